@@ -1,0 +1,30 @@
+"""The only place that reads a clock: monotonic nanoseconds for measuring, wall time for naming."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
+
+Clock = Callable[[], int]
+"""A monotonic clock: a function that returns integer nanoseconds.
+
+On Linux `CLOCK_MONOTONIC` is shared by all processes of a machine, so one start instant serves every shard.
+"""
+
+monotonic_ns: Clock = time.monotonic_ns
+unix_ns: Clock = time.time_ns
+sleep_s = time.sleep
+
+
+def utc_now() -> datetime:
+    """Return the wall-clock time in UTC, for names and time stamps; never for a latency."""
+    return datetime.now(UTC)
+
+
+def process_cpu_ns() -> int:
+    """Return the CPU time that this process has used, in nanoseconds."""
+    return time.process_time_ns()

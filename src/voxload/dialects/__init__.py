@@ -1,0 +1,1 @@
+"""Wire protocols of voice agents, one file each, without I/O, both sides."""

@@ -1,0 +1,1 @@
+"""Measuring: histograms, what a shard records, and the summary of a run."""

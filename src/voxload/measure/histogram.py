@@ -1,0 +1,155 @@
+"""A log-linear histogram of integers that merges exactly: at most 0.2 % error in a percentile, no range to choose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import msgspec
+
+SUB_BITS = 8
+_LINEAR = 1 << SUB_BITS  # values below this have a bucket each
+VALUE_MAX = (1 << 52) - 1
+"""Largest value kept by bucket (52 days in ns); larger ones count as overflow and read as the maximum."""
+
+RELATIVE_ERROR = 1 / (2 * _LINEAR)
+"""Largest relative distance between a value and the middle of its bucket (0.195 %)."""
+
+
+class HistogramData(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A histogram as data: `buckets` are (index, count) pairs in order of index."""
+
+    count: int = 0
+    total: int = 0
+    minimum: int = 0
+    maximum: int = 0
+    overflow: int = 0
+    buckets: tuple[tuple[int, int], ...] = ()
+
+
+def bucket_index(value: int) -> int:
+    """Return the index of the bucket that holds `value` (0 <= value <= VALUE_MAX)."""
+    shift = value.bit_length() - SUB_BITS - 1
+    return value if shift <= 0 else (shift << SUB_BITS) + (value >> shift)
+
+
+def bucket_bounds(index: int) -> tuple[int, int]:
+    """Return the lowest and the highest value of a bucket."""
+    if index < 2 * _LINEAR:
+        return index, index
+    shift = (index >> SUB_BITS) - 1
+    low = (index - (shift << SUB_BITS)) << shift
+    return low, low + (1 << shift) - 1
+
+
+class Histogram:
+    """Counts integers (here: nanoseconds) in buckets that are 1/256 of their value wide.
+
+    Values below 512 have a bucket each; above, each power of two is cut into 256 equal buckets. Count, sum, minimum and
+    maximum are exact, and `merge` is exact: the percentiles of a merged histogram are those of all the values together.
+    """
+
+    __slots__ = ("counts", "maximum", "minimum", "overflow", "total")
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+        self.total = 0
+        self.minimum = 0
+        self.maximum = 0
+        self.overflow = 0
+
+    def record(self, value: int) -> None:
+        """Count one value; a negative one is counted as 0 (clocks of one machine do not run backwards)."""
+        value = max(value, 0)
+        counts = self.counts
+        if not counts and not self.overflow:
+            self.minimum = self.maximum = value
+        elif value < self.minimum:
+            self.minimum = value
+        elif value > self.maximum:
+            self.maximum = value
+        self.total += value
+        shift = value.bit_length() - 9  # SUB_BITS + 1
+        if shift > 43:
+            self.overflow += 1
+            return
+        index = value if shift <= 0 else (shift << 8) + (value >> shift)
+        counts[index] = counts.get(index, 0) + 1
+
+    @property
+    def count(self) -> int:
+        """How many values were recorded, those over the range included."""
+        return sum(self.counts.values()) + self.overflow
+
+    @property
+    def mean(self) -> float | None:
+        """The exact mean, or None when nothing was recorded."""
+        count = self.count
+        return self.total / count if count else None
+
+    def merge(self, other: Histogram) -> None:
+        """Add all that `other` has counted."""
+        if not other.count:
+            return
+        if not self.count:
+            self.minimum, self.maximum = other.minimum, other.maximum
+        else:
+            self.minimum, self.maximum = min(self.minimum, other.minimum), max(self.maximum, other.maximum)
+        self.total += other.total
+        self.overflow += other.overflow
+        counts = self.counts
+        for index, count in other.counts.items():
+            counts[index] = counts.get(index, 0) + count
+
+    def quantile(self, fraction: float) -> float | None:
+        """Return the value at `fraction` (0 to 1) by nearest rank, or None when nothing was recorded.
+
+        The answer is the middle of the bucket that holds the value of that rank, kept within minimum and maximum; its
+        relative error is at most `RELATIVE_ERROR`. The ends (rank 1 and rank count) are exact.
+        """
+        count = self.count
+        if not count:
+            return None
+        rank = min(max(math.ceil(fraction * count), 1), count)
+        if rank == 1:
+            return float(self.minimum)
+        if rank == count:
+            return float(self.maximum)
+        seen = 0
+        for index in sorted(self.counts):
+            seen += self.counts[index]
+            if seen >= rank:
+                low, high = bucket_bounds(index)
+                return float(min(max((low + high) / 2, self.minimum), self.maximum))
+        return float(self.maximum)
+
+    def share_at_most(self, limit: float) -> float | None:
+        """Return the share of values that are at most `limit` (to the width of a bucket), or None without values."""
+        count = self.count
+        if not count:
+            return None
+        within = sum(number for index, number in self.counts.items() if sum(bucket_bounds(index)) / 2 <= limit)
+        return within / count
+
+    def to_data(self) -> HistogramData:
+        """Return the histogram as plain data."""
+        return HistogramData(
+            self.count, self.total, self.minimum, self.maximum, self.overflow, tuple(sorted(self.counts.items()))
+        )
+
+    @classmethod
+    def from_data(cls, data: HistogramData) -> Histogram:
+        """Return the histogram that `data` was made from."""
+        histogram = cls()
+        histogram.counts = dict(data.buckets)
+        histogram.total, histogram.overflow = data.total, data.overflow
+        histogram.minimum, histogram.maximum = data.minimum, data.maximum
+        return histogram
+
+
+def merged(histograms: Iterable[Histogram]) -> Histogram:
+    """Return one histogram of all the values of many."""
+    result = Histogram()
+    for histogram in histograms:
+        result.merge(histogram)
+    return result

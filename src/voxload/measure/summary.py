@@ -1,0 +1,254 @@
+"""The summary of a run: one JSON artifact from which every report and comparison can be rebuilt, offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from voxload.errors import BadInputError, Problem
+from voxload.measure.histogram import Histogram, HistogramData, merged
+
+SUMMARY_VERSION = 1
+LATENESS_LIMIT_MS = 5.0
+"""Frame lateness at p99 beyond which a run cannot be trusted."""
+
+
+class Series(msgspec.Struct, frozen=True):
+    """All values of a latency metric under one set of labels (`call`, `turn`, `phase`, …), over the whole run."""
+
+    metric: str
+    labels: dict[str, str]
+    histogram: HistogramData
+
+
+class Quantiles(msgspec.Struct, frozen=True):
+    """A distribution at a glance, in ms."""
+
+    count: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+class TimelinePoint(msgspec.Struct, frozen=True):
+    """What happened in one stretch of the run that starts `start_s` after its first instant."""
+
+    start_s: float
+    duration_s: float
+    active: int
+    """Calls up at the end of the stretch (media channel ready, not yet over)."""
+    planned: float
+    """Calls that the plan expects to be up then (the intended starts, each as long as the mean call so far)."""
+    started: int
+    ended: int
+    outcomes: dict[str, int]
+    frames_sent: int
+    frames_received: int
+    bytes_sent: int
+    bytes_received: int
+    latencies: dict[str, Quantiles]
+    """By metric, over all labels, `frame_lateness` included."""
+    cpu_percent: float
+    """Busiest generator process, percent of one core."""
+
+
+class ShardHealth(msgspec.Struct, frozen=True):
+    """How one generator process fared."""
+
+    shard: int
+    calls: int
+    cpu_percent_mean: float
+    cpu_percent_max: float
+    memory_mib: float
+    lateness_p50_ms: float | None
+    lateness_p99_ms: float | None
+    lateness_max_ms: float | None
+    lost: str = ""
+    """Why its numbers are incomplete; empty when it reported to the end."""
+
+
+class TurnRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One turn of one call; times in s since the call's intended start."""
+
+    turn: str
+    speech_end_s: float
+    latency_ms: float | None = None
+    first_packet_ms: float | None = None
+
+
+class CallRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One call, as a line of `calls.jsonl.zst`."""
+
+    index: int
+    call_id: str
+    call: str
+    phase: str
+    due_s: float
+    outcome: str
+    duration_s: float = 0.0
+    setup_ms: float | None = None
+    turns: list[TurnRecord] = []
+    error: str = ""
+    shard: int = 0
+
+
+class PlannedPhase(msgspec.Struct, frozen=True):
+    """A phase as planned."""
+
+    name: str
+    start_s: float
+    duration_s: float
+    rate_start_per_s: float
+    rate_end_per_s: float
+    calls: int
+
+
+class PlanFacts(msgspec.Struct, frozen=True):
+    """What was to happen."""
+
+    model: Literal["open", "closed"]
+    phases: list[PlannedPhase]
+    calls: int
+    """Planned number of calls (open load); 0 for a closed load."""
+    load_duration_s: float
+    call_types: dict[str, float]
+    """Share of each kind of call, 0 to 1."""
+    frame_ms: int
+    processes: int
+
+
+class RunFacts(msgspec.Struct, frozen=True):
+    """Which run this was."""
+
+    run_id: str
+    scenario: str
+    description: str
+    started_at: str
+    """UTC, ISO 8601."""
+    duration_s: float
+    target: str
+    dialect: str
+    seed: int
+    voxload_version: str
+    cut_short: str = ""
+    """Why the run ended before its plan (Ctrl-C, unreachable target); empty for a full run."""
+    environment: dict[str, str] = {}
+    """Machine, operating system, Python, versions of what matters, git commit."""
+
+
+class GateResult(msgspec.Struct, frozen=True):
+    """What became of one gate."""
+
+    expression: str
+    status: Literal["pass", "fail", "unknown"]
+    actual: float | None
+    """In the unit of `unit`; None when there was no data."""
+    threshold: float
+    unit: str
+    sample_size: int
+    reason: str = ""
+    name: str = ""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """The decision: `exit_code` is that of the command."""
+
+    status: Literal["passed", "failed", "unknown", "aborted"]
+    exit_code: int
+    reasons: list[str]
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """Counts over the whole run."""
+
+    attempted: int
+    """Calls that were started and say something of the target (all but shed, cancelled, internal errors)."""
+    outcomes: dict[str, int]
+    """Every call that ended, by outcome."""
+    frames_sent: int
+    frames_received: int
+    frames_dropped: int
+    """Frames that could not be sent because the target did not read."""
+    bytes_sent: int
+    bytes_received: int
+    unknown_messages: dict[str, int]
+    peer_errors: dict[str, int]
+    """Errors that the agent reported without ending the call, by code."""
+    http_requests: dict[str, dict[str, int]]
+    """Side traffic: by request name, by status (`200`, `503`, `error`)."""
+
+
+class ErrorSample(msgspec.Struct, frozen=True):
+    """A kind of error text with how often it came; the number of kinds kept is bounded."""
+
+    outcome: str
+    text: str
+    count: int
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """All that is known of a finished run."""
+
+    version: int
+    run: RunFacts
+    plan: PlanFacts
+    totals: Totals
+    levels: dict[str, float]
+    """Metrics of kind ratio and level that have data, by name (`call_success`: 0 to 1)."""
+    series: list[Series]
+    timeline: list[TimelinePoint]
+    shards: list[ShardHealth]
+    errors: list[ErrorSample]
+    worst_calls: list[CallRecord]
+    gates: list[GateResult]
+    verdict: Verdict
+
+    def histogram(self, metric: str, labels: dict[str, str] | None = None) -> Histogram:
+        """Return all values of a latency metric, merged over the series whose labels include `labels`."""
+        wanted = (labels or {}).items()
+        return merged(
+            Histogram.from_data(series.histogram)
+            for series in self.series
+            if series.metric == metric and wanted <= series.labels.items()
+        )
+
+    def latency_metrics(self) -> list[str]:
+        """Return the names of the latency metrics that have data, in order of first appearance."""
+        return list(dict.fromkeys(series.metric for series in self.series))
+
+
+def quantiles(histogram: Histogram) -> Quantiles | None:
+    """Return a histogram of ns at a glance, in ms; None when it is empty."""
+    p50, p95, p99 = histogram.quantile(0.5), histogram.quantile(0.95), histogram.quantile(0.99)
+    if p50 is None or p95 is None or p99 is None:
+        return None
+    return Quantiles(histogram.count, p50 / 1e6, p95 / 1e6, p99 / 1e6, histogram.maximum / 1e6)
+
+
+def encode_summary(summary: Summary) -> bytes:
+    """Return the summary as JSON, two spaces deep so that people and `git diff` can read it."""
+    return msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
+
+
+def read_summary(path: Path) -> Summary:
+    """Read `summary.json`, or the run's folder that holds it.
+
+    Raises:
+        BadInputError: the file is missing, is not a summary, or is of another version.
+    """
+    file = path / "summary.json" if path.is_dir() else path
+    try:
+        raw: Any = msgspec.json.decode(file.read_bytes())
+        if isinstance(raw, dict) and raw.get("version") != SUMMARY_VERSION:
+            suggestion = f"this voxload reads version {SUMMARY_VERSION}"
+            raise BadInputError([Problem(f"summary of version {raw.get('version')!r}", str(file), 0, suggestion)])
+        return msgspec.convert(raw, Summary)
+    except FileNotFoundError:
+        raise BadInputError([Problem("no such run", str(file), 0, "give a folder under results/")]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError([Problem(f"cannot be read: {error}", str(file))]) from None
+    except msgspec.MsgspecError as error:
+        raise BadInputError([Problem(f"not a run summary: {error}", str(file))]) from None

@@ -1,0 +1,1 @@
+"""What a run is: scenario, plan, outcomes, metrics. No I/O."""

@@ -1,0 +1,162 @@
+"""The scenario: all that a user says of a run, as a strict model of the YAML file."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from voxload.model.base import Model
+from voxload.model.load import Load
+from voxload.model.script import Step
+from voxload.model.twin import TwinSettings
+from voxload.model.units import DurationNs, SpanNs
+
+TWIN_TARGET = "twin"
+
+
+class RandomPhone(Model):
+    """A telephone number of its own for each call."""
+
+    prefix: str = Field("+1555", pattern=r"^\+?\d+$")
+    digits: int = Field(7, ge=1, le=14, description="Random digits after the prefix.")
+
+
+class CsvFeeder(Model):
+    """A column of a CSV file, a row for each call."""
+
+    file: str = Field(description="Path, relative to the scenario file.")
+    column: str
+    pick: Literal["sequential", "random"] = "sequential"
+
+
+class EnvironmentVariable(Model):
+    """A value from the environment of the command; always treated as a secret."""
+
+    name: str
+    default: str | None = None
+
+
+class VariableSource(Model):
+    """Where the value of a variable comes from: exactly one of the forms."""
+
+    random_phone: RandomPhone | None = None
+    csv: CsvFeeder | None = None
+    env: EnvironmentVariable | str | None = None
+    choice: tuple[str, ...] | None = Field(None, min_length=1, description="Drawn evenly for each call.")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> VariableSource:
+        given = [form for form in (self.random_phone, self.csv, self.env, self.choice) if form is not None]
+        if len(given) != 1:
+            raise ValueError("a variable has exactly one of random_phone, csv, env, choice (or is a plain text)")
+        return self
+
+
+class DialectSettings(Model):
+    """The wire protocol: its name and its own options, which the dialect itself checks."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The dialect's own options."""
+        return dict(self.model_extra or {})
+
+
+class CallType(Model):
+    """A kind of call: its share of all calls, and what the caller does."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][\w.-]*$")
+    weight: float = Field(1.0, gt=0, description="Share of the calls, relative to the other weights.")
+    script: tuple[Step, ...] = Field(min_length=1)
+
+
+class SideRequest(Model):
+    """A plain HTTP request beside the call."""
+
+    get: str = Field(description="Path on the target; `${session_id}` and the variables may stand in it.")
+    name: str = Field("", description="Label in reports; the path as written by default.")
+    weight: float = Field(1.0, gt=0)
+
+
+class SideTraffic(Model):
+    """HTTP requests that each caller makes while its call is up, as Locust's weighted tasks do."""
+
+    interval_ns: SpanNs = Field((1_000_000_000, 3_000_000_000), alias="interval", description="Wait between tasks.")
+    voice_weight: float = Field(3.0, ge=0, description="Weight of 'no request now, the call goes on'.")
+    requests: tuple[SideRequest, ...] = Field(min_length=1)
+
+
+class Timeouts(Model):
+    """How long a caller waits; every wait in a run is bounded by one of these."""
+
+    connect_ns: DurationNs = Field(5_000_000_000, alias="connect", gt=0, description="TCP, TLS and one HTTP answer.")
+    setup_ns: DurationNs = Field(10_000_000_000, alias="setup", gt=0, description="Arrival to ready.")
+    agent_reply_ns: DurationNs = Field(15_000_000_000, alias="agent_reply", gt=0, description="Until a reply is heard.")
+    agent_turn_ns: DurationNs = Field(120_000_000_000, alias="agent_turn", gt=0, description="Longest agent turn.")
+    hang_up_ns: DurationNs = Field(2_000_000_000, alias="hang_up", gt=0, description="For the closing handshake.")
+    call_ns: DurationNs = Field(3_600_000_000_000, alias="call", gt=0, description="Longest call; then it is dropped.")
+
+
+class Measurement(Model):
+    """How the caller listens and what the generator may use."""
+
+    playout_buffer_ns: DurationNs = Field(60_000_000, alias="playout_buffer", description="Caller's jitter buffer.")
+    agent_turn_end_ns: DurationNs = Field(
+        350_000_000, alias="agent_turn_end", description="Silence after which the agent's turn is over."
+    )
+    ping_interval_ns: DurationNs = Field(1_000_000_000, alias="ping_interval", gt=0)
+    setup_concurrency: int = Field(
+        256, gt=0, description="Call set-ups in flight at once in a process; the wait counts as latency."
+    )
+    calls_max: int = Field(0, ge=0, description="Calls at once over all processes; more are shed. 0: no limit.")
+
+
+class GateSettings(Model):
+    """A gate with more than its expression."""
+
+    expression: str
+    name: str = ""
+
+
+class Scenario(Model):
+    """All that a user says of a run."""
+
+    version: Literal[1] = 1
+    name: str = Field(min_length=1, max_length=120)
+    description: str = ""
+    target: str = Field(description="Base URL of the agent (http:// or https://), or twin for the embedded agent.")
+    dialect: DialectSettings = DialectSettings(name="rtmed")
+    load: Load
+    calls: tuple[CallType, ...] = Field(min_length=1)
+    variables: dict[str, str | int | float | VariableSource] = {}
+    headers: dict[str, str] = Field({}, description="Sent with every HTTP request and WebSocket handshake.")
+    side_traffic: SideTraffic | None = None
+    gates: tuple[str | GateSettings, ...] = ()
+    timeouts: Timeouts = Timeouts()
+    measurement: Measurement = Measurement()
+    twin: TwinSettings = Field(TwinSettings(), description="The embedded agent, where target is twin.")
+    seed: int = Field(1, ge=0, description="Same seed, same calls at the same instants.")
+
+    @field_validator("dialect", mode="before")
+    @classmethod
+    def _dialect_by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("target")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        if value != TWIN_TARGET and not value.startswith(("http://", "https://")):
+            raise ValueError("target must start with http:// or https://, or be twin")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Scenario:
+        names = [call.name for call in self.calls]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two calls are named {name!r}; names must differ")
+        return self

@@ -1,0 +1,126 @@
+"""Settings of the embedded voice agent (the twin): latencies that it must keep, quotas, faults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from voxload.model.base import Model, ShortModel
+from voxload.model.units import DurationNs
+
+
+class Lognormal(Model):
+    """A lognormal latency, given by two of its percentiles."""
+
+    median_ns: DurationNs = Field(alias="median", description="The 50th percentile.")
+    p95_ns: DurationNs = Field(alias="p95", description="The 95th percentile.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Lognormal:
+        if not 0 < self.median_ns <= self.p95_ns:
+            raise ValueError("a lognormal latency needs 0 < median <= p95")
+        return self
+
+
+class Gamma(Model):
+    """A gamma latency, given by its mean and shape k (k = 1 is exponential; larger is narrower)."""
+
+    mean_ns: DurationNs = Field(alias="mean")
+    shape: float = Field(gt=0)
+
+
+class LatencySettings(ShortModel):
+    """How long a stage takes: exactly one of the forms; a plain duration means `fixed`."""
+
+    short_field: ClassVar[str] = "fixed"
+
+    fixed_ns: DurationNs | None = Field(None, alias="fixed", description="Always exactly this long.")
+    lognormal: Lognormal | None = None
+    gamma: Gamma | None = None
+    empirical_ns: tuple[DurationNs, ...] | None = Field(
+        None, alias="empirical", description="Draw evenly from these measured values."
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> LatencySettings:
+        forms = (self.fixed_ns, self.lognormal, self.gamma, self.empirical_ns)
+        if sum(form is not None for form in forms) != 1:
+            raise ValueError("give exactly one of fixed, lognormal, gamma, empirical")
+        if self.empirical_ns is not None and not self.empirical_ns:
+            raise ValueError("empirical needs at least one value")
+        return self
+
+
+def _fixed(text: str) -> LatencySettings:
+    return LatencySettings.model_validate(text)
+
+
+class AgentLatency(Model):
+    """Latency of a turn, from the caller's last active sample to the first audible sample of the reply.
+
+    Either `turn` as a whole, or the three stages, which add up.
+    """
+
+    turn: LatencySettings | None = Field(None, description="The whole turn; then the stages must be left out.")
+    stt: LatencySettings = Field(default_factory=lambda: _fixed("120ms"), description="Speech to text.")
+    llm: LatencySettings = Field(default_factory=lambda: _fixed("350ms"), description="Text to first token.")
+    tts: LatencySettings = Field(default_factory=lambda: _fixed("130ms"), description="First token to first audio.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_or_stages(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("turn") is not None and value.keys() & {"stt", "llm", "tts"}:
+            raise ValueError("give either turn or the stages stt, llm, tts, not both")
+        return value
+
+
+class Quotas(Model):
+    """Limits of the services behind the agent; 0 means no limit."""
+
+    connections: int = Field(0, ge=0, description="Calls at once; further ones are refused with 503.")
+    concurrent_stt: int = Field(0, ge=0, description="Callers transcribed at once.")
+    tokens_per_minute: int = Field(0, ge=0, description="LLM tokens a minute; beyond it the LLM answers 429.")
+    tokens_per_turn: int = Field(600, ge=1, description="Tokens that one turn costs.")
+    when_exceeded: Literal["wait", "fail"] = Field(
+        "wait", description="wait: report 429, retry after the stated time, reply late. fail: report 429, no reply."
+    )
+
+
+class Stall(Model):
+    """The agent's process stands still once: nothing is read, nothing is sent."""
+
+    at_ns: DurationNs = Field(alias="at", description="After the first call has arrived.")
+    for_ns: DurationNs = Field(alias="for")
+
+
+class AgentFaults(Model):
+    """What the agent does wrong on purpose."""
+
+    stalls: tuple[Stall, ...] = ()
+    silent_rate: float = Field(0.0, ge=0, le=1, description="Share of turns that get no reply.")
+    drop_rate: float = Field(0.0, ge=0, le=1, description="Share of calls that the agent cuts in mid-reply.")
+    reject_rate: float = Field(0.0, ge=0, le=1, description="Share of calls refused with 503.")
+    garbage_rate: float = Field(0.0, ge=0, le=1, description="Share of calls whose first reply is not the protocol.")
+    flood_rate: float = Field(0.0, ge=0, le=1, description="Share of calls that are flooded with messages.")
+
+
+class TwinSettings(Model):
+    """The embedded voice agent: what a scenario's `twin:` holds, and the file that `voxload twin` takes."""
+
+    latency: AgentLatency = AgentLatency()
+    greeting: bool = Field(True, description="The agent speaks first.")
+    greeting_delay_ns: DurationNs = Field(200_000_000, alias="greeting_delay")
+    reply_seconds_max: float | None = Field(
+        None, gt=0, description="Cut replies to this length, so that short tests see many turns."
+    )
+    delivery: Literal["paced", "burst"] = Field("paced", description="Send speech in real time, or all at once.")
+    barge_in_delay_ns: DurationNs = Field(
+        200_000_000, alias="barge_in_delay", description="From the caller's voice over the agent's to the agent's stop."
+    )
+    quotas: Quotas = Quotas()
+    faults: AgentFaults = AgentFaults()
+    seed: int = 1
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]

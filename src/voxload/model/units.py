@@ -1,0 +1,135 @@
+"""Durations, rates and sizes as people write them (`700ms`, `10/s`, `60/min`), kept as plain numbers."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+from voxload.clock import NS_PER_S
+
+_NS_PER = {"us": 1_000, "ms": 1_000_000, "s": NS_PER_S, "m": 60 * NS_PER_S, "min": 60 * NS_PER_S, "h": 3600 * NS_PER_S}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|min|m|h)?")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:/\s*(s|sec|second|m|min|minute|h|hour))?")
+_RATE_PER_S = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
+
+
+def parse_duration_ns(value: object) -> int:
+    """Return a duration in ns from `"700ms"`, `"1m30s"` or a plain number of seconds.
+
+    Raises:
+        ValueError: the text is not a duration, or it is negative.
+    """
+    if isinstance(value, bool):
+        raise ValueError("expected a duration such as 700ms, 2s or 1m30s")
+    if isinstance(value, int | float):
+        if value < 0 or value != value or value > 10**9:
+            raise ValueError("a duration must be between 0 and 10^9 seconds")
+        return round(value * NS_PER_S)
+    text = str(value).strip().lower()
+    total_ns, position = 0.0, 0
+    for part in _PART.finditer(text):
+        if part.start() != position:
+            break
+        total_ns += float(part[1]) * _NS_PER[part[2] or "s"]
+        position = part.end()
+    if not text or position != len(text):
+        raise ValueError(f"{value!r} is not a duration; write for example 700ms, 2s, 1m30s or 2h")
+    return round(total_ns)
+
+
+def parse_rate_per_s(value: object) -> float:
+    """Return a rate per second from `10`, `"10/s"` or `"600/min"`.
+
+    Raises:
+        ValueError: the text is not a rate, or it is negative.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not 0 <= value < 1e9:
+            raise ValueError("a rate must not be negative")
+        return float(value)
+    match = _RATE.fullmatch(str(value).strip().lower())
+    if not match:
+        raise ValueError(f"{value!r} is not a rate; write for example 10, 10/s or 600/min")
+    return float(match[1]) / _RATE_PER_S[match[2] or "s"]
+
+
+def format_duration(duration_ns: float) -> str:
+    """Return a duration in the unit that reads best: `1.2 ms`, `3.50 s`, `2 m 05 s`."""
+    if duration_ns < 1_000_000:
+        return f"{duration_ns / 1000:.0f} µs"
+    if duration_ns < NS_PER_S:
+        return f"{duration_ns / 1e6:.1f} ms" if duration_ns < 1e8 else f"{duration_ns / 1e6:.0f} ms"
+    if duration_ns < 60 * NS_PER_S:
+        return f"{duration_ns / NS_PER_S:.2f} s"
+    minutes, seconds = divmod(round(duration_ns / NS_PER_S), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} m {seconds:02d} s" if hours else f"{minutes} m {seconds:02d} s"
+
+
+def _span(value: Any) -> Any:
+    if isinstance(value, str) and ".." in value:
+        low, high = value.split("..", 1)
+        return [low, high]
+    if isinstance(value, list | tuple):
+        return value
+    return [value, value]
+
+
+DurationNs = Annotated[
+    int,
+    BeforeValidator(parse_duration_ns),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^\s*(\d+(\.\d+)?\s*(us|ms|s|min|m|h)?)+\s*$"},
+                {"type": "number", "minimum": 0},
+            ],
+            "description": "A duration: 700ms, 2s, 1m30s, 2h, or a number of seconds.",
+        }
+    ),
+]
+"""A duration in a scenario; integer nanoseconds in Python."""
+
+RatePerS = Annotated[
+    float,
+    BeforeValidator(parse_rate_per_s),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(/\s*(s|sec|second|m|min|minute|h|hour))?\s*$"},
+                {"type": "number", "minimum": 0},
+            ],
+            "description": "A rate: 10, 10/s or 600/min.",
+        }
+    ),
+]
+"""A rate in a scenario; per second in Python."""
+
+
+def _parse_span_ns(value: Any) -> tuple[int, int]:
+    pair = _span(value)
+    if len(pair) != 2:
+        raise ValueError("expected one duration, or two as in 1s..3s")
+    low_ns, high_ns = parse_duration_ns(pair[0]), parse_duration_ns(pair[1])
+    if low_ns > high_ns:
+        raise ValueError(f"{value!r}: the first duration must not be longer than the second")
+    return low_ns, high_ns
+
+
+SpanNs = Annotated[
+    tuple[int, int],
+    BeforeValidator(_parse_span_ns),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "number", "minimum": 0},
+                {"type": "array", "items": {"type": ["string", "number"]}, "minItems": 2, "maxItems": 2},
+            ],
+            "description": "A duration (2s) or a span from which each use draws evenly (1s..3s).",
+        }
+    ),
+]
+"""A fixed duration or an even spread; (low, high) in integer nanoseconds in Python."""
