@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from typing import Protocol
 
-from voxload.clock import NS_PER_MS
+from voxload.clock import NS_PER_MS, NS_PER_S, Clock
 
 SLOT_NS = NS_PER_MS
 SLOTS = 2048
@@ -26,7 +27,7 @@ class Wheel:
     at which it ran; so the period never drifts. There is no cancel: a callback that is no longer wanted returns 0.
     """
 
-    __slots__ = ("_far", "_pending", "_sequence", "_slots", "_tick")
+    __slots__ = ("_far", "_pending", "_sequence", "_slots", "_tick", "armed_ns", "wake")
 
     def __init__(self, now_ns: int) -> None:
         self._slots: list[list[tuple[int, Due]]] = [[] for _ in range(SLOTS)]
@@ -34,6 +35,9 @@ class Wheel:
         self._tick = now_ns // SLOT_NS  # the last slot that has been run
         self._sequence = 0
         self._pending = 0
+        self.armed_ns = 0
+        """When the driver will call `advance` next; an earlier deadline calls `wake`. 0: the driver needs no call."""
+        self.wake: Callable[[], None] | None = None
 
     def __len__(self) -> int:
         """Return the number of deadlines that are waiting."""
@@ -50,6 +54,8 @@ class Wheel:
         else:
             self._sequence += 1
             heapq.heappush(self._far, (due_ns, self._sequence, callback))
+        if due_ns < self.armed_ns and self.wake is not None:
+            self.wake()
 
     def advance(self, now_ns: int) -> None:
         """Run every callback whose slot has passed at `now_ns`, slot by slot; those that they add in turn included."""
@@ -85,3 +91,56 @@ class Wheel:
             due_tick = max(-(-due_ns // SLOT_NS), tick)
             self._slots[due_tick & _MASK].append((due_ns, callback))
             self._pending += 1
+
+
+class TimerHandle(Protocol):
+    """What an event loop gives for a timer."""
+
+    def cancel(self) -> None:
+        """Forget the timer."""
+
+
+class WheelTimer:
+    """Drives a wheel from an event loop with one timer, armed for the next deadline and for nothing else.
+
+    `call_later(delay_s, callback)` is the loop's own (`loop.call_later`); so this module needs no event loop.
+    """
+
+    __slots__ = ("_call_later", "_clock", "_handle", "_wheel")
+
+    def __init__(
+        self, wheel: Wheel, clock: Clock, call_later: Callable[[float, Callable[[], None]], TimerHandle]
+    ) -> None:
+        self._wheel = wheel
+        self._clock = clock
+        self._call_later = call_later
+        self._handle: TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to drive the wheel."""
+        self._wheel.wake = self._arm
+        self._arm()
+
+    def stop(self) -> None:
+        """Leave the wheel alone; its deadlines stay."""
+        self._wheel.wake, self._wheel.armed_ns = None, 0
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _arm(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        due_ns = self._wheel.next_due_ns()
+        if due_ns is None:  # asleep: the next deadline of any kind wakes us
+            self._handle, self._wheel.armed_ns = None, 1 << 62
+            return
+        self._wheel.armed_ns = due_ns
+        self._handle = self._call_later(max(due_ns - self._clock(), 0) / NS_PER_S, self._tick)
+
+    def _tick(self) -> None:
+        self._handle = None
+        self._wheel.armed_ns = 0  # deadlines added while the slots run need no wake-up: the timer is armed afterwards
+        self._wheel.advance(self._clock())
+        if self._wheel.wake is not None:
+            self._arm()

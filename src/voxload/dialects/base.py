@@ -173,7 +173,7 @@ SetupStep = HttpRequest | Dial | SetupFailed
 class CallIdentity(NamedTuple):
     """What makes one call differ from the next: its index in the run, and the caller's values by name."""
 
-    index: int
+    call_index: int
     call_id: str
     values: Mapping[str, str] = {}
 
@@ -279,6 +279,8 @@ class Dialect(ABC):
 
     name: ClassVar[str]
     options_type: ClassVar[type[DialectOptions]] = DialectOptions
+    audio_is_text: ClassVar[bool] = True
+    """Whether audio travels in text messages (JSON) or in binary ones."""
 
     def __init__(self, target: str, options: DialectOptions) -> None:
         self.target = target.rstrip("/")

@@ -1,0 +1,97 @@
+"""Options that several commands share, and the gates that they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from voxload.errors import BadInputError, Problem
+from voxload.model.scenario import GateSettings, Scenario
+from voxload.model.source import read_source
+from voxload.model.units import parse_duration_ns, parse_rate_per_s
+from voxload.verdict.expression import Gate, parse_gate
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Parsed(click.ParamType):
+    """A click type from one of our parsers; the text is passed on as it is once it has been checked."""
+
+    def __init__(self, name: str, parse: Callable[[object], object]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check the text."""
+        try:
+            self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
+def load_overrides(command: Command) -> Command:
+    """Add the options that override a scenario: target, users, duration, rate, seed."""
+    for option in (
+        click.option("--seed", type=click.IntRange(0), help="Same seed, same calls at the same instants."),
+        click.option(
+            "--rate", type=_Parsed("rate", parse_rate_per_s), help="Constant arrival rate (10, 10/s, 600/min)."
+        ),
+        click.option("--duration", type=_Parsed("duration", parse_duration_ns), help="Length of the load (90s, 10m)."),
+        click.option("--users", type=click.IntRange(1), help="Fixed number of callers (closed load)."),
+        click.option("--target", help="Base URL of the agent, or twin."),
+    ):
+        command = option(command)
+    return command
+
+
+def read_gates(scenario: Scenario, file: Path | None, extra: tuple[str, ...]) -> list[tuple[str, Gate]]:
+    """Return (name, gate) pairs: those of `file` where given, else the scenario's, then the extra ones.
+
+    Raises:
+        BadInputError: every gate that does not parse, with file and line where it has one.
+    """
+    problems: list[Problem] = []
+    gates: list[tuple[str, Gate]] = []
+
+    def add(expression: str, name: str = "", place: tuple[str, int] = ("", 0)) -> None:
+        try:
+            gates.append((name, parse_gate(expression)))
+        except ValueError as error:
+            problems.append(Problem(str(error), *place))
+
+    if file is None:
+        for gate in scenario.gates:
+            if isinstance(gate, GateSettings):
+                add(gate.expression, gate.name)
+            else:
+                add(gate)
+    else:
+        for expression, name, line in _gates_of_file(file):
+            add(expression, name, (str(file), line))
+    for expression in extra:
+        add(expression, place=("--gate", 0))
+    if problems:
+        raise BadInputError(problems)
+    return gates
+
+
+def _gates_of_file(file: Path) -> list[tuple[str, str, int]]:
+    source = read_source(file)
+    items = source.data.get("gates") if isinstance(source.data, dict) else None
+    hint = 'write "gates:" and below it a list of expressions such as - p95(turn_latency) < 800ms'
+    if not isinstance(items, list):
+        raise BadInputError([Problem("no list of gates", str(file), 1, hint)])
+    found = []
+    for number, item in enumerate(items):
+        line = source.line(("gates", number))
+        if isinstance(item, dict) and isinstance(item.get("expression"), str):
+            found.append((item["expression"], str(item.get("name", "")), line))
+        elif isinstance(item, str):
+            found.append((item, "", line))
+        else:
+            raise BadInputError([Problem("not a gate", str(file), line, hint)])
+    return found

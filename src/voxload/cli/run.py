@@ -1,0 +1,156 @@
+"""`voxload run`: place the calls, watch live, write the results, exit with the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+import uvloop
+from rich.console import Console
+
+from voxload import __version__
+from voxload.cli.options import load_overrides, read_gates
+from voxload.clock import utc_now
+from voxload.measure.collector import Collector
+from voxload.measure.snapshot import Snapshot
+from voxload.measure.summarize import build_summary
+from voxload.measure.summary import PlanFacts, RunFacts, Summary
+from voxload.model.scenario import TWIN_TARGET
+from voxload.report.files import write_reports
+from voxload.report.terminal import LiveView, print_summary
+from voxload.runners.environment import environment_facts
+from voxload.runners.estimate import plan_facts
+from voxload.runners.local import LocalRunner, RunData
+from voxload.runners.prepare import Prepared, prepare, with_target
+from voxload.runners.progress import ProgressTracker
+from voxload.runners.results import ResultsFolder
+from voxload.twin.process import TwinProcess
+from voxload.verdict.gate import judge
+
+TIMELINE_POINTS_MAX = 900
+
+EPILOG = """\b
+Examples:
+  voxload run examples/demo.yaml
+  voxload run scenario.yaml --target https://agent.example --users 500 --duration 10m
+  voxload run scenario.yaml --gate "p95(turn_latency) < 1500ms" --json
+Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
+"""
+
+
+@click.command("run", epilog=EPILOG)
+@click.argument("scenario", type=click.Path(path_type=Path))
+@load_overrides
+@click.option("--processes", type=click.IntRange(1, 256), help="Generator processes (default: the machine's cores).")
+@click.option(
+    "--gates", "gates_file", type=click.Path(path_type=Path), help="File with gates, instead of the scenario's."
+)
+@click.option("--gate", "extra_gates", multiple=True, help="A further gate; may be given several times.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, nothing else.")
+@click.option("--quiet", is_flag=True, help="No live view.")
+def run_command(
+    scenario: Path,
+    processes: int | None,
+    gates_file: Path | None,
+    extra_gates: tuple[str, ...],
+    out: Path,
+    as_json: bool,
+    quiet: bool,
+    **overrides: Any,
+) -> int:
+    """Place the calls of SCENARIO and judge the result."""
+    prepared = prepare(scenario, environ=os.environ, **overrides)
+    gates = read_gates(prepared.scenario, gates_file, extra_gates)
+    count = processes or len(os.sched_getaffinity(0))
+    folder = ResultsFolder(out / prepared.plan.run_id)
+    console = Console(stderr=as_json)
+    for warning in prepared.warnings:
+        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+    started_at = utc_now().isoformat(timespec="seconds")
+    with ExitStack() as stack:
+        if prepared.scenario.target == TWIN_TARGET:
+            settings = prepared.scenario
+            twin = stack.enter_context(TwinProcess(settings.twin, settings.dialect.name, settings.dialect.options))
+            prepared = with_target(prepared, twin.url)
+        facts = plan_facts(prepared, count)
+        collector = Collector(max(1, -(-round(facts.load_duration_s) // TIMELINE_POINTS_MAX)))
+        data = uvloop.run(_run(prepared, facts, collector, folder, count, console, quiet or as_json))
+    folder.close()
+    summary = judge(
+        build_summary(collector, _run_facts(prepared, data, started_at), facts, prepared.scenario.load), gates
+    )
+    paths = write_reports(summary, folder.write)
+    if folder.write_error:
+        console.print(f"[yellow]warning:[/] {folder.write_error}; calls are missing from it", highlight=False)
+    _print(summary, paths, console, as_json)
+    return summary.verdict.exit_code
+
+
+async def _run(
+    prepared: Prepared,
+    facts: PlanFacts,
+    collector: Collector,
+    folder: ResultsFolder,
+    processes: int,
+    console: Console,
+    quiet: bool,
+) -> RunData:
+    """Run the shards with the live view, and let Ctrl-C stop them in good order."""
+    tracker = ProgressTracker(collector, facts)
+
+    def on_snapshot(snapshot: Snapshot) -> None:
+        folder.append_calls(snapshot.calls)
+
+    runner = LocalRunner(prepared.plan, processes, collector, on_snapshot)
+
+    def on_signal() -> None:
+        if runner.stopping:
+            runner.kill()
+        else:
+            runner.stop("interrupted: ended before its plan (Ctrl-C)")
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    with ExitStack() as stack:
+        if not quiet:
+            view = stack.enter_context(LiveView(console))
+
+            def on_tick(elapsed_s: float) -> None:
+                message = "stopping: ending calls" if runner.stopping else ""
+                view.update(tracker.update(elapsed_s, message))
+
+            runner.on_tick = on_tick
+        return await runner.run()
+
+
+def _run_facts(prepared: Prepared, data: RunData, started_at: str) -> RunFacts:
+    plan, scenario = prepared.plan, prepared.scenario
+    return RunFacts(
+        run_id=plan.run_id,
+        scenario=scenario.name,
+        description=scenario.description,
+        started_at=started_at,
+        duration_s=data.duration_s,
+        target="embedded agent" if scenario.target == TWIN_TARGET else plan.redact(plan.target),
+        dialect=scenario.dialect.name,
+        seed=scenario.seed,
+        voxload_version=__version__,
+        cut_short=data.cut_short,
+        environment=environment_facts(),
+    )
+
+
+def _print(summary: Summary, paths: dict[str, Path], console: Console, as_json: bool) -> None:
+    if as_json:
+        click.echo(paths["summary.json"].read_bytes().decode(), nl=False)
+    else:
+        print_summary(console, summary, paths)

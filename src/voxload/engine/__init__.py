@@ -1,0 +1,1 @@
+"""One process full of calls: the call's state machine, its socket, and the shard that runs thousands of them."""

@@ -1,0 +1,299 @@
+"""One call: a state machine without I/O, from its intended start to exactly one outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+
+from voxload.audio.playout import Ear
+from voxload.dialects.base import (
+    AudioIn,
+    CallIdentity,
+    Dial,
+    Ended,
+    Event,
+    HttpRequest,
+    HttpResponse,
+    Interrupted,
+    Malformed,
+    Message,
+    PeerError,
+    Ready,
+    SetupFailed,
+    SetupStep,
+    Unknown,
+)
+from voxload.engine.caller import Caller
+from voxload.engine.context import CallContext, Line
+from voxload.engine.side import SideTasks
+from voxload.load.workload import CallSpec
+from voxload.measure.summary import CallRecord
+from voxload.model.outcome import Outcome
+
+MESSAGES_PER_S_MAX = 10_000
+"""More messages a second than this from the agent of one call are a flood (200 times real-time speech)."""
+
+ERROR_TEXT_MAX = 200
+
+
+class Phase(Enum):
+    """Where a call stands."""
+
+    NEW = auto()
+    SETUP = auto()
+    UP = auto()
+    CLOSING = auto()
+    OVER = auto()
+
+
+class Call:
+    """One call of the run.
+
+    The shard calls `start` at the intended instant; the line calls the `on_…` methods. All time comes in by argument or
+    from the wheel, so that the same object runs on sockets and on a virtual clock. `setup_over(call)` is called once
+    when a set-up that was started has succeeded or failed, `ended(call)` once when the call is over.
+    """
+
+    __slots__ = (
+        "_awaiting_ready",
+        "_caller",
+        "_context",
+        "_due_ns",
+        "_ear",
+        "_ended",
+        "_error",
+        "_inbound",
+        "_labels",
+        "_message_limit",
+        "_outcome",
+        "_phase",
+        "_ready_ns",
+        "_session",
+        "_setup_over",
+        "_started_ns",
+        "line",
+        "spec",
+    )
+
+    def __init__(
+        self,
+        spec: CallSpec,
+        due_ns: int,
+        context: CallContext,
+        ended: Callable[[Call], None],
+        setup_over: Callable[[Call], None],
+    ) -> None:
+        self.spec = spec
+        self.line: Line
+        self._setup_over = setup_over
+        self._context = context
+        self._due_ns = due_ns
+        self._ended = ended
+        self._session = context.dialect.caller(CallIdentity(spec.index, spec.call_id, spec.values))
+        self._labels = (("call", spec.call_type.name), ("phase", spec.phase))
+        self._phase = Phase.NEW
+        self._outcome: Outcome | None = None
+        self._error = ""
+        self._started_ns = self._ready_ns = 0
+        self._awaiting_ready = False
+        self._caller: Caller | None = None
+        form = context.dialect.agent_format
+        self._ear = Ear(form.sample_rate_hz, form.encoding, context.workload.scenario.measurement.playout_buffer_ns)
+        self._inbound = 0
+        interval_ns = context.workload.scenario.measurement.ping_interval_ns
+        self._message_limit = max(MESSAGES_PER_S_MAX * interval_ns // 1_000_000_000, 1000)
+
+    @property
+    def up(self) -> bool:
+        """Whether the media channel is open and the call not yet over."""
+        return self._phase is Phase.UP
+
+    # --- set-up ---
+
+    def start(self, now_ns: int) -> None:
+        """Begin the set-up; `now_ns` may be later than the intended instant, the latency counts from the latter."""
+        self._phase = Phase.SETUP
+        self._started_ns = now_ns
+        self._context.recorder.started += 1
+        timeouts = self._context.workload.scenario.timeouts
+        self._context.wheel.at(now_ns + timeouts.setup_ns, self._on_setup_timeout)
+        self._take(self._session.open(), now_ns)
+
+    def _take(self, step: SetupStep, now_ns: int) -> None:
+        match step:
+            case HttpRequest():
+                self.line.request(step)
+            case Dial():
+                self._awaiting_ready = step.await_ready
+                self.line.dial(step)
+            case SetupFailed(outcome=outcome, reason=reason):
+                self._finish(outcome, reason, now_ns)
+
+    def _on_setup_timeout(self, due_ns: int) -> int:
+        if self._phase is Phase.SETUP:
+            self._finish(Outcome.SETUP_TIMEOUT, "not ready within timeouts.setup", due_ns)
+        return 0
+
+    def on_response(self, response: HttpResponse, now_ns: int) -> None:
+        """The answer to the set-up's HTTP request."""
+        if self._phase is Phase.SETUP:
+            self._take(self._session.on_response(response), now_ns)
+
+    def on_connected(self, now_ns: int) -> None:
+        """The media socket is open."""
+        if self._phase is not Phase.SETUP:
+            self.line.abort()
+            return
+        self._send(self._session.on_connected())
+        if not self._awaiting_ready:
+            self._on_ready(now_ns)
+
+    def on_failed(self, outcome: Outcome, reason: str, now_ns: int) -> None:
+        """The set-up failed below the protocol, or our own code did."""
+        if self._phase is not Phase.OVER:
+            self._finish(outcome, reason, now_ns)
+
+    def _on_ready(self, now_ns: int) -> None:
+        context, measurement = self._context, self._context.workload.scenario.measurement
+        self._phase = Phase.UP
+        self._ready_ns = now_ns
+        self._setup_over(self)
+        context.recorder.latency("call_setup", self._labels, now_ns - self._due_ns)
+        context.recorder.latency("call_setup_uncorrected", self._labels, now_ns - self._started_ns)
+        self._caller = Caller(
+            self.spec, self._session, self._ear, self.line, context, self._labels, self._on_script_end
+        )
+        self._caller.start(now_ns)
+        context.wheel.at(now_ns + measurement.ping_interval_ns, self._on_ping)
+        side = context.workload.scenario.side_traffic
+        if side is not None:
+            SideTasks(side, self, context, self._session.template_values()).start(now_ns)
+
+    # --- the call is up ---
+
+    def on_message(self, payload: bytes, text: bool, now_ns: int) -> None:
+        """One whole message of the agent."""
+        if self._phase is Phase.OVER:
+            return
+        recorder = self._context.recorder
+        recorder.bytes_received += len(payload)
+        self._inbound += 1
+        if self._inbound > self._message_limit:
+            self._finish(Outcome.PROTOCOL_ERROR, f"flood: over {MESSAGES_PER_S_MAX} messages a second", now_ns)
+            return
+        for event in self._session.decode(payload, text):
+            if event.__class__ is AudioIn:
+                recorder.frames_received += 1
+                if self._caller is not None:
+                    self._caller.on_audio(event.audio, now_ns)  # type: ignore[union-attr]  # the class was just checked
+            else:
+                self._on_event(event, now_ns)
+
+    def _on_event(self, event: Event, now_ns: int) -> None:
+        match event:
+            case Ready():
+                if self._phase is Phase.SETUP and self._awaiting_ready:
+                    self._on_ready(now_ns)
+            case Interrupted():
+                self._ear.flush(now_ns)
+            case PeerError(code=code):
+                self._context.recorder.peer_error(code)
+            case Unknown(kind=kind):
+                self._context.recorder.unknown_message(kind)
+            case Malformed(detail=detail):
+                self._finish(Outcome.PROTOCOL_ERROR, detail, now_ns)
+            case Ended(reason=reason):
+                if self._phase is Phase.UP:
+                    self._finish(Outcome.DROPPED_BY_TARGET, f"the agent ended the call: {reason}", now_ns)
+            case _:
+                pass
+
+    def _on_ping(self, due_ns: int) -> int:
+        if self._phase is not Phase.UP:
+            return 0
+        if due_ns - self._ready_ns >= self._context.workload.scenario.timeouts.call_ns:
+            self._finish(Outcome.COMPLETED, "", due_ns)
+            return 0
+        self._inbound = 0
+        self.line.ping(due_ns.to_bytes(8, "big"))
+        return due_ns + self._context.workload.scenario.measurement.ping_interval_ns
+
+    def on_pong(self, payload: bytes, now_ns: int) -> None:
+        """The answer to a ping, which carries the instant at which the ping was due."""
+        if self._phase is Phase.UP and len(payload) == 8:
+            self._context.recorder.latency("message_rtt", self._labels, now_ns - int.from_bytes(payload, "big"))
+
+    # --- the end ---
+
+    def _on_script_end(self, outcome: Outcome, reason: str, now_ns: int) -> None:
+        self._finish(outcome, reason, now_ns)
+
+    def on_closed(self, outcome: Outcome, reason: str, now_ns: int) -> None:
+        """The socket is gone; `outcome` is what that means if the call was still up."""
+        if self._phase in {Phase.SETUP, Phase.UP}:
+            self._finish(outcome, reason, now_ns)
+        elif self._phase is Phase.CLOSING:
+            self._over()
+
+    def cancel(self, now_ns: int) -> None:
+        """End the call because the run is being cut short."""
+        if self._phase in {Phase.NEW, Phase.SETUP, Phase.UP}:
+            self._finish(Outcome.CANCELLED, "", now_ns)
+
+    def _finish(self, outcome: Outcome, reason: str, now_ns: int) -> None:
+        """Fix the outcome, record the call, and hang up; the first outcome stands."""
+        if self._outcome is not None:
+            return
+        self._outcome, self._error = outcome, reason[:ERROR_TEXT_MAX]
+        was, self._phase = self._phase, Phase.CLOSING
+        self._record(now_ns)
+        if self._caller is not None:
+            self._caller.stop()
+            self._caller = None
+        if was is not Phase.UP:
+            if was is Phase.SETUP:
+                self._setup_over(self)
+                self.line.abort()
+            self._over()
+            return
+        if outcome in {Outcome.COMPLETED, Outcome.CANCELLED, Outcome.AGENT_SILENT}:
+            self._send(self._session.hang_up())
+        self.line.close()
+        self._context.wheel.at(now_ns + self._context.workload.scenario.timeouts.hang_up_ns, self._on_hang_up_timeout)
+
+    def _on_hang_up_timeout(self, due_ns: int) -> int:
+        if self._phase is Phase.CLOSING:
+            self.line.abort()
+            self._over()
+        return 0
+
+    def _over(self) -> None:
+        if self._phase is not Phase.OVER:
+            self._phase = Phase.OVER
+            self._ended(self)
+
+    def _record(self, now_ns: int) -> None:
+        assert self._outcome is not None
+        context, ready_ns = self._context, self._ready_ns
+        if ready_ns:
+            context.recorder.latency("call_duration", self._labels, now_ns - ready_ns)
+        context.recorder.call_ended(
+            CallRecord(
+                index=self.spec.index,
+                call_id=self.spec.call_id,
+                call=self.spec.call_type.name,
+                phase=self.spec.phase,
+                due_s=(self._due_ns - context.run_start_ns) / 1e9,
+                outcome=self._outcome.value,
+                duration_s=(now_ns - ready_ns) / 1e9 if ready_ns else 0.0,
+                setup_ms=(ready_ns - self._due_ns) / 1e6 if ready_ns else None,
+                turns=self._caller.turn_records(self._due_ns) if self._caller is not None else [],
+                error=context.workload.redact(self._error),
+                shard=context.shard,
+            )
+        )
+
+    def _send(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self.line.send(message.payload, message.text)
+            self._context.recorder.bytes_sent += len(message.payload)

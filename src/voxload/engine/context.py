@@ -1,0 +1,56 @@
+"""What all calls of a shard share, and what a call needs of the connection that carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from voxload.clock import Clock
+from voxload.dialects.base import Dial, Dialect, HttpRequest
+from voxload.engine.media import Media
+from voxload.load.workload import Workload
+from voxload.measure.recorder import Recorder
+from voxload.wheel import Wheel
+
+
+class Line(Protocol):
+    """The connection of one call. It reports back through the call's `on_…` methods; nothing here blocks or raises."""
+
+    def request(self, request: HttpRequest) -> None:
+        """Send a set-up request; the answer comes by `Call.on_response` or `Call.on_failed`."""
+
+    def dial(self, dial: Dial) -> None:
+        """Open the media socket; `Call.on_connected` or `Call.on_failed` follows."""
+
+    def send(self, payload: bytes, text: bool) -> bool:
+        """Hand a message to the kernel; False when it was dropped because the target does not read."""
+
+    def ping(self, payload: bytes) -> None:
+        """Send a ping whose pong returns by `Call.on_pong`."""
+
+    def side_request(self, request: HttpRequest, answered: Callable[[str, int], None]) -> None:
+        """Send a request beside the call; `answered(status or "error", now_ns)` follows."""
+
+    def close(self) -> None:
+        """Close in good order; `Call.on_closed` follows."""
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What the calls of a shard share."""
+
+    workload: Workload
+    dialect: Dialect
+    media: Media
+    recorder: Recorder
+    wheel: Wheel
+    clock: Clock
+    run_start_ns: int
+    """On the monotonic clock."""
+    unix_offset_ns: int
+    """Add it to the monotonic clock to get the time of day for a protocol's stamps."""
+    shard: int = 0

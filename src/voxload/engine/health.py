@@ -1,0 +1,33 @@
+"""How the generator itself fares: CPU and memory of this process, and the limits that it needs raised."""
+
+from __future__ import annotations
+
+import resource
+
+import psutil
+
+from voxload.clock import Clock, process_cpu_ns
+
+
+class HealthMeter:
+    """Measures this process between two calls of `sample`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._process = psutil.Process()
+        self._cpu_ns, self._at_ns = process_cpu_ns(), clock()
+
+    def sample(self) -> tuple[float, float]:
+        """Return (CPU in percent of one core since the last call, resident memory in MiB)."""
+        cpu_ns, now_ns = process_cpu_ns(), self._clock()
+        percent = 100 * (cpu_ns - self._cpu_ns) / max(now_ns - self._at_ns, 1)
+        self._cpu_ns, self._at_ns = cpu_ns, now_ns
+        return percent, self._process.memory_info().rss / (1024 * 1024)
+
+
+def raise_file_limit() -> int:
+    """Raise the soft limit on open files to the hard one; returns the limit that is now in force."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

@@ -1,0 +1,169 @@
+"""Places the calls of a shard at their intended instants: open arrivals or a fixed number of callers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from voxload.engine.call import Call
+from voxload.engine.context import CallContext, Line
+from voxload.load.arrivals import Arrival, closed_starts
+from voxload.measure.summary import CallRecord
+from voxload.model.load import ConcurrencyLoad
+from voxload.model.outcome import Outcome
+
+
+class Placer:
+    """Starts calls when they are due, holds those that are up, and knows when all is over.
+
+    At most `measurement.setup_concurrency` set-ups are in flight; further calls wait their turn, and the wait counts in
+    their latency because that runs from the intended instant. Calls beyond `measurement.calls_max` are shed.
+    `connect(call)` gives a call its line; `finished()` is called once when the last call is over.
+    """
+
+    def __init__(
+        self,
+        context: CallContext,
+        shard: int,
+        shards: int,
+        connect: Callable[[Call], Line],
+        finished: Callable[[], None],
+    ) -> None:
+        self._context = context
+        self._shard, self._shards = shard, shards
+        self._connect = connect
+        scenario = context.workload.scenario
+        self._closed = scenario.load if isinstance(scenario.load, ConcurrencyLoad) else None
+        limit = scenario.measurement.calls_max
+        self._calls_max = -(-limit // shards) if limit else 0
+        self._setups_max = scenario.measurement.setup_concurrency
+        self._calls: set[Call] = set()
+        self._setting_up: set[Call] = set()
+        self._waiting: deque[Call] = deque()
+        self._arrivals: Iterator[Arrival] = iter(())
+        self._next: Arrival | None = None
+        self._callers_left = 0
+        self._stopping = False
+        self._finished = finished
+        self.done = False
+        """Whether every call of the plan is over."""
+
+    @property
+    def active(self) -> int:
+        """Calls whose media channel is open and that are not over."""
+        return sum(1 for call in self._calls if call.up)
+
+    def begin(self, start_ns: int) -> None:
+        """Put the first intended start on the wheel."""
+        workload, wheel = self._context.workload, self._context.wheel
+        if self._closed is not None:
+            starts = list(closed_starts(self._closed, self._shard, self._shards))
+            self._callers_left = len(starts)
+            for first in starts:
+                wheel.at(start_ns + first.due_ns, self._caller(first, start_ns))
+        else:
+            self._arrivals = workload.arrivals(self._shard, self._shards)
+            self._next = next(self._arrivals, None)
+            if self._next is not None:
+                wheel.at(start_ns + self._next.due_ns, self._on_arrival)
+        self._finish_if_over()
+
+    def _on_arrival(self, due_ns: int) -> int:
+        """Place the call that is due; returns the instant of the next one."""
+        arrival = self._next
+        if arrival is None or self._stopping:
+            return 0
+        self._place(arrival.index, arrival.phase, due_ns, self._on_call_over)
+        self._next = next(self._arrivals, None)
+        if self._next is None:
+            self._finish_if_over()
+            return 0
+        return self._context.run_start_ns + self._next.due_ns
+
+    def _caller(self, first: Arrival, start_ns: int) -> Callable[[int], int]:
+        """Return the life of one caller of a closed load: a call, a pause, the next call."""
+        load = self._closed
+        assert load is not None
+        index = first.index
+
+        def on_over(call: Call) -> None:
+            self._forget(call)
+            due_ns = self._context.clock() + load.pause_ns
+            if self._stopping or due_ns - start_ns >= load.duration_ns:
+                self._callers_left -= 1
+            else:
+                self._context.wheel.at(due_ns, on_due)
+            self._finish_if_over()
+
+        def on_due(due_ns: int) -> int:
+            nonlocal index
+            if self._stopping:  # `stop` has already left this caller out of the count
+                return 0
+            phase = "ramp" if due_ns - start_ns < load.ramp_up_ns else "hold"
+            self._place(index, phase, due_ns, on_over)
+            index += load.concurrency
+            return 0
+
+        return on_due
+
+    def _place(self, index: int, phase: str, due_ns: int, over: Callable[[Call], None]) -> None:
+        call = Call(self._context.workload.call(index, phase), due_ns, self._context, over, self._on_setup_over)
+        if self._calls_max and len(self._calls) >= self._calls_max:
+            self._shed(call, due_ns)
+            over(call)
+            return
+        self._calls.add(call)
+        if len(self._setting_up) < self._setups_max:
+            self._start(call)
+        else:
+            self._waiting.append(call)
+
+    def _start(self, call: Call) -> None:
+        self._setting_up.add(call)
+        call.line = self._connect(call)
+        call.start(self._context.clock())
+
+    def _on_setup_over(self, call: Call) -> None:
+        """A set-up has ended, well or badly: the next waiting call may begin."""
+        self._setting_up.discard(call)
+        while self._waiting and len(self._setting_up) < self._setups_max and not self._stopping:
+            self._start(self._waiting.popleft())
+
+    def _shed(self, call: Call, due_ns: int) -> None:
+        spec = call.spec
+        self._context.recorder.call_ended(
+            CallRecord(
+                index=spec.index,
+                call_id=spec.call_id,
+                call=spec.call_type.name,
+                phase=spec.phase,
+                due_s=(due_ns - self._context.run_start_ns) / 1e9,
+                outcome=Outcome.SHED.value,
+                error="measurement.calls_max reached",
+                shard=self._context.shard,
+            )
+        )
+
+    def _on_call_over(self, call: Call) -> None:
+        self._forget(call)
+        self._finish_if_over()
+
+    def _forget(self, call: Call) -> None:
+        self._calls.discard(call)
+
+    def _finish_if_over(self) -> None:
+        if not self._calls and not self._callers_left and (self._next is None or self._stopping) and not self.done:
+            self.done = True
+            self._finished()
+
+    def stop(self, now_ns: int) -> None:
+        """Place no more calls and end those that are up or waiting."""
+        if self._stopping:
+            return
+        self._stopping = True
+        for call in [*self._waiting, *self._calls]:
+            call.cancel(now_ns)
+        self._waiting.clear()
+        if self._closed is not None:
+            self._callers_left = len(self._calls)
+        self._finish_if_over()

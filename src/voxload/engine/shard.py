@@ -1,0 +1,162 @@
+"""A shard: one process that places its part of a run's calls and reports a snapshot a second.
+
+Run as `python -m voxload.engine.shard`, spoken to over its standard input and output (`voxload.engine.wire`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+
+import aiohttp
+import uvloop
+
+from voxload.clock import NS_PER_S, Clock, monotonic_ns, unix_ns
+from voxload.dialects.registry import build_dialect
+from voxload.engine import wire
+from voxload.engine.call import Call
+from voxload.engine.context import CallContext
+from voxload.engine.health import HealthMeter, raise_file_limit
+from voxload.engine.media import Media
+from voxload.engine.placer import Placer
+from voxload.engine.transport import Network, SocketLine
+from voxload.load.workload import Workload
+from voxload.measure.recorder import Recorder
+from voxload.measure.snapshot import Snapshot
+from voxload.model.plan import Plan, decode_plan
+from voxload.wheel import Wheel, WheelTimer
+
+SNAPSHOT_NS = NS_PER_S
+
+
+class Shard:
+    """One process's part of a run on real sockets."""
+
+    def __init__(self, plan: Plan, shard: int, shards: int, emit: Callable[[Snapshot], None]) -> None:
+        self._shard, self._shards = shard, shards
+        self._emit = emit
+        self.workload = Workload(plan)
+        settings = self.workload.scenario.dialect
+        self.dialect = build_dialect(settings.name, plan.target, settings.options)
+        self.media = Media(self.dialect, self.workload)
+        self.clock: Clock = monotonic_ns
+        self._placer: Placer | None = None
+        self._stop_requested = False
+
+    async def run(self, start_ns: int) -> None:
+        """Place the calls from `start_ns` on, to the end of the last one or until `stop`."""
+        loop = asyncio.get_running_loop()
+        recorder = Recorder(self._shard)
+        wheel = Wheel(self.clock())
+        context = CallContext(
+            self.workload,
+            self.dialect,
+            self.media,
+            recorder,
+            wheel,
+            self.clock,
+            start_ns,
+            unix_ns() - self.clock(),
+            self._shard,
+        )
+        scenario = self.workload.scenario
+        timeouts = scenario.timeouts
+        timeout = aiohttp.ClientTimeout(
+            total=timeouts.setup_ns / 1e9, connect=timeouts.connect_ns / 1e9, sock_connect=timeouts.connect_ns / 1e9
+        )
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as http:
+            network = Network(http, self.clock, timeouts, self.workload.headers())
+
+            def connect(call: Call) -> SocketLine:
+                return SocketLine(call, network)
+
+            over = asyncio.Event()
+            placer = self._placer = Placer(context, self._shard, self._shards, connect, over.set)
+            health = HealthMeter(self.clock)
+
+            def report(final: bool = False) -> None:
+                cpu_percent, memory_mib = health.sample()
+                now_ns = self.clock() - start_ns
+                self._emit(recorder.take(max(now_ns, 0), placer.active, cpu_percent, memory_mib, final))
+
+            def on_second(due_ns: int) -> int:
+                if placer.done:
+                    return 0
+                report()
+                return due_ns + SNAPSHOT_NS
+
+            wheel.at(start_ns + SNAPSHOT_NS, on_second)
+            placer.begin(start_ns)
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(100_000, 50, 100)
+            timer = WheelTimer(wheel, self.clock, loop.call_later)
+            timer.start()
+            if self._stop_requested:
+                placer.stop(self.clock())
+            await over.wait()
+            timer.stop()
+            report(final=True)
+            for task in list(network.tasks):
+                task.cancel()
+
+    def stop(self) -> None:
+        """Place no more calls and end those that are up."""
+        self._stop_requested = True
+        if self._placer is not None:
+            self._placer.stop(self.clock())
+
+
+async def _serve(output: int) -> int:
+    """Speak with the runner: prepare, go, snapshots, stop; the end of the input stops the run too."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=wire.FRAME_BYTES_MAX)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    transport, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(output, "wb"))
+
+    def emit(message: wire.FromShard) -> None:
+        transport.write(wire.encode(message))
+
+    first = await wire.read_to_shard(reader)
+    if not isinstance(first, wire.Prepare):
+        return 2
+    try:
+        shard = Shard(decode_plan(first.plan), first.shard, first.shards, emit)
+        emit(wire.Prepared(first.shard))
+        second = await wire.read_to_shard(reader)
+        if not isinstance(second, wire.Go):
+            return 0
+
+        async def obey() -> None:
+            await wire.read_to_shard(reader)  # Stop, or the end of the stream because the runner is gone
+            shard.stop()
+
+        listener = asyncio.create_task(obey())
+        loop.add_signal_handler(signal.SIGTERM, shard.stop)
+        await shard.run(second.start_ns)
+        listener.cancel()
+    except Exception:  # noqa: BLE001  # the runner must learn of it, whatever it is
+        emit(wire.Failed(first.shard, traceback.format_exc(limit=8)))
+    while transport.get_write_buffer_size():  # the last snapshot must reach the runner before the pipe closes
+        await asyncio.sleep(0.01)
+    transport.close()
+    return 0
+
+
+def main() -> int:
+    """Entry point of the child process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the runner, which stops its shards in good order
+    raise_file_limit()
+    output = os.dup(1)
+    os.dup2(2, 1)  # a stray print must not break the framing
+    return uvloop.run(_serve(output))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Side traffic: the plain HTTP requests that a caller's client makes while its call is up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from voxload.dialects.base import HttpRequest
+from voxload.engine.context import CallContext
+from voxload.load.workload import expand
+from voxload.model.scenario import SideRequest, SideTraffic
+
+if TYPE_CHECKING:
+    from voxload.engine.call import Call
+
+
+class SideTasks:
+    """Draws a task at each interval, as Locust does: no request by `voice_weight`, else one of the requests."""
+
+    __slots__ = ("_call", "_context", "_choices", "_traffic", "_values", "_weights")
+
+    def __init__(self, traffic: SideTraffic, call: Call, context: CallContext, values: Mapping[str, str]) -> None:
+        self._traffic = traffic
+        self._call = call
+        self._context = context
+        self._values = {**call.spec.values, **values}
+        self._choices: list[SideRequest | None] = [None, *traffic.requests]
+        self._weights = [traffic.voice_weight, *(request.weight for request in traffic.requests)]
+
+    def start(self, now_ns: int) -> None:
+        """Draw the first wait."""
+        self._context.wheel.at(now_ns + self._wait_ns(), self._on_task)
+
+    def _wait_ns(self) -> int:
+        return self._call.spec.rng.randint(*self._traffic.interval_ns)
+
+    def _on_task(self, due_ns: int) -> int:
+        if not self._call.up:
+            return 0
+        chosen = self._call.spec.rng.choices(self._choices, self._weights)[0]
+        if chosen is not None:
+            self._send(chosen, due_ns)
+        return due_ns + max(self._wait_ns(), 1)
+
+    def _send(self, request: SideRequest, due_ns: int) -> None:
+        recorder = self._context.recorder
+        name = request.name or request.get
+        labels = (("call", self._call.spec.call_type.name), ("phase", self._call.spec.phase), ("request", name))
+
+        def answered(status: str, now_ns: int) -> None:
+            recorder.http_answer(name, status)
+            if status != "error":
+                recorder.latency("http_latency", labels, now_ns - due_ns)
+
+        url = self._context.dialect.target + expand(request.get, self._values)
+        self._call.line.side_request(HttpRequest("GET", url), answered)

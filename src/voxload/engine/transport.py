@@ -1,0 +1,248 @@
+"""The call's connection: HTTP for the set-up, picows on uvloop for the media socket."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import aiohttp
+import picows
+
+from voxload.clock import Clock
+from voxload.dialects.base import Dial, HttpRequest, HttpResponse
+from voxload.engine.call import Call
+from voxload.model.outcome import Outcome
+from voxload.model.scenario import Timeouts
+
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+READ_BUFFER_BYTES = 4096
+PROTOCOL_CLOSE_CODES = {1002, 1003, 1007, 1009}
+"""Close codes that say that one side broke the WebSocket protocol (RFC 6455, 7.4.1)."""
+
+
+@dataclass(slots=True)
+class Network:
+    """What all lines of a shard share: one HTTP client, the headers of every request, the time-outs."""
+
+    http: aiohttp.ClientSession
+    clock: Clock
+    timeouts: Timeouts
+    headers: Mapping[str, str]
+    setups: asyncio.Semaphore
+    tls: ssl.SSLContext | None = None
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def spawn(self, work: asyncio.Task[None]) -> None:
+        """Keep a task alive until it is done."""
+        self.tasks.add(work)
+        work.add_done_callback(self.tasks.discard)
+
+
+class SocketLine(picows.WSListener):  # type: ignore[misc]  # a C class without a Python base
+    """The connection of one call over real sockets; see `voxload.engine.context.Line`."""
+
+    def __init__(self, call: Call, network: Network) -> None:
+        super().__init__()
+        self._call = call
+        self._network = network
+        self._clock = network.clock
+        self._transport: picows.WSTransport | None = None
+        self._paused = False
+        self._fragments = bytearray()
+        self._fragment_is_text = True
+        self._task: asyncio.Task[None] | None = None
+        self._gone = False
+
+    # --- set-up ---
+
+    def request(self, request: HttpRequest) -> None:
+        """Send a set-up request in a task of its own."""
+        self._run(self._request(request))
+
+    def dial(self, dial: Dial) -> None:
+        """Open the media socket in a task of its own."""
+        self._run(self._dial(dial))
+
+    def _run(self, work: object) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+        self._task = task
+        self._network.spawn(task)
+
+    async def _request(self, request: HttpRequest) -> None:
+        try:
+            response = await self._fetch(request)
+        except Exception as error:  # noqa: BLE001  # whatever the client raises ends this one call
+            outcome, reason = classify(error)
+            self._call.on_failed(outcome, f"{request.method} {urlsplit(request.url).path}: {reason}", self._clock())
+            return
+        self._guard(lambda: self._call.on_response(response, self._clock()))
+
+    async def _fetch(self, request: HttpRequest) -> HttpResponse:
+        headers = {**self._network.headers, **request.headers}
+        async with self._network.http.request(
+            request.method, request.url, headers=headers, data=request.body or None, allow_redirects=False
+        ) as answer:
+            body = await answer.read()
+            return HttpResponse(answer.status, {k.lower(): v for k, v in answer.headers.items()}, body)
+
+    async def _dial(self, dial: Dial) -> None:
+        headers = {**self._network.headers, **dial.headers}
+        if dial.subprotocols:
+            headers["Sec-WebSocket-Protocol"] = ", ".join(dial.subprotocols)
+        try:
+            await picows.ws_connect(
+                lambda: self,
+                dial.url,
+                ssl_context=self._network.tls,
+                websocket_handshake_timeout=self._network.timeouts.setup_ns / 1e9,
+                extra_headers=headers,
+                max_frame_size=MESSAGE_BYTES_MAX,
+                read_buffer_init_size=READ_BUFFER_BYTES,
+                max_redirects=0,
+                use_aiofastnet=False,
+            )
+        except Exception as error:  # noqa: BLE001  # as above
+            outcome, reason = classify(error)
+            self._call.on_failed(outcome, f"opening the media socket: {reason}", self._clock())
+
+    # --- traffic ---
+
+    def send(self, payload: bytes, text: bool) -> bool:
+        """Hand a message to the kernel; see `Line.send`."""
+        transport = self._transport
+        if transport is None or self._paused:
+            return False
+        transport.send(picows.WSMsgType.TEXT if text else picows.WSMsgType.BINARY, payload)
+        return True
+
+    def ping(self, payload: bytes) -> None:
+        """Send a ping."""
+        if self._transport is not None and not self._paused:
+            self._transport.send_ping(payload)
+
+    def side_request(self, request: HttpRequest, answered: Callable[[str, int], None]) -> None:
+        """Send a request beside the call."""
+
+        async def fetch() -> None:
+            try:
+                status = str((await self._fetch(request)).status)
+            except (TimeoutError, aiohttp.ClientError, OSError):
+                status = "error"
+            answered(status, self._clock())
+
+        self._network.spawn(asyncio.get_running_loop().create_task(fetch()))
+
+    def close(self) -> None:
+        """Start the closing handshake."""
+        if self._transport is not None:
+            self._transport.send_close(picows.WSCloseCode.OK)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection, or give up the set-up."""
+        self._gone = True
+        if self._transport is not None:
+            self._transport.disconnect(graceful=False)
+        elif self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+    # --- what picows reports ---
+
+    def on_ws_connected(self, transport: picows.WSTransport) -> None:
+        """The handshake is done."""
+        if self._gone:
+            transport.disconnect(graceful=False)
+            return
+        self._transport = transport
+        self._guard(lambda: self._call.on_connected(self._clock()))
+
+    def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        """One frame; messages in several frames are put together here."""
+        kind = frame.msg_type
+        if frame.fin and (kind == picows.WSMsgType.TEXT or kind == picows.WSMsgType.BINARY):  # noqa: PLR1714  # two compares beat a set
+            self._deliver(frame.get_payload_as_bytes(), kind == picows.WSMsgType.TEXT)
+        elif kind == picows.WSMsgType.PONG:
+            self._call.on_pong(frame.get_payload_as_bytes(), self._clock())
+        elif kind == picows.WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code())
+            transport.disconnect()
+        elif kind != picows.WSMsgType.PING:
+            self._collect(frame)
+
+    def _collect(self, frame: picows.WSFrame) -> None:
+        if frame.msg_type != picows.WSMsgType.CONTINUATION:
+            self._fragments.clear()
+            self._fragment_is_text = frame.msg_type == picows.WSMsgType.TEXT
+        self._fragments += frame.get_payload_as_bytes()
+        if len(self._fragments) > MESSAGE_BYTES_MAX:
+            self._call.on_closed(Outcome.PROTOCOL_ERROR, "a message of more than 16 MiB", self._clock())
+        elif frame.fin:
+            whole = bytes(self._fragments)
+            self._fragments.clear()
+            self._deliver(whole, self._fragment_is_text)
+
+    def _deliver(self, payload: bytes, text: bool) -> None:
+        try:
+            self._call.on_message(payload, text, self._clock())
+        except Exception as error:  # noqa: BLE001  # a defect of ours must not take the other calls down
+            self._call.on_failed(Outcome.INTERNAL_ERROR, repr(error), self._clock())
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001  # as above
+            self._call.on_failed(Outcome.INTERNAL_ERROR, repr(error), self._clock())
+
+    def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
+        """The socket is gone."""
+        outcome, reason = _closing(transport)
+        self._transport = None
+        self._guard(lambda: self._call.on_closed(outcome, reason, self._clock()))
+
+    def pause_writing(self) -> None:
+        """The target does not read: real-time audio is dropped rather than queued."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """The target reads again."""
+        self._paused = False
+
+
+def _closing(transport: picows.WSTransport) -> tuple[Outcome, str]:
+    """Return what the end of a socket means for a call that was still up."""
+    handshake = transport.close_handshake
+    sent, received = (handshake.sent, handshake.recv) if handshake is not None else (None, None)
+    if sent is not None and int(sent.code) in PROTOCOL_CLOSE_CODES and not (received and handshake.recv_then_sent):
+        return Outcome.PROTOCOL_ERROR, f"WebSocket protocol broken: {sent.reason or int(sent.code)}"
+    if received is not None:
+        detail = f" ({received.reason})" if received.reason else ""
+        return Outcome.DROPPED_BY_TARGET, f"closed by the target with code {int(received.code)}{detail}"
+    return Outcome.DROPPED_BY_TARGET, "connection lost"
+
+
+def classify(error: BaseException) -> tuple[Outcome, str]:
+    """Return the outcome of a call whose set-up raised `error`, and the reason in a few words."""
+    match error:
+        case picows.WSInvalidStatusError():
+            status = error.response.status if error.response is not None else "?"
+            return Outcome.REJECTED, f"handshake answered {status}"
+        case TimeoutError():
+            return Outcome.SETUP_TIMEOUT, "no answer in time"
+        case aiohttp.ClientConnectorError() | ssl.SSLError() | ConnectionRefusedError():
+            return Outcome.CONNECT_FAILED, _words(error)
+        case aiohttp.ServerDisconnectedError() | ConnectionResetError() | aiohttp.ClientOSError():
+            return Outcome.CONNECT_FAILED, _words(error)
+        case aiohttp.ClientError() | picows.WSError():
+            return Outcome.PROTOCOL_ERROR, _words(error)
+        case OSError():
+            return Outcome.CONNECT_FAILED, _words(error)
+        case _:
+            return Outcome.INTERNAL_ERROR, repr(error)
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__

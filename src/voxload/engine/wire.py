@@ -1,0 +1,78 @@
+"""The words between a runner and its shards, in one framing: a 4-byte big-endian length and MessagePack."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from voxload.measure.snapshot import Snapshot
+
+FRAME_BYTES_MAX = 256 * 1024 * 1024
+
+
+class Prepare(msgspec.Struct, tag="prepare"):
+    """To a shard: get ready for your part of the plan (`shard` of `shards`)."""
+
+    plan: bytes
+    shard: int
+    shards: int
+
+
+class Go(msgspec.Struct, tag="go"):
+    """To a shard: the run starts at this instant of the machine's monotonic clock."""
+
+    start_ns: int
+
+
+class Stop(msgspec.Struct, tag="stop"):
+    """To a shard: start no more calls, end those that are up, report, and leave."""
+
+
+class Prepared(msgspec.Struct, tag="prepared"):
+    """From a shard: ready to go."""
+
+    shard: int
+
+
+class Failed(msgspec.Struct, tag="failed"):
+    """From a shard: it cannot go on; `detail` says why."""
+
+    shard: int
+    detail: str
+
+
+ToShard = Prepare | Go | Stop
+FromShard = Prepared | Failed | Snapshot
+
+_to_shard = msgspec.msgpack.Decoder(ToShard)
+_from_shard = msgspec.msgpack.Decoder(FromShard)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: ToShard | FromShard) -> bytes:
+    """Return the message with its length in front."""
+    body = _encoder.encode(message)
+    return len(body).to_bytes(4, "big") + body
+
+
+async def _read_frame(reader: asyncio.StreamReader) -> bytes | None:
+    try:
+        size = int.from_bytes(await reader.readexactly(4), "big")
+        if size > FRAME_BYTES_MAX:
+            raise ValueError(f"a frame of {size} bytes: the peer is not voxload")
+        return await reader.readexactly(size)
+    except asyncio.IncompleteReadError:
+        return None
+
+
+async def read_to_shard(reader: asyncio.StreamReader) -> ToShard | None:
+    """Return the next message to a shard; None at the end of the stream."""
+    body = await _read_frame(reader)
+    return None if body is None else _to_shard.decode(body)
+
+
+async def read_from_shard(reader: asyncio.StreamReader) -> FromShard | None:
+    """Return the next message from a shard; None at the end of the stream."""
+    body = await _read_frame(reader)
+    return None if body is None else _from_shard.decode(body)

@@ -1,0 +1,263 @@
+"""Collects the snapshots of all shards: exact merges for the whole run, a time line, health, the worst calls."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict
+
+from voxload.clock import NS_PER_S
+from voxload.measure.histogram import Histogram
+from voxload.measure.recorder import Labels
+from voxload.measure.snapshot import Snapshot
+from voxload.measure.summary import (
+    CallRecord,
+    ErrorSample,
+    Quantiles,
+    Series,
+    ShardHealth,
+    TimelinePoint,
+    Totals,
+    quantiles,
+)
+from voxload.model.outcome import NOT_ATTEMPTED, Outcome
+
+WORST_CALLS = 25
+ERROR_SAMPLES = 50
+SUSTAINED_S = 5
+"""A level of concurrency counts when it is held for this many consecutive seconds."""
+OPEN_STRETCHES = 90
+"""Stretches of the time line whose histograms are kept for late snapshots; older ones keep their percentiles only."""
+
+FRAME_COUNTS = ("frames_sent", "frames_received", "frames_dropped", "bytes_sent", "bytes_received")
+
+
+class _Stretch:
+    """One stretch of the time line while snapshots for it may still come."""
+
+    def __init__(self) -> None:
+        self.started = self.ended = 0
+        self.frames_sent = self.frames_received = self.bytes_sent = self.bytes_received = 0
+        self.outcomes: Counter[str] = Counter()
+        self.histograms: dict[str, Histogram] = defaultdict(Histogram)
+        self.frozen: dict[str, Quantiles] | None = None
+        self.cpu = 0.0
+
+    def latencies(self) -> dict[str, Quantiles]:
+        """Return the percentiles by metric."""
+        if self.frozen is not None:
+            return self.frozen
+        found = {metric: quantiles(histogram) for metric, histogram in self.histograms.items()}
+        return {metric: values for metric, values in found.items() if values is not None}
+
+    def freeze(self) -> None:
+        """Keep the percentiles and let the histograms go."""
+        self.frozen = self.latencies()
+        self.histograms.clear()
+
+
+class _ShardState:
+    def __init__(self) -> None:
+        self.calls = 0
+        self.cpu_ns = self.cpu_max = self.cpu_last = self.memory_mib = 0.0
+        self.span_ns = self.last_ns = 0
+        self.lateness = Histogram()
+        self.final = False
+        self.lost = ""
+
+
+class Collector:
+    """Merges snapshots as they come; memory is bounded by the length of the time line, not by the number of calls."""
+
+    def __init__(self, stretch_s: int = 1) -> None:
+        self.stretch_s = stretch_s
+        self.shards: dict[int, _ShardState] = defaultdict(_ShardState)
+        self._series: dict[tuple[str, Labels], Histogram] = defaultdict(Histogram)
+        self._stretches: dict[int, _Stretch] = defaultdict(_Stretch)
+        self._active: dict[int, dict[int, int]] = defaultdict(dict)
+        self._worst: list[tuple[float, int, CallRecord]] = []
+        self._errors: Counter[tuple[str, str]] = Counter()
+        self._unknown: Counter[str] = Counter()
+        self._peer_errors: Counter[str] = Counter()
+        self._http: dict[str, Counter[str]] = defaultdict(Counter)
+        self.outcomes: Counter[str] = Counter()
+        self.started = 0
+        self._frames = Counter[str]()
+
+    # --- input ---
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Merge one snapshot."""
+        state = self.shards[snapshot.shard]
+        state.final = state.final or snapshot.final
+        state.calls += snapshot.counters.started
+        span_ns = max(snapshot.end_ns - snapshot.start_ns, 0)
+        state.cpu_ns += snapshot.cpu_percent * span_ns
+        state.span_ns += span_ns
+        state.cpu_last = snapshot.cpu_percent
+        if span_ns > NS_PER_S // 2:
+            state.cpu_max = max(state.cpu_max, snapshot.cpu_percent)
+        state.memory_mib = max(state.memory_mib, snapshot.memory_mib)
+        state.last_ns = snapshot.end_ns
+        second = max(round(snapshot.end_ns / NS_PER_S) - 1, 0)
+        self._active[second][snapshot.shard] = snapshot.active
+        stretch = self._stretches[max(snapshot.end_ns - 1, 0) // (self.stretch_s * NS_PER_S)]
+        self._add_series(snapshot, state, stretch)
+        self._add_counters(snapshot, stretch)
+        for record in snapshot.calls:
+            self._consider_worst(record)
+        self._freeze_old()
+
+    def _add_series(self, snapshot: Snapshot, state: _ShardState, stretch: _Stretch) -> None:
+        for series in snapshot.series:
+            histogram = Histogram.from_data(series.histogram)
+            self._series[series.metric, tuple(series.labels.items())].merge(histogram)
+            if stretch.frozen is None:
+                stretch.histograms[series.metric].merge(histogram)
+            if series.metric == "frame_lateness":
+                state.lateness.merge(histogram)
+
+    def _add_counters(self, snapshot: Snapshot, stretch: _Stretch) -> None:
+        counters = snapshot.counters
+        self.started += counters.started
+        self.outcomes.update(counters.outcomes)
+        self._unknown.update(counters.unknown_messages)
+        self._peer_errors.update(counters.peer_errors)
+        for name, statuses in counters.http_requests.items():
+            self._http[name].update(statuses)
+        for outcome, text, count in counters.errors:
+            if (outcome, text) in self._errors or len(self._errors) < ERROR_SAMPLES:
+                self._errors[outcome, text] += count
+        for name in FRAME_COUNTS:
+            self._frames[name] += getattr(counters, name)
+        stretch.started += counters.started
+        stretch.ended += counters.ended
+        stretch.outcomes.update(counters.outcomes)
+        stretch.frames_sent += counters.frames_sent
+        stretch.frames_received += counters.frames_received
+        stretch.bytes_sent += counters.bytes_sent
+        stretch.bytes_received += counters.bytes_received
+        stretch.cpu = max(stretch.cpu, snapshot.cpu_percent)
+
+    def _consider_worst(self, record: CallRecord) -> None:
+        """Keep the calls that failed or waited longest."""
+        if record.outcome in {Outcome.CANCELLED, Outcome.SHED}:
+            return
+        longest_ms = max((turn.latency_ms for turn in record.turns if turn.latency_ms is not None), default=0.0)
+        failed = 0.0 if record.outcome == Outcome.COMPLETED else 1e9
+        item = (failed + longest_ms, -record.index, record)
+        if len(self._worst) < WORST_CALLS:
+            heapq.heappush(self._worst, item)
+        elif item[:2] > self._worst[0][:2]:
+            heapq.heapreplace(self._worst, item)
+
+    def _freeze_old(self) -> None:
+        open_ones = [number for number, stretch in self._stretches.items() if stretch.frozen is None]
+        if len(open_ones) > OPEN_STRETCHES + 10:
+            for number in sorted(open_ones)[:-OPEN_STRETCHES]:
+                self._stretches[number].freeze()
+
+    def lose(self, shard: int, reason: str) -> None:
+        """Note that a shard's numbers are incomplete."""
+        state = self.shards[shard]
+        state.lost = state.lost or reason
+
+    # --- output ---
+
+    def histogram(self, metric: str) -> Histogram:
+        """Return all values of a metric so far, over all labels."""
+        result = Histogram()
+        for (name, _), histogram in self._series.items():
+            if name == metric:
+                result.merge(histogram)
+        return result
+
+    def levels(self) -> list[int]:
+        """Return the calls that were up at the end of each second, over all shards; a silent shard keeps its last."""
+        if not self._active:
+            return []
+        last: dict[int, int] = {}
+        result = []
+        for second in range(max(self._active) + 1):
+            last.update(self._active.get(second, {}))
+            result.append(sum(last.values()))
+        return result
+
+    def sustained_level(self) -> int:
+        """Return the highest concurrency that was held for `SUSTAINED_S` consecutive seconds (or the whole run)."""
+        levels = self.levels()
+        width = min(SUSTAINED_S, len(levels))
+        return max((min(levels[i : i + width]) for i in range(len(levels) - width + 1)), default=0) if width else 0
+
+    def attempted(self) -> int:
+        """Return the number of ended calls that say something of the target."""
+        return sum(count for outcome, count in self.outcomes.items() if outcome not in NOT_ATTEMPTED)
+
+    def series(self) -> list[Series]:
+        """Return every series of the run."""
+        items = sorted(self._series.items())
+        return [Series(metric, dict(labels), histogram.to_data()) for (metric, labels), histogram in items]
+
+    def timeline(self, planned: dict[int, float]) -> list[TimelinePoint]:
+        """Return the time line; `planned` holds the planned concurrency at the end of each second."""
+        levels = self.levels()
+        points = []
+        for number in range(max(self._stretches, default=-1) + 1):
+            stretch = self._stretches.get(number) or _Stretch()
+            last_second = min((number + 1) * self.stretch_s, len(levels)) - 1
+            points.append(
+                TimelinePoint(
+                    start_s=float(number * self.stretch_s),
+                    duration_s=float(self.stretch_s),
+                    active=levels[last_second] if 0 <= last_second < len(levels) else 0,
+                    planned=planned.get((number + 1) * self.stretch_s, 0.0),
+                    started=stretch.started,
+                    ended=stretch.ended,
+                    outcomes=dict(stretch.outcomes),
+                    frames_sent=stretch.frames_sent,
+                    frames_received=stretch.frames_received,
+                    bytes_sent=stretch.bytes_sent,
+                    bytes_received=stretch.bytes_received,
+                    latencies=stretch.latencies(),
+                    cpu_percent=stretch.cpu,
+                )
+            )
+        return points
+
+    def shard_health(self) -> list[ShardHealth]:
+        """Return how each process fared."""
+        result = []
+        for number, state in sorted(self.shards.items()):
+            late = quantiles(state.lateness)
+            result.append(
+                ShardHealth(
+                    shard=number,
+                    calls=state.calls,
+                    cpu_percent_mean=state.cpu_ns / state.span_ns if state.span_ns else 0.0,
+                    cpu_percent_max=state.cpu_max,
+                    memory_mib=state.memory_mib,
+                    lateness_p50_ms=late.p50_ms if late else None,
+                    lateness_p99_ms=late.p99_ms if late else None,
+                    lateness_max_ms=late.max_ms if late else None,
+                    lost=state.lost,
+                )
+            )
+        return result
+
+    def totals(self) -> Totals:
+        """Return the counts of the run."""
+        return Totals(
+            attempted=self.attempted(),
+            outcomes=dict(self.outcomes),
+            unknown_messages=dict(self._unknown),
+            peer_errors=dict(self._peer_errors),
+            http_requests={name: dict(statuses) for name, statuses in self._http.items()},
+            **{name: self._frames[name] for name in FRAME_COUNTS},
+        )
+
+    def errors(self) -> list[ErrorSample]:
+        """Return the error texts, the most frequent first."""
+        return [ErrorSample(outcome, text, count) for (outcome, text), count in self._errors.most_common()]
+
+    def worst_calls(self) -> list[CallRecord]:
+        """Return the calls that failed or waited longest, worst first."""
+        return [record for _, _, record in sorted(self._worst, key=lambda item: item[:2], reverse=True)]

@@ -1,0 +1,132 @@
+"""What a shard records while it runs: histograms by metric and labels, counts, finished calls."""
+
+from __future__ import annotations
+
+from voxload.measure.histogram import Histogram
+from voxload.measure.snapshot import Counters, Snapshot
+from voxload.measure.summary import CallRecord, Series
+
+Labels = tuple[tuple[str, str], ...]
+"""Labels of a value as sorted pairs, so that they can key a dict; shared by all values of a call."""
+
+ERROR_KINDS_MAX = 50
+UNKNOWN_KINDS_MAX = 50
+
+
+class Recorder:
+    """Collects one stretch at a time; `take` hands it out and starts the next.
+
+    `lateness` and the plain counters are public so that the hot path can use them without a call.
+    """
+
+    __slots__ = (
+        "_calls",
+        "_errors",
+        "_http",
+        "_outcomes",
+        "_peer_errors",
+        "_series",
+        "_start_ns",
+        "_unknown",
+        "bytes_received",
+        "bytes_sent",
+        "ended",
+        "frames_dropped",
+        "frames_received",
+        "frames_sent",
+        "lateness",
+        "shard",
+        "started",
+    )
+
+    def __init__(self, shard: int = 0) -> None:
+        self.shard = shard
+        self._start_ns = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self.lateness = Histogram()
+        self.started = self.ended = 0
+        self.frames_sent = self.frames_received = self.frames_dropped = 0
+        self.bytes_sent = self.bytes_received = 0
+        self._series: dict[tuple[str, Labels], Histogram] = {}
+        self._calls: list[CallRecord] = []
+        self._outcomes: dict[str, int] = {}
+        self._errors: dict[tuple[str, str], int] = {}
+        self._unknown: dict[str, int] = {}
+        self._peer_errors: dict[str, int] = {}
+        self._http: dict[str, dict[str, int]] = {}
+
+    def latency(self, metric: str, labels: Labels, value_ns: int) -> None:
+        """Record one value of a latency metric."""
+        key = (metric, labels)
+        histogram = self._series.get(key)
+        if histogram is None:
+            histogram = self._series[key] = Histogram()
+        histogram.record(value_ns)
+
+    def unknown_message(self, kind: str) -> None:
+        """Count a message that the dialect does not know."""
+        _count(self._unknown, kind[:80], UNKNOWN_KINDS_MAX)
+
+    def peer_error(self, code: str) -> None:
+        """Count an error that the agent reported."""
+        _count(self._peer_errors, code[:80], UNKNOWN_KINDS_MAX)
+
+    def http_answer(self, name: str, status: str) -> None:
+        """Count an answer to side traffic."""
+        _count(self._http.setdefault(name, {}), status, UNKNOWN_KINDS_MAX)
+
+    def call_ended(self, record: CallRecord) -> None:
+        """Count a call that is over."""
+        self.ended += 1
+        self._outcomes[record.outcome] = self._outcomes.get(record.outcome, 0) + 1
+        self._calls.append(record)
+        if record.error:
+            key = (record.outcome, record.error)
+            if key in self._errors or len(self._errors) < ERROR_KINDS_MAX:
+                self._errors[key] = self._errors.get(key, 0) + 1
+
+    def take(self, end_ns: int, active: int, cpu_percent: float, memory_mib: float, final: bool = False) -> Snapshot:
+        """Return all that was recorded since the last call and begin anew; instants count from the run's start."""
+        series = [
+            Series(metric, dict(labels), histogram.to_data()) for (metric, labels), histogram in self._series.items()
+        ]
+        if self.lateness.counts or self.lateness.overflow:
+            series.append(Series("frame_lateness", {"shard": str(self.shard)}, self.lateness.to_data()))
+        counters = Counters(
+            started=self.started,
+            ended=self.ended,
+            frames_sent=self.frames_sent,
+            frames_received=self.frames_received,
+            frames_dropped=self.frames_dropped,
+            bytes_sent=self.bytes_sent,
+            bytes_received=self.bytes_received,
+            outcomes=self._outcomes,
+            unknown_messages=self._unknown,
+            peer_errors=self._peer_errors,
+            http_requests=self._http,
+            errors=[(outcome, text, count) for (outcome, text), count in self._errors.items()],
+        )
+        snapshot = Snapshot(
+            self.shard,
+            self._start_ns,
+            end_ns,
+            active,
+            cpu_percent,
+            memory_mib,
+            series,
+            counters,
+            self._calls,
+            final,
+        )
+        self._start_ns = end_ns
+        self._clear()
+        return snapshot
+
+
+def _count(counts: dict[str, int], key: str, kinds_max: int) -> None:
+    """Count `key`, in a table whose size a hostile peer cannot grow."""
+    if key not in counts and len(counts) >= kinds_max:
+        key = "other"
+    counts[key] = counts.get(key, 0) + 1

@@ -1,0 +1,42 @@
+"""What one shard measured in one stretch of the run: small, plain, and merged exactly by whoever collects it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from voxload.measure.summary import CallRecord, Series
+
+
+class Counters(msgspec.Struct):
+    """Counts of one stretch."""
+
+    started: int = 0
+    ended: int = 0
+    frames_sent: int = 0
+    frames_received: int = 0
+    frames_dropped: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    outcomes: dict[str, int] = {}
+    unknown_messages: dict[str, int] = {}
+    peer_errors: dict[str, int] = {}
+    http_requests: dict[str, dict[str, int]] = {}
+    errors: list[tuple[str, str, int]] = []
+    """(outcome, text, count)."""
+
+
+class Snapshot(msgspec.Struct, tag="snapshot"):
+    """One shard's stretch from `start_ns` to `end_ns` (ns since the start of the run)."""
+
+    shard: int
+    start_ns: int
+    end_ns: int
+    active: int
+    """Calls up at the end of the stretch."""
+    cpu_percent: float
+    memory_mib: float
+    series: list[Series]
+    counters: Counters
+    calls: list[CallRecord]
+    final: bool = False
+    """The shard has ended all its calls; nothing follows."""

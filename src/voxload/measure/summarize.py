@@ -1,0 +1,83 @@
+"""Makes the summary of a run from what the collector holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from voxload.measure.collector import Collector
+from voxload.measure.summary import (
+    SUMMARY_VERSION,
+    PlanFacts,
+    RunFacts,
+    Summary,
+    Verdict,
+)
+from voxload.model.load import ConcurrencyLoad, Load, Phase
+from voxload.model.outcome import Outcome
+
+NS_PER_S = 1e9
+
+
+def build_summary(collector: Collector, run: RunFacts, plan: PlanFacts, load: Load) -> Summary:
+    """Return the summary of a finished run, not yet judged."""
+    duration = collector.histogram("call_duration")
+    setup = collector.histogram("call_setup_uncorrected")
+    mean_call_s = ((duration.mean or 0.0) + (setup.mean or 0.0)) / NS_PER_S
+    seconds = len(collector.levels()) + collector.stretch_s
+    planned = {second: planned_level(load, float(second), mean_call_s) for second in range(seconds + 1)}
+    return Summary(
+        version=SUMMARY_VERSION,
+        run=run,
+        plan=plan,
+        totals=collector.totals(),
+        levels=_levels(collector, plan),
+        series=collector.series(),
+        timeline=collector.timeline(planned),
+        shards=collector.shard_health(),
+        errors=collector.errors(),
+        worst_calls=collector.worst_calls(),
+        gates=[],
+        verdict=Verdict("unknown", 4, ["not yet judged"]),
+    )
+
+
+def _levels(collector: Collector, plan: PlanFacts) -> dict[str, float]:
+    levels: dict[str, float] = {}
+    attempted = collector.attempted()
+    if attempted:
+        levels["call_success"] = collector.outcomes[Outcome.COMPLETED] / attempted
+        levels["calls"] = float(attempted)
+        if plan.load_duration_s:
+            levels["arrival_rate"] = attempted / plan.load_duration_s
+    answers = collector.totals().http_requests
+    sent = sum(sum(statuses.values()) for statuses in answers.values())
+    if sent:
+        good = sum(n for statuses in answers.values() for status, n in statuses.items() if status[0] in "123")
+        levels["http_success"] = good / sent
+    if collector.levels():
+        levels["concurrent_calls"] = float(collector.sustained_level())
+        levels["peak_calls"] = float(max(collector.levels()))
+    return levels
+
+
+def planned_level(load: Load, at_s: float, mean_call_s: float) -> float:
+    """Return the calls that should be up at `at_s` if every call took `mean_call_s` (Little's law, over time)."""
+    if isinstance(load, ConcurrencyLoad):
+        if at_s > load.duration_ns / NS_PER_S:
+            return 0.0
+        ramp_s = load.ramp_up_ns / NS_PER_S
+        return load.concurrency * (min(at_s / ramp_s, 1.0) if ramp_s else 1.0)
+    phases = load.phases()
+    return intended_calls(phases, at_s) - intended_calls(phases, at_s - mean_call_s)
+
+
+def intended_calls(phases: Sequence[Phase], at_s: float) -> float:
+    """Return how many calls are to start before `at_s`: the area under the arrival rate."""
+    total, start_s = 0.0, 0.0
+    for phase in phases:
+        length_s = phase.duration_ns / NS_PER_S
+        inside_s = min(max(at_s - start_s, 0.0), length_s)
+        slope = (phase.rate_end_per_s - phase.rate_start_per_s) / length_s if length_s else 0.0
+        total += phase.rate_start_per_s * inside_s + slope * inside_s**2 / 2
+        start_s += length_s
+    return total

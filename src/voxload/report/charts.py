@@ -1,0 +1,196 @@
+"""The numbers behind the charts of the HTML report, thinned so that the page stays small, and their captions."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from voxload.measure.histogram import Histogram, bucket_bounds
+from voxload.measure.summary import LATENESS_LIMIT_MS, Summary, TimelinePoint
+from voxload.model.outcome import Outcome
+from voxload.report import text, view
+
+POINTS_MAX = 600
+"""Points of a time series; a longer run is drawn with several stretches to a point."""
+CURVE_POINTS_MAX = 160
+_NOT_SHOWN = frozenset({"frame_lateness", "call_duration"})
+_GATE = re.compile(r"\s*(?:p\d[\d.]*|min|mean|median|max)\s*\(\s*(\w+)\s*\)\s*[<>]=?\s*[\d.]+\s*\w+\s*")
+
+
+def chart_data(summary: Summary) -> dict[str, Any]:
+    """Return the data of all charts as plain values for JSON.
+
+    `time` holds columns of equal length over the stretches of the run (`t` is the end of a stretch in s, rates are a
+    second, latencies in ms); `curves` holds by metric the distribution as [ms, percent] columns; `limits` the gates
+    that are a line in a latency chart; `phases` the bands.
+    """
+    groups = _grouped(summary.timeline)
+    return {
+        "time": _time_columns(groups),
+        "stretches": math.ceil(len(summary.timeline) / POINTS_MAX) if summary.timeline else 0,
+        "phases": _phases(summary),
+        "curves": _curves(summary),
+        "limits": _limits(summary),
+        "latenessLimit": LATENESS_LIMIT_MS,
+        "titles": {name: text.title(name) for name in [*view.metric_order(summary), *_outcomes(summary.timeline)]},
+    }
+
+
+def series_metrics(summary: Summary) -> list[str]:
+    """Return the latency metrics that the time chart offers, turn latency first."""
+    present = {name for point in summary.timeline for name in point.latencies}
+    names = [name for name in view.metric_order(summary) if name in present - _NOT_SHOWN]
+    return sorted(names, key=lambda name: name != "turn_latency")
+
+
+def curve_metrics(summary: Summary) -> list[str]:
+    """Return the latency metrics that the distribution chart offers: those with a value, corrected ones only."""
+    names = [name for name in view.metric_order(summary) if not name.endswith("_uncorrected")]
+    return sorted(names, key=lambda name: name != "turn_latency")
+
+
+def _grouped(points: Sequence[TimelinePoint]) -> list[Sequence[TimelinePoint]]:
+    step = math.ceil(len(points) / POINTS_MAX) if points else 1
+    return [points[start : start + step] for start in range(0, len(points), step)]
+
+
+def _outcomes(points: Sequence[TimelinePoint]) -> list[str]:
+    present = {name for point in points for name, count in point.outcomes.items() if count}
+    known = [outcome.value for outcome in Outcome if outcome in present]
+    return known + sorted(present - set(known))
+
+
+def _time_columns(groups: Sequence[Sequence[TimelinePoint]]) -> dict[str, Any]:
+    busiest = [max(group, key=lambda point: point.active) for group in groups]
+    spans = [sum(point.duration_s for point in group) or 1.0 for group in groups]
+
+    def rates(count: Callable[[TimelinePoint], int]) -> list[float]:
+        return [_short(sum(map(count, group)) / span) for group, span in zip(groups, spans, strict=True)]
+
+    points = [point for group in groups for point in group]
+    metrics = dict.fromkeys(name for point in points for name in point.latencies)
+    return {
+        "t": [_short(group[-1].start_s + group[-1].duration_s, 6) for group in groups],
+        "active": [point.active for point in busiest],
+        "planned": [_short(point.planned) for point in busiest],
+        "started": rates(lambda point: point.started),
+        "outcomes": {
+            name: rates(lambda point, name=name: point.outcomes.get(name, 0))  # type: ignore[misc]
+            for name in _outcomes(points)
+        },
+        "latencies": {name: _latency_columns(groups, name) for name in metrics},
+        "cpu": [_short(max(point.cpu_percent for point in group)) for group in groups],
+    }
+
+
+def _latency_columns(groups: Sequence[Sequence[TimelinePoint]], metric: str) -> dict[str, list[float | None]]:
+    """Return percentiles over time; percentiles cannot be averaged, so a wider point shows its worst stretch."""
+    columns: dict[str, list[float | None]] = {"p50": [], "p95": [], "p99": [], "n": []}
+    for group in groups:
+        found = [point.latencies[metric] for point in group if metric in point.latencies]
+        columns["p50"].append(_short(max(item.p50_ms for item in found)) if found else None)
+        columns["p95"].append(_short(max(item.p95_ms for item in found)) if found else None)
+        columns["p99"].append(_short(max(item.p99_ms for item in found)) if found else None)
+        columns["n"].append(sum(item.count for item in found))
+    return columns
+
+
+def _phases(summary: Summary) -> list[dict[str, Any]]:
+    return [
+        {"name": text.clean(phase.name, 40), "from": phase.start_s, "to": phase.start_s + phase.duration_s}
+        for phase in summary.plan.phases
+    ]
+
+
+def _curves(summary: Summary) -> dict[str, dict[str, list[list[float]]]]:
+    found = {}
+    for metric in curve_metrics(summary):
+        curve = {"corrected": _curve(summary.histogram(metric))}
+        uncorrected = summary.histogram(f"{metric}_uncorrected")
+        if uncorrected.count:
+            curve["uncorrected"] = _curve(uncorrected)
+        found[metric] = curve
+    return found
+
+
+def _curve(histogram: Histogram) -> list[list[float]]:
+    """Return the distribution function as columns [ms, percent of values at most that], thinned evenly in the share."""
+    count = histogram.count
+    if not count:
+        return [[], []]
+    step, seen, kept = count / CURVE_POINTS_MAX, 0, -math.inf
+    # A value of 0 has no place on a logarithmic axis: 1 µs stands for all below it.
+    columns: list[list[float]] = [[_short(max(histogram.minimum, 1000) / 1e6, 6)], [0.0]]
+    for index in sorted(histogram.counts):
+        seen += histogram.counts[index]
+        if seen - kept >= step or count - seen < step:
+            upper = min(bucket_bounds(index)[1], histogram.maximum)
+            columns[0].append(_short(max(upper, 1000) / 1e6, 6))
+            columns[1].append(_short(100 * seen / count, 6))
+            kept = seen
+    if histogram.overflow:
+        columns[0].append(_short(histogram.maximum / 1e6, 6))
+        columns[1].append(100.0)
+    return columns
+
+
+def _limits(summary: Summary) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for gate in summary.gates:
+        match, limit_ms = _GATE.fullmatch(gate.expression), text.in_ms(gate.threshold, gate.unit)
+        if match and limit_ms is not None:
+            label = text.clean(gate.expression, 60)
+            found.setdefault(match[1], []).append({"ms": limit_ms, "label": label, "status": gate.status})
+    return found
+
+
+def _short(value: float, digits: int = 4) -> float:
+    """Return `value` to a number of significant digits, which is all that a chart can show."""
+    if not value:
+        return 0
+    rounded = round(value, digits - 1 - math.floor(math.log10(abs(value))))
+    return int(rounded) if float(rounded).is_integer() else rounded
+
+
+def captions(summary: Summary) -> dict[str, str]:
+    """Return in a sentence what each chart shows, for readers who cannot see it."""
+    points = summary.timeline
+    if not points:
+        return {}
+    peak = max(points, key=lambda point: point.active)
+    late = [point.latencies["frame_lateness"].p99_ms for point in points if "frame_lateness" in point.latencies]
+    over = sum(value > LATENESS_LIMIT_MS for value in late)
+    cpu = max(point.cpu_percent for point in points)
+    failures = sum(
+        count for point in points for name, count in point.outcomes.items() if view.outcome_tone(name) == "bad"
+    )
+    return {
+        "concurrency": f"Most calls up at once: {text.number(peak.active)}, {peak.start_s + peak.duration_s:.0f} s into "
+        f"the run; planned then: {text.number(round(peak.planned))}.",
+        "latency": _latency_caption(summary),
+        "outcomes": f"{text.counted(sum(point.started for point in points), 'call')} started, "
+        f"{text.number(sum(point.ended for point in points))} ended, {text.number(failures)} of them failed.",
+        "lateness": f"At p99, frames were sent at most {text.milliseconds(max(late))} late in any stretch; "
+        f"{text.number(over)} of {text.counted(len(late), 'stretch').replace('stretchs', 'stretches')} went beyond "
+        f"{LATENESS_LIMIT_MS:g} ms."
+        if late
+        else "No frame was sent.",
+        "cpu": f"The busiest generator process used at most {text.number(cpu, 0)} % of one core.",
+    }
+
+
+def _latency_caption(summary: Summary) -> str:
+    worst = max(
+        (point for point in summary.timeline if "turn_latency" in point.latencies),
+        key=lambda point: point.latencies["turn_latency"].p95_ms,
+        default=None,
+    )
+    if worst is None:
+        return "No turn was measured."
+    quantiles = worst.latencies["turn_latency"]
+    return (
+        f"Turn latency p95 was worst in the stretch from {worst.start_s:.0f} s: {text.milliseconds(quantiles.p95_ms)} "
+        f"over {text.counted(quantiles.count, 'turn')}."
+    )

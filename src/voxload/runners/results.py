@@ -1,0 +1,109 @@
+"""The folder of a run: calls are appended as they end, reports are written in one piece or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+import msgspec
+import zstandard
+
+from voxload.errors import BadInputError, Problem, RunAbortedError
+from voxload.measure.summary import CallRecord
+
+CALLS_FILE = "calls.jsonl.zst"
+
+
+class ResultsFolder:
+    """`results/RUN/`, made anew for each run.
+
+    Raises:
+        BadInputError: the folder cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._calls: IO[bytes] | None = None
+        self._stream: zstandard.ZstdCompressionWriter | None = None
+        self.write_error = ""
+        """Why calls are missing from the file (a full disk); empty while all is well."""
+        try:
+            path.mkdir(parents=True, exist_ok=False)
+        except FileExistsError:
+            raise BadInputError([Problem("the folder exists already", str(path), 0, "choose another --out")]) from None
+        except OSError as error:
+            raise BadInputError([Problem(f"cannot be made: {error.strerror}", str(path), 0, "see --out")]) from None
+
+    def append_calls(self, records: Iterable[CallRecord]) -> None:
+        """Add finished calls and flush, so that a crash leaves what was measured; a full disk does not end the run."""
+        if self.write_error:
+            return
+        lines = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
+        try:
+            if self._stream is None:
+                self._calls = (self.path / CALLS_FILE).open("wb")
+                self._stream = zstandard.ZstdCompressor(level=3).stream_writer(self._calls)
+            if lines:
+                self._stream.write(lines)
+                self._stream.flush(zstandard.FLUSH_BLOCK)
+                assert self._calls is not None
+                self._calls.flush()
+        except OSError as error:
+            self.write_error = f"{CALLS_FILE}: {error.strerror}"
+
+    def close(self) -> None:
+        """Finish the file of calls."""
+        try:
+            if self._stream is not None:
+                self._stream.close()
+        except OSError as error:
+            self.write_error = self.write_error or f"{CALLS_FILE}: {error.strerror}"
+        self._stream = self._calls = None
+
+    def write(self, name: str, content: bytes | str) -> Path:
+        """Write a file atomically; see `write_atomically`."""
+        return write_atomically(self.path / name, content)
+
+
+def write_atomically(path: Path, content: bytes | str) -> Path:
+    """Write a file by way of a temporary one beside it, so that no reader ever sees half of it.
+
+    Raises:
+        RunAbortedError: the disk is full or the folder is gone.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = ""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = file.name
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise RunAbortedError(f"{path} could not be written: {error.strerror}") from None
+    return path
+
+
+def read_calls(path: Path) -> Iterator[CallRecord]:
+    """Yield the calls of a run's folder; a file that was cut off by a crash gives what it holds."""
+    decoder = msgspec.json.Decoder(CallRecord)
+    rest = b""
+    with (path / CALLS_FILE).open("rb") as file:
+        reader = zstandard.ZstdDecompressor().stream_reader(file)
+        while True:
+            try:
+                chunk = reader.read(1 << 16)
+            except zstandard.ZstdError:
+                break
+            if not chunk:
+                break
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield decoder.decode(line)

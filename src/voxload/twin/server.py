@@ -1,0 +1,228 @@
+"""The twin as a server: HTTP and WebSockets on one port, one timing wheel, one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import picows
+from aiohttp import web
+from multidict import CIMultiDict
+from picows import WSCloseCode, WSFrame, WSMsgType, WSTransport, WSUpgradeRequest, WSUpgradeResponse
+
+from voxload.clock import NS_PER_S, Clock, monotonic_ns, sleep_s, unix_ns
+from voxload.dialects.base import Dialect, HttpRequest, HttpResponse
+from voxload.errors import RunAbortedError
+from voxload.model.twin import TwinSettings
+from voxload.twin.agent import Agent
+from voxload.twin.desk import Desk, Repertoire
+from voxload.twin.front import MESSAGE_BYTES_MAX, Front
+from voxload.wheel import Wheel, WheelTimer
+
+BODY_BYTES_MAX = 1024 * 1024
+BACKLOG_BYTES_MAX = 8 * 1024 * 1024
+"""What a caller may leave unread before its connection is cut."""
+STOP_S = 2.0
+_PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_log = logging.getLogger("voxload.twin")
+
+
+class CallSocket(picows.WSListener):  # type: ignore[misc]  # a C class without a Python base
+    """The media socket of one call: messages in, messages out, nothing else."""
+
+    def __init__(self, server: TwinServer) -> None:
+        super().__init__()
+        self._server = server
+        self._clock = server.clock
+        self._transport: WSTransport | None = None
+        self._fragments = bytearray()
+        self._fragment_is_text = True
+        self.agent: Agent | None = None
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The handshake is done."""
+        self._transport = transport
+        transport.underlying_transport.set_write_buffer_limits(high=BACKLOG_BYTES_MAX)
+        self._server.sockets.add(self)
+        if self.agent is not None:
+            self.agent.on_connected(self._clock())
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """A frame has arrived."""
+        kind = frame.msg_type
+        if kind == WSMsgType.TEXT or kind == WSMsgType.BINARY:  # noqa: PLR1714  # no tuple on the hot path
+            if frame.fin and self.agent is not None:
+                self.agent.on_message(frame.get_payload_as_bytes(), kind == WSMsgType.TEXT, self._clock())
+                return
+            self._fragments = bytearray(frame.get_payload_as_memoryview())
+            self._fragment_is_text = kind == WSMsgType.TEXT
+        elif kind == WSMsgType.CONTINUATION:
+            self._continue(transport, frame)
+        elif kind == WSMsgType.CLOSE:
+            code = frame.get_close_code()
+            transport.send_close(WSCloseCode.OK if code == WSCloseCode.NO_INFO else code)
+            transport.disconnect()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """The connection is gone."""
+        self._server.sockets.discard(self)
+        if self.agent is not None:
+            handshake = transport.close_handshake
+            self.agent.on_closed("completed" if handshake is not None and handshake.recv is not None else "lost")
+
+    def pause_writing(self) -> None:
+        """The caller does not read: cut it off before it costs more memory."""
+        _log.warning("a caller left %d bytes unread; its connection is cut", BACKLOG_BYTES_MAX)
+        if self._transport is not None:
+            self._transport.disconnect(graceful=False)
+
+    def resume_writing(self) -> None:
+        """Nothing to do: there was no pause but the end."""
+
+    def send(self, payload: bytes, text: bool) -> None:
+        """Send one message; the agent's way out."""
+        if self._transport is not None:
+            self._transport.send(WSMsgType.TEXT if text else WSMsgType.BINARY, payload)
+
+    def close(self, code: int) -> None:
+        """Send a close frame and end the connection once it is out; the agent's way to hang up."""
+        if self._transport is not None:
+            self._transport.send_close(WSCloseCode(code))
+            self._transport.disconnect()
+
+    def _continue(self, transport: WSTransport, frame: WSFrame) -> None:
+        if len(self._fragments) + frame.payload_size > MESSAGE_BYTES_MAX:
+            transport.send_close(WSCloseCode.MESSAGE_TOO_BIG)
+            transport.disconnect()
+            return
+        self._fragments += frame.get_payload_as_memoryview()
+        if frame.fin and self.agent is not None:
+            payload, self._fragments = bytes(self._fragments), bytearray()
+            self.agent.on_message(payload, self._fragment_is_text, self._clock())
+
+
+class TwinServer:
+    """Serves one dialect's agent. Create it inside the running loop, `start`, and `stop`.
+
+    `url` is the base address, once started.
+    """
+
+    def __init__(
+        self, settings: TwinSettings, dialect: Dialect, repertoire: Repertoire, clock: Clock = monotonic_ns
+    ) -> None:
+        self.clock = clock
+        self.dialect = dialect
+        wheel = Wheel(clock())
+        self.desk = Desk(settings, dialect, repertoire, wheel, clock, unix_ns() - clock(), _stand_still)
+        self.sockets: set[CallSocket] = set()
+        self.url = ""
+        self._loop = asyncio.get_running_loop()
+        self._timer = WheelTimer(wheel, clock, self._loop.call_later)
+        self._web = web.Server(self._serve_http, access_log=None)
+        self._fronts: dict[web.RequestHandler[Any], Front] = {}
+        self._server: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen; with port 0 the system chooses one.
+
+        Raises:
+            RunAbortedError: the address cannot be listened on.
+        """
+        try:
+            self._server = await self._loop.create_server(
+                lambda: Front(self._web, self._fronts, self._open_socket), host, port, backlog=4096
+            )
+        except OSError as error:
+            raise RunAbortedError(f"the twin cannot listen on {host}:{port}: {error.strerror or error}") from None
+        bound = self._server.sockets[0].getsockname()
+        shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(bound[0], f"[{bound[0]}]" if ":" in bound[0] else bound[0])
+        self.url = f"http://{shown}:{bound[1]}"
+        self._timer.start()
+
+    async def stop(self) -> None:
+        """Close all sockets (WebSocket code 1001), then the port."""
+        if self._server is not None:
+            self._server.close()
+        for socket in list(self.sockets):
+            if socket.agent is not None:
+                socket.agent.hang_up("stopped", WSCloseCode.GOING_AWAY.value)
+        for _ in range(int(STOP_S * 100)):
+            if not self.sockets:
+                break
+            await asyncio.sleep(0.01)
+        await self._web.shutdown(0.1)
+        self._timer.stop()
+
+    # --- WebSockets ---
+
+    def _open_socket(self, request: WSUpgradeRequest) -> Any:
+        """Answer a WebSocket handshake."""
+        headers = _lower(request.headers)
+        call_id = self.dialect.socket_call_id(request.path.decode("latin-1"), headers)
+        if call_id is None:
+            return _refuse(HttpResponse(404, {"content-type": "application/json"}, b'{"error":"no such path"}'))
+        record = self.desk.connect(call_id)
+        if isinstance(record, HttpResponse):
+            return _refuse(record)
+        socket = CallSocket(self)
+        socket.agent = Agent(self.desk, record, self.dialect.agent(call_id), socket.send, socket.close)
+        offered = [name.strip() for name in headers.get("sec-websocket-protocol", "").split(",")]
+        spoken = self.dialect.subprotocol()
+        extra = {"Sec-WebSocket-Protocol": spoken} if spoken and spoken in offered else None
+        response = WSUpgradeResponse.create_101_response(extra)
+        return picows.WSUpgradeResponseWithListener(response, socket)
+
+    # --- HTTP ---
+
+    async def _serve_http(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            body = await request.read() if request.body_exists else b""
+            answer = self.dialect.answer(
+                HttpRequest(request.method, request.raw_path, _lower(request.headers), body), self.desk
+            ) or self._answer(request)
+            return web.Response(
+                status=answer.status, body=answer.body, headers={name: value for name, value in answer.headers.items()}
+            )
+        finally:
+            front = self._fronts.get(request.protocol)
+            if front is not None:
+                front.busy = False
+
+    def _answer(self, request: web.BaseRequest) -> HttpResponse:
+        """Answer the twin's own routes."""
+        if request.path == "/health" and request.method in {"GET", "HEAD"}:
+            return _json(HTTPStatus.OK, self.health())
+        if request.path == "/metrics" and request.method == "GET":
+            return HttpResponse(200, {"content-type": _PROMETHEUS_TYPE}, self.desk.meters.expose())
+        return _json(HTTPStatus.NOT_FOUND, {"error": f"no {request.method} {request.path} here"})
+
+    def health(self) -> dict[str, Any]:
+        """Return what `GET /health` says."""
+        return {
+            "status": "healthy",
+            "active_calls": self.desk.active_calls,
+            "uptime_s": round((self.clock() - self.desk.origin_ns) / NS_PER_S, 3),
+            "dialect": self.dialect.name,
+        }
+
+
+def _stand_still(for_ns: int) -> None:
+    """Block the whole process, as a long garbage collection or a frozen host would."""
+    sleep_s(for_ns / NS_PER_S)
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _json(status: int, body: Mapping[str, Any]) -> HttpResponse:
+    return HttpResponse(status, {"content-type": "application/json"}, json.dumps(body).encode())
+
+
+def _refuse(answer: HttpResponse) -> Any:
+    response = WSUpgradeResponse.create_error_response(answer.status, answer.body, CIMultiDict(answer.headers))
+    return picows.WSUpgradeResponseWithListener(response, None)

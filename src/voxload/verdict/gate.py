@@ -1,0 +1,139 @@
+"""Judges a run: every gate on its summary, and whether the run can be trusted at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from voxload.errors import ExitCode
+from voxload.measure.summary import LATENESS_LIMIT_MS, GateResult, Summary, Verdict
+from voxload.model.outcome import Outcome
+from voxload.verdict.expression import OPERATORS, Gate
+
+RATE_OBSERVATIONS_MIN = 10
+"""A rate of fewer observations is a count, not a rate (reference: metrics)."""
+SATURATED_CPU_PERCENT = 98.0
+
+
+def judge(summary: Summary, gates: Sequence[tuple[str, Gate]]) -> Summary:
+    """Return the summary with its gates' results and the verdict; `gates` are (name or "", gate) pairs."""
+    results = [evaluate(summary, gate, name) for name, gate in gates]
+    return msgspec.structs.replace(summary, gates=results, verdict=decide(summary, results))
+
+
+def evaluate(summary: Summary, gate: Gate, name: str = "") -> GateResult:
+    """Return what becomes of one gate: without data it is unknown, never passed."""
+    actual, sample_size, reason = _actual(summary, gate)
+    scale, unit = _display(gate)
+    if actual is None:
+        status = "unknown"
+    else:
+        status = "pass" if OPERATORS[gate.compare](actual, gate.threshold) else "fail"
+    return GateResult(
+        gate.expression,
+        status,
+        None if actual is None else actual * scale,
+        gate.threshold * scale,
+        unit,
+        sample_size,
+        reason,
+        name,
+    )
+
+
+def _display(gate: Gate) -> tuple[float, str]:
+    """Return the factor to the unit in which the gate's numbers are shown, and that unit."""
+    if gate.aggregate == "count":
+        return 1.0, ""
+    match gate.metric.kind:
+        case "latency":
+            return 1e-6, "ms"
+        case "ratio":
+            return 100.0, "%"
+        case _:
+            return 1.0, gate.metric.unit
+
+
+def _actual(summary: Summary, gate: Gate) -> tuple[float | None, int, str]:
+    """Return (value in the gate's own unit or None, sample size, why there is none)."""
+    metric = gate.metric
+    if metric.kind == "latency":
+        histogram = summary.histogram(metric.name, dict(gate.labels))
+        count = histogram.count
+        if gate.aggregate == "count":
+            return float(count), count, ""
+        if not count:
+            return None, 0, "no data" + (" under these labels" if gate.labels else "")
+        fraction = gate.fraction
+        if fraction is not None:
+            needed = round(1 / max(1 - fraction, 1e-9))
+            note = f"only {count} values: p{fraction * 100:g} is their maximum" if count < needed else ""
+            return histogram.quantile(fraction), count, note
+        values = {"min": float(histogram.minimum), "max": float(histogram.maximum), "mean": histogram.mean}
+        return values[gate.aggregate], count, ""
+    value = summary.levels.get(metric.name)
+    if value is None:
+        return None, 0, "no data"
+    if metric.kind == "ratio":
+        size = _observations(summary, metric.name)
+        if size < RATE_OBSERVATIONS_MIN:
+            return None, size, f"only {size} observations; a rate needs {RATE_OBSERVATIONS_MIN}"
+        return value, size, ""
+    return value, len(summary.timeline) if metric.name.endswith("_calls") else summary.totals.attempted, ""
+
+
+def _observations(summary: Summary, metric: str) -> int:
+    if metric == "http_success":
+        return sum(sum(statuses.values()) for statuses in summary.totals.http_requests.values())
+    return summary.totals.attempted
+
+
+def distrust(summary: Summary) -> list[str]:
+    """Return the reasons why a run's numbers cannot be trusted; none when they can."""
+    reasons = [f"process {shard.shard}: {_first_line(shard.lost)}" for shard in summary.shards if shard.lost]
+    late = summary.histogram("frame_lateness").quantile(0.99)
+    if late is not None and late / 1e6 > LATENESS_LIMIT_MS:
+        reasons.append(
+            f"the generator fell behind: frame lateness p99 {late / 1e6:.1f} ms is over {LATENESS_LIMIT_MS:g} ms; "
+            "use more processes or machines, or fewer calls"
+        )
+    reasons += [
+        f"process {shard.shard} was saturated: {shard.cpu_percent_mean:.0f} % of a core on average"
+        for shard in summary.shards
+        if shard.cpu_percent_mean > SATURATED_CPU_PERCENT
+    ]
+    for outcome, words in ((Outcome.SHED, "could not be started"), (Outcome.INTERNAL_ERROR, "ended by our own error")):
+        count = summary.totals.outcomes.get(outcome, 0)
+        if count:
+            reasons.append(f"{count} calls {words}: the offered load was less than planned")
+    return reasons
+
+
+def decide(summary: Summary, results: Sequence[GateResult]) -> Verdict:
+    """Return the verdict: aborted, then unknown, then failed, then passed; the first that applies."""
+    if summary.run.cut_short:
+        return Verdict("aborted", ExitCode.ABORTED, [summary.run.cut_short, *distrust(summary)])
+    doubts = distrust(summary)
+    if doubts:
+        return Verdict("unknown", ExitCode.UNKNOWN, doubts)
+    failed = [_words(result) for result in results if result.status == "fail"]
+    unknown = [_words(result) for result in results if result.status == "unknown"]
+    if failed:
+        return Verdict("failed", ExitCode.GATE_FAILED, failed + unknown)
+    if unknown:
+        return Verdict("unknown", ExitCode.UNKNOWN, unknown)
+    if not sum(summary.totals.outcomes.values()):
+        return Verdict("unknown", ExitCode.UNKNOWN, ["no call was placed"])
+    return Verdict("passed", ExitCode.PASSED, [])
+
+
+def _words(result: GateResult) -> str:
+    if result.status == "unknown":
+        return f"{result.expression}: {result.reason or 'no data'}"
+    return f"{result.expression}: measured {result.actual:.4g} {result.unit}".rstrip()
+
+
+def _first_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else text

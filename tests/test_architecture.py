@@ -1,0 +1,136 @@
+"""The architecture, read off the imports: layers point one way, clocks and loops live where they belong."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "voxload"
+
+# what each package may import of the others; a package may always import itself
+FOUNDATION = {"errors", "clock", "wheel", "model"}
+PARTS = FOUNDATION | {"audio", "dialects", "measure"}
+ALLOWED = {
+    "errors": set(),
+    "clock": set(),
+    "wheel": {"clock"},
+    "model": {"errors", "clock"},
+    "load": FOUNDATION | {"audio"},
+    "audio": FOUNDATION,
+    "dialects": FOUNDATION,
+    "measure": FOUNDATION,
+    "engine": PARTS | {"load"},
+    "verdict": FOUNDATION | {"measure"},
+    "report": FOUNDATION | {"measure"},
+    "twin": FOUNDATION | {"audio", "dialects"},
+    "runners": PARTS | {"load", "engine", "verdict"},
+    "testing": PARTS | {"load", "engine", "twin"},
+    "cli": PARTS | {"load", "engine", "runners", "verdict", "report", "twin", "__init__"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+EVENT_LOOPS = ("engine/transport.py", "engine/shard.py", "engine/wire.py", "runners/", "twin/", "cli/", "testing/")
+FILE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 70
+
+
+def modules():
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def name_of(path):
+    return str(path.relative_to(SOURCE))
+
+
+def package_of(path):
+    first = path.relative_to(SOURCE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports(path):
+    """Every module that a file imports, wherever the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            if node.module == "voxload":
+                yield from (f"voxload.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_imports_point_one_way(path):
+    package = package_of(path)
+    assert package in ALLOWED, f"say in ALLOWED what {package} may import"
+    for imported in imports(path):
+        parts = imported.split(".")
+        if parts[0] != "voxload" or len(parts) == 1:
+            continue
+        other = parts[1] if (SOURCE / parts[1]).exists() or (SOURCE / f"{parts[1]}.py").exists() else "__init__"
+        assert other == package or other in ALLOWED[package], f"{name_of(path)} imports voxload.{other}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_time_is_read_in_one_place(path):
+    used = {name.split(".")[0] for name in imports(path)}
+    if name_of(path) != "clock.py":
+        assert "time" not in used
+        assert "datetime" not in used
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_event_loops_live_at_the_edge(path):
+    used = {name.split(".")[0] for name in imports(path)}
+    if not name_of(path).startswith(EVENT_LOOPS):
+        assert not used & {"asyncio", "uvloop", "socket", "aiohttp", "picows"}
+    assert "gevent" not in used or name_of(path).startswith("runners/locust")
+    assert "locust" not in used or name_of(path).startswith("runners/locust")
+
+
+def test_there_is_no_cycle_between_packages():
+    edges = {}
+    for path in modules():
+        for imported in imports(path):
+            parts = imported.split(".")
+            if parts[0] == "voxload" and len(parts) > 1 and parts[1] != package_of(path):
+                edges.setdefault(package_of(path), set()).add(parts[1])
+    done, active = set(), []
+
+    def visit(package):
+        assert package not in active, f"a cycle: {' → '.join([*active, package])}"
+        if package not in done:
+            active.append(package)
+            for other in sorted(edges.get(package, ())):
+                visit(other)
+            active.pop()
+            done.add(package)
+
+    for package in sorted(edges):
+        visit(package)
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_files_and_functions_stay_small(path):
+    text = path.read_text()
+    assert text.count("\n") <= FILE_LINES_MAX, f"{name_of(path)} has grown too long; is it two things?"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = node.end_lineno - node.lineno + 1
+            assert length <= FUNCTION_LINES_MAX, f"{name_of(path)}:{node.lineno} {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_every_module_opens_with_a_sentence(path):
+    doc = ast.get_docstring(ast.parse(path.read_text()))
+    assert doc, f"{name_of(path)} has no docstring"
+    assert re.match(r"[^\n]+[.:]$", doc.split("\n")[0]), f"{name_of(path)}: the first line is no sentence"
+
+
+def test_no_file_holds_a_path_of_one_machine():
+    for folder in ("src", "tests", "examples", "docs", "scripts", "benchmarks"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and path.suffix in {".py", ".md", ".yaml", ".json", ".html", ".toml"}:
+                assert not re.search(r"(?<![\w.])/(work|root|home/\w+)/", path.read_text()), path

@@ -1,0 +1,97 @@
+"""The timing wheel: order, exactness, far deadlines, periodic callbacks."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voxload.wheel import SLOT_NS, SLOTS, Wheel, WheelTimer
+
+MS = 1_000_000
+
+
+def drive(wheel: Wheel, until_ns: int) -> None:
+    while (due_ns := wheel.next_due_ns()) is not None and due_ns <= until_ns:
+        wheel.advance(due_ns)
+    wheel.advance(until_ns)
+
+
+@given(st.lists(st.integers(0, 10_000 * MS), max_size=60), st.integers(0, 5 * MS))
+def test_every_deadline_runs_once_never_early_at_most_a_slot_late(dues, start_ns):
+    wheel, clock, ran = Wheel(start_ns), [start_ns], []
+    for due_ns in dues:
+        wheel.at(due_ns, lambda due: ran.append((due, clock[0])) or 0)
+    assert len(wheel) == len(dues)
+    while (now_ns := wheel.next_due_ns()) is not None:
+        clock[0] = now_ns
+        wheel.advance(now_ns)
+    assert sorted(due for due, _ in ran) == sorted(dues)
+    for due_ns, at_ns in ran:
+        assert at_ns >= due_ns
+        assert at_ns - max(due_ns, start_ns) <= 2 * SLOT_NS
+    assert len(wheel) == 0
+
+
+def test_a_period_does_not_drift():
+    wheel, seen = Wheel(0), []
+
+    def tick(due_ns):
+        seen.append(due_ns)
+        return due_ns + 20 * MS if len(seen) < 500 else 0
+
+    wheel.at(20 * MS + 123_456, tick)
+    drive(wheel, 20_000 * MS)
+    assert seen == [20 * MS + 123_456 + n * 20 * MS for n in range(500)]
+
+
+def test_a_stalled_driver_runs_all_that_is_overdue_in_order_of_slots():
+    wheel, seen = Wheel(0), []
+    for due_ms in (900, 5, 3000, 40, 2500):
+        wheel.at(due_ms * MS, lambda due: seen.append(due // MS) or 0)
+    wheel.advance(2600 * MS)
+    assert seen == [5, 40, 900, 2500]
+    wheel.advance(3000 * MS)
+    assert seen[-1] == 3000
+
+
+def test_a_periodic_callback_catches_up_after_a_stall():
+    wheel, seen = Wheel(0), []
+    wheel.at(20 * MS, lambda due: seen.append(due) or due + 20 * MS)
+    wheel.advance(2000 * MS)
+    assert len(seen) == 100
+
+
+def test_deadlines_beyond_the_horizon_wait_in_the_heap():
+    wheel, seen = Wheel(0), []
+    far_ns = (SLOTS * 3 + 17) * SLOT_NS
+    wheel.at(far_ns, lambda due: seen.append(due) or 0)
+    assert wheel.next_due_ns() == far_ns
+    wheel.advance(far_ns - SLOT_NS)
+    assert seen == []
+    wheel.advance(far_ns)
+    assert seen == [far_ns]
+
+
+def test_the_timer_is_woken_by_an_earlier_deadline():
+    now, armed = [0], []
+
+    class Handle:
+        def cancel(self):
+            armed.clear()
+
+    def call_later(delay_s, callback):
+        armed[:] = [(delay_s, callback)]
+        return Handle()
+
+    wheel, ran = Wheel(0), []
+    timer = WheelTimer(wheel, lambda: now[0], call_later)
+    timer.start()
+    assert armed == []
+    wheel.at(500 * MS, lambda due: ran.append(due) or 0)
+    assert armed[0][0] == 0.5
+    wheel.at(100 * MS, lambda due: ran.append(due) or 0)
+    assert armed[0][0] == 0.1
+    now[0] = 100 * MS
+    armed.pop()[1]()
+    assert ran == [100 * MS]
+    assert armed[0][0] == 0.4
+    timer.stop()
+    assert armed == []

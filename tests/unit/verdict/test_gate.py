@@ -1,0 +1,129 @@
+"""Judging: each verdict with its exit code, and no pass without data or trust."""
+
+import msgspec
+import pytest
+
+from voxload.measure.histogram import Histogram
+from voxload.measure.summary import PlanFacts, RunFacts, Series, ShardHealth, Summary, Totals, Verdict
+from voxload.verdict.expression import parse_gate
+from voxload.verdict.gate import evaluate, judge
+
+MS = 1_000_000
+
+
+def series(metric, values_ms, **labels):
+    histogram = Histogram()
+    for value in values_ms:
+        histogram.record(round(value * MS))
+    return Series(metric, labels, histogram.to_data())
+
+
+def make_summary(*, latencies=(), lateness_ms=1.0, outcomes=None, cut_short="", lost="", cpu=50.0, levels=None):
+    outcomes = {"completed": 100} if outcomes is None else outcomes
+    attempted = sum(n for name, n in outcomes.items() if name not in {"shed", "cancelled", "internal_error"})
+    levels = (
+        {"call_success": outcomes.get("completed", 0) / attempted} if levels is None and attempted else levels or {}
+    )
+    return Summary(
+        version=1,
+        run=RunFacts("r", "s", "", "2026-01-01T00:00:00Z", 10, "t", "rtmed", 1, "0", cut_short),
+        plan=PlanFacts("open", [], 100, 10, {}, 20, 1),
+        totals=Totals(attempted, outcomes, 0, 0, 0, 0, 0, {}, {}, {}),
+        levels=levels,
+        series=[*latencies, series("frame_lateness", [lateness_ms] * 1000)],
+        timeline=[],
+        shards=[ShardHealth(0, 100, cpu, cpu, 50, lateness_ms, lateness_ms, lateness_ms, lost)],
+        errors=[],
+        worst_calls=[],
+        gates=[],
+        verdict=Verdict("unknown", 4, []),
+    )
+
+
+def verdict_of(summary, *gates):
+    judged = judge(summary, [("", parse_gate(gate)) for gate in gates])
+    return judged.verdict.status, judged.verdict.exit_code, judged.verdict.reasons
+
+
+TURNS = series("turn_latency", range(1, 1001), turn="booking", phase="hold")
+
+
+def test_passed():
+    assert verdict_of(make_summary(latencies=[TURNS]), "p95(turn_latency) < 1s", "call_success >= 99.5%") == (
+        "passed",
+        0,
+        [],
+    )
+
+
+def test_failed_says_what_was_measured():
+    status, code, reasons = verdict_of(make_summary(latencies=[TURNS]), "p95(turn_latency) < 900ms")
+    assert (status, code) == ("failed", 1)
+    assert reasons == ["p95(turn_latency) < 900ms: measured 949 ms"] or "measured 95" in reasons[0]
+
+
+def test_no_data_is_unknown_never_passed():
+    status, code, reasons = verdict_of(make_summary(), "p95(turn_latency) < 900ms")
+    assert (status, code) == ("unknown", 4)
+    assert "no data" in reasons[0]
+
+
+def test_a_label_without_data_is_unknown():
+    status, _, reasons = verdict_of(make_summary(latencies=[TURNS]), 'p95(turn_latency{turn="refund"}) < 2s')
+    assert status == "unknown"
+    assert "no data under these labels" in reasons[0]
+
+
+def test_a_late_generator_is_unknown_even_where_gates_fail_or_pass():
+    late = make_summary(latencies=[TURNS], lateness_ms=5.2)
+    assert verdict_of(late, "p95(turn_latency) < 2s")[:2] == ("unknown", 4)
+    assert verdict_of(late, "p95(turn_latency) < 2ms")[:2] == ("unknown", 4)
+    assert "fell behind" in verdict_of(late)[2][0]
+
+
+def test_lateness_just_under_the_limit_is_trusted():
+    assert verdict_of(make_summary(lateness_ms=4.9))[:2] == ("passed", 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"lost": "ended with code -9"}, {"cpu": 99.5}, {"outcomes": {"completed": 90, "shed": 10}},
+     {"outcomes": {"completed": 90, "internal_error": 1}}],
+)  # fmt: skip
+def test_what_cannot_be_trusted_is_unknown(change):
+    assert verdict_of(make_summary(**change))[:2] == ("unknown", 4)
+
+
+def test_cut_short_is_aborted():
+    assert verdict_of(make_summary(cut_short="interrupted"), "call_success >= 1%")[:2] == ("aborted", 3)
+
+
+def test_no_call_at_all_is_unknown():
+    assert verdict_of(make_summary(outcomes={}))[:2] == ("unknown", 4)
+
+
+def test_a_rate_of_few_calls_is_unknown():
+    few = make_summary(outcomes={"completed": 9})
+    assert verdict_of(few, "call_success >= 99%")[:2] == ("unknown", 4)
+    assert verdict_of(make_summary(outcomes={"completed": 10}), "call_success >= 99%")[:2] == ("passed", 0)
+
+
+def test_results_carry_units_and_sample_sizes():
+    summary = make_summary(latencies=[TURNS], outcomes={"completed": 199, "rejected": 1})
+    latency = evaluate(summary, parse_gate('p50(turn_latency{turn="booking"}) < 1s'))
+    assert (latency.status, latency.unit, latency.threshold, latency.sample_size) == ("pass", "ms", 1000, 1000)
+    assert latency.actual == pytest.approx(500, rel=0.003)
+    success = evaluate(summary, parse_gate("call_success >= 99.5%"), "success")
+    assert (success.status, success.actual, success.unit, success.name) == ("pass", 99.5, "%", "success")
+
+
+def test_a_percentile_of_too_few_values_says_so():
+    result = evaluate(make_summary(latencies=[series("turn_latency", [1, 2, 3])]), parse_gate("p99(turn_latency) < 1s"))
+    assert "only 3 values" in result.reason
+
+
+def test_the_summary_survives_json():
+    from voxload.measure.summary import encode_summary
+
+    judged = judge(make_summary(latencies=[TURNS]), [("", parse_gate("p95(turn_latency) < 1s"))])
+    assert msgspec.json.decode(encode_summary(judged), type=Summary) == judged
