@@ -94,7 +94,8 @@ def resample(samples: Samples, from_hz: int, to_hz: int) -> Samples:
         return samples
     # In float, because soxr adds dither to 16-bit output, which would turn digital silence into noise.
     converted = soxr.resample(samples.astype(np.float32), from_hz, to_hz)
-    return np.clip(np.rint(converted), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    rounded: Samples = np.clip(np.rint(converted), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    return rounded
 
 
 def encode_audio(samples: Samples, encoding: Encoding) -> bytes:

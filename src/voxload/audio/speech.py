@@ -6,6 +6,7 @@ import math
 from collections import deque
 
 import numpy as np
+import numpy.typing as npt
 
 from voxload.audio.codec import Samples, amplitude, encode_audio, peak, rms, samples_to_ns
 from voxload.clock import NS_PER_MS
@@ -15,6 +16,9 @@ CLOSE_BELOW_DB = 6.0
 OPEN_NS = 50 * NS_PER_MS
 CLOSE_NS = 250 * NS_PER_MS
 WINDOWS_PER_S = 100
+_HISTORY_PER_S = 10  # 100 ms of audio before the loud windows is searched for the onset
+_ENVELOPE_PER_S = 200  # ... by the RMS of 5 ms at every sample
+_DIP_PER_S = 33  # ... bridging dips of 30 ms, such as a plosive makes
 _SEGMENTS_KEPT = 64
 _NEVER_NS = -(1 << 62)
 
@@ -22,18 +26,18 @@ _NEVER_NS = -(1 << 62)
 class SpeechDetector:
     """Finds segments of speech in 16-bit mono audio that arrives in chunks of any length.
 
-    The level is the RMS of 10 ms windows. A segment opens when it has been at least `open_dbfs` for 50 ms and closes when
-    it has been more than 6 dB lower for 250 ms. Both ends are backdated: the onset to the first sample whose amplitude
-    reaches the threshold, in the first loud window or the one before it (so that the answer does not hang on where
-    the windows lie); the end to the end of the last window that was loud enough. Chunks of any size give the same answer.
+    The level is the RMS of 10 ms windows. A segment opens when it has been at least `open_dbfs` for 50 ms and
+    closes when it has been more than 6 dB lower for 250 ms. Both ends are backdated: the onset to the sample (see
+    `_find_onset`), the end to the end of the last window that was loud enough. Chunks of any size give the same
+    answer.
 
     Times are those of the caller's timeline, in ns: `feed` says when its first sample plays. A step of less than a
     window from the end of the last chunk is rounding or jitter and is bridged; a longer one is silence.
     """
 
     __slots__ = (
-        "_before", "_close_level", "_first", "_first_ns", "_next_ns", "_open_level", "_open_windows", "_rate_hz",
-        "_rest", "_run", "_window_bytes", "_window_ns", "closed", "last_active_ns", "onset_ns", "opened", "speaking",
+        "_close_level", "_history", "_history_bytes", "_next_ns", "_open_level", "_open_windows", "_rate_hz", "_rest",
+        "_run", "_window_bytes", "_window_ns", "closed", "last_active_ns", "onset_ns", "opened", "speaking",
     )  # fmt: skip
 
     speaking: bool
@@ -57,10 +61,9 @@ class SpeechDetector:
         self._open_level = math.ceil(amplitude(open_dbfs))
         self._close_level = math.ceil(amplitude(open_dbfs - CLOSE_BELOW_DB))
         self._rest = b""  # less than a window, waiting for its other part
-        self._before = b""  # the window before the next one; empty when it has no sample near the threshold
         self._run = 0  # loud windows in a row, while no segment is open
-        self._first = b""  # the first window of that run, with the window before it
-        self._first_ns = 0
+        self._history = b""  # the latest whole windows before the next one; empty when they are all quiet
+        self._history_bytes = self._window_bytes * (self._open_windows + WINDOWS_PER_S // _HISTORY_PER_S)
         self._next_ns = _NEVER_NS
         self.speaking = False
         self.onset_ns = 0
@@ -98,34 +101,32 @@ class SpeechDetector:
                 return
         elif peak(pcm, 2) < self._close_level:
             self._run = 0
-            self._before = b""
+            if self._history:
+                history = (self._history + pcm)[-self._history_bytes :]
+                self._history = history if peak(history, 2) >= self._close_level else b""
             return
         self._scan(pcm, at_ns)
 
     def _scan(self, pcm: bytes, at_ns: int) -> None:
         """Go through whole windows one by one."""
         size, window_ns, close_level = self._window_bytes, self._window_ns, self._close_level
-        before = self._before
-        for offset in range(0, len(pcm), size):
-            window = pcm[offset : offset + size]
-            level = rms(window, 2)
-            end_ns = at_ns + window_ns
+        audio = self._history + pcm
+        for end in range(len(self._history) + size, len(audio) + size, size):
+            level = rms(audio[end - size : end], 2)
+            at_ns += window_ns
             if self.speaking:
                 if level >= close_level:
-                    self.last_active_ns = end_ns
-                elif end_ns - self.last_active_ns >= CLOSE_NS:
+                    self.last_active_ns = at_ns
+                elif at_ns - self.last_active_ns >= CLOSE_NS:
                     self._close()
             elif level >= self._open_level:
-                if not self._run:
-                    self._first, self._first_ns = before + window, at_ns - self._bytes_ns(len(before))
                 self._run += 1
                 if self._run >= self._open_windows:
-                    self._open(end_ns)
+                    self._open(audio[max(end - self._history_bytes, 0) : end], at_ns)
             else:
                 self._run = 0
-            before = window
-            at_ns = end_ns
-        self._before = before
+        # In the middle of a segment the fast path of `feed` skips audio, so that a history would have holes.
+        self._history = b"" if self.speaking else audio[-self._history_bytes :]
 
     def cut(self, now_ns: int) -> None:
         """Forget what was to play at or after `now_ns`: an open segment ends there, later ones never were."""
@@ -139,7 +140,7 @@ class SpeechDetector:
             onset_ns, end_ns = closed[-1]
             closed[-1] = onset_ns, min(end_ns, now_ns)
         self.onset_ns, self.last_active_ns = closed[-1] if closed else (0, 0)
-        self._rest = self._before = b""
+        self._rest = self._history = b""
         self._run = 0
         self._next_ns = _NEVER_NS
 
@@ -152,17 +153,26 @@ class SpeechDetector:
                 return now_ns < end_ns
         return False
 
-    def _bytes_ns(self, count: int) -> int:
-        return samples_to_ns(count // 2, self._rate_hz)
-
-    def _open(self, end_ns: int) -> None:
-        loud = np.abs(np.frombuffer(self._first, dtype="<i2").astype(np.int32)) >= self._open_level
-        self.onset_ns = self._first_ns + samples_to_ns(int(loud.argmax()), self._rate_hz)
+    def _open(self, audio: bytes, end_ns: int) -> None:
+        """Open a segment at `end_ns`, the end of the audio, which holds the loud windows and what was before."""
+        from_onset = len(audio) // 2 - self._find_onset(audio)
+        self.onset_ns = end_ns - samples_to_ns(from_onset, self._rate_hz)
         self.last_active_ns = end_ns
         self.opened += 1
         self.speaking = True
         self._run = 0
-        self._first = b""
+
+    def _find_onset(self, audio: bytes) -> int:
+        """Return the sample at which the speech begins that goes on to the end of the audio.
+
+        Speech is where the RMS of the next 5 ms reaches the threshold, taken at every sample, and not on the windows'
+        grid: so the onset does not hang on where the windows happen to lie. Dips of up to 30 ms are bridged.
+        """
+        loud = _loud(np.frombuffer(audio, dtype="<i2"), self._open_level, self._rate_hz)
+        if not len(loud):  # 10 ms are not always twice 5 ms (44.1 kHz)
+            return len(audio) // 2 - self._open_windows * self._window_bytes // 2
+        breaks = np.flatnonzero(np.diff(loud) > self._rate_hz // _DIP_PER_S)
+        return int(loud[breaks[-1] + 1 if len(breaks) else 0])
 
     def _close(self) -> None:
         self.speaking = False
@@ -178,29 +188,41 @@ class SpeechDetector:
         # A run of loud windows survives a gap that is too short to be a pause, as speech in a bad network does.
         if not 0 <= at_ns - self._next_ns < OPEN_NS:
             self._run = 0
-        self._rest = self._before = b""
+        self._rest = self._history = b""
+
+
+def _loud(samples: Samples, level: int, sample_rate_hz: int) -> npt.NDArray[np.intp]:
+    """Return the samples of at least `level` that lie in 5 ms whose RMS is at least `level` too, in order."""
+    values = samples.astype(np.int64)
+    width = sample_rate_hz // _ENVELOPE_PER_S
+    energy = np.concatenate([[0], np.cumsum(values * values)])
+    starts = np.flatnonzero(energy[width:] - energy[:-width] >= level * level * width)
+    change = np.zeros(len(values) + 1, dtype=np.int64)
+    change[starts] += 1
+    change[starts + width] -= 1
+    return np.flatnonzero((np.cumsum(change[:-1]) > 0) & (np.abs(values) >= level))
 
 
 def active_bounds(samples: Samples, sample_rate_hz: int, open_dbfs: float = OPEN_DBFS) -> tuple[int, int] | None:
     """Return the first active sample and the one after the last, or None when there is no speech.
 
-    The same rules as `SpeechDetector`, with both ends to the sample: the end is the last sample whose amplitude reaches
-    the closing threshold, in the last active window or the one after it.
+    The same rules as `SpeechDetector`, with both ends to the sample: the end is the last sample of the last 5 ms
+    whose RMS reaches the closing threshold, up to 50 ms after the last active window.
     """
     detector = SpeechDetector(sample_rate_hz, open_dbfs)
     window = sample_rate_hz // WINDOWS_PER_S
     padded = np.concatenate([samples, np.zeros(-len(samples) % window, dtype=np.int16)])
     onset_ns = -1
     chunk = window * WINDOWS_PER_S  # short enough that the rounding of a window to whole ns cannot add up
-    for start in range(0, len(padded), chunk):
-        pcm = encode_audio(padded[start : start + chunk], "pcm16")
-        detector.feed(pcm, samples_to_ns(start, sample_rate_hz))
+    for offset in range(0, len(padded), chunk):
+        pcm = encode_audio(padded[offset : offset + chunk], "pcm16")
+        detector.feed(pcm, samples_to_ns(offset, sample_rate_hz))
         if onset_ns < 0 and detector.opened:
             onset_ns = detector.closed[0][0] if detector.closed else detector.onset_ns
     if onset_ns < 0:
         return None
     start = round(onset_ns * sample_rate_hz / 1e9)
     end = round(detector.last_active_ns * sample_rate_hz / 1e9)
-    tail = np.abs(samples[end - window : end + window].astype(np.int32))
-    loud = np.flatnonzero(tail >= math.ceil(amplitude(open_dbfs - CLOSE_BELOW_DB)))
-    return start, end - window + int(loud[-1]) + 1
+    tail = samples[start : end + 5 * window]
+    loud = _loud(tail, math.ceil(amplitude(open_dbfs - CLOSE_BELOW_DB)), sample_rate_hz)
+    return start, start + int(loud[-1]) + 1 if len(loud) else end

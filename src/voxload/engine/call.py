@@ -185,7 +185,7 @@ class Call:
             if event.__class__ is AudioIn:
                 recorder.frames_received += 1
                 if self._caller is not None:
-                    self._caller.on_audio(event.audio, now_ns)  # type: ignore[union-attr]  # the class was just checked
+                    self._caller.on_audio(event.audio, now_ns)
             else:
                 self._on_event(event, now_ns)
 
@@ -261,7 +261,7 @@ class Call:
         self.line.close()
         self._context.wheel.at(now_ns + self._context.workload.scenario.timeouts.hang_up_ns, self._on_hang_up_timeout)
 
-    def _on_hang_up_timeout(self, due_ns: int) -> int:
+    def _on_hang_up_timeout(self, _due_ns: int) -> int:
         if self._phase is Phase.CLOSING:
             self.line.abort()
             self._over()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from voxload.audio.playout import Ear
@@ -17,6 +17,7 @@ from voxload.model.script import (
     BargeInStep,
     DtmfStep,
     ListenStep,
+    Repeat,
     RepeatStep,
     SayStep,
     Step,
@@ -134,6 +135,8 @@ class Caller:
         context = self._context
         now_ns = context.clock()
         speaking = self._speaking
+        if speaking is not None and due_ns <= self._utterance_start_ns:
+            speaking = None  # this frame's samples were spoken before the utterance began
         prepared = context.media.silence if speaking is None else speaking.payloads[self._position]
         payload = self._session.stamp(prepared, self._sequence, now_ns + context.unix_offset_ns)
         self._sequence += 1
@@ -254,7 +257,7 @@ class Caller:
         elif again_ns != self._check_due_ns:
             self._look_at(again_ns)
 
-    def _run(self, steps: tuple[Step, ...]) -> Iterator[Check]:
+    def _run(self, steps: tuple[Step, ...]) -> Generator[Check, None, None]:
         """Follow the steps; yields what to wait for."""
         for step in steps:
             match step:
@@ -266,21 +269,21 @@ class Caller:
                     yield self._agent_done(wait.timeout_ns)
                 case SayStep(say=say):
                     yield self._spoken(say.utterance, say.turn)
-                case ThinkStep(think=pause):
-                    yield self._passed(pause.duration_ns)
-                case ListenStep(listen=pause):
+                case ThinkStep(think=pause) | ListenStep(listen=pause):
                     yield self._passed(pause.duration_ns)
                 case BargeInStep(barge_in=barge_in):
                     yield self._agent_heard_for(self._draw(barge_in.after_ns), barge_in.timeout_ns)
                     yield self._spoken(barge_in.utterance, barge_in.turn)
                 case DtmfStep(dtmf=dtmf):
-                    for digit in dtmf.digits:
-                        yield self._pressed(digit, dtmf.gap_ns)
+                    yield from (self._pressed(digit, dtmf.gap_ns) for digit in dtmf.digits)
                 case RepeatStep(repeat=repeat):
-                    rounds = 0
-                    while rounds != repeat.times and not self._older_than(repeat.until_ns):
-                        rounds += 1
-                        yield from self._run(repeat.steps)
+                    yield from self._repeat(repeat)
+
+    def _repeat(self, repeat: Repeat) -> Generator[Check, None, None]:
+        rounds = 0
+        while rounds != repeat.times and not self._older_than(repeat.until_ns):
+            rounds += 1
+            yield from self._run(repeat.steps)
 
     def _older_than(self, age_ns: int | None) -> bool:
         return age_ns is not None and self._context.clock() - self._ready_ns >= age_ns

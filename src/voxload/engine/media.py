@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from voxload.audio.corpus import Utterance
 from voxload.audio.frames import cut_frames, silence_frame
 from voxload.dialects.base import Dialect
+from voxload.load.workload import Workload
 from voxload.model.scenario import CallType
 from voxload.model.script import BargeInStep, RepeatStep, SayStep, Step
-
-from voxload.load.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)

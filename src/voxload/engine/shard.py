@@ -113,12 +113,23 @@ class Shard:
             self._placer.stop(self.clock())
 
 
+class _Closing(asyncio.Protocol):
+    """Tells when a pipe is closed and all of it is written, or its reader is gone."""
+
+    def __init__(self, closed: asyncio.Event) -> None:
+        self._closed = closed
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
+        self._closed.set()
+
+
 async def _serve(output: int) -> int:
     """Speak with the runner: prepare, go, snapshots, stop; the end of the input stops the run too."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=wire.FRAME_BYTES_MAX)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    transport, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(output, "wb"))
+    closed = asyncio.Event()
+    transport, _ = await loop.connect_write_pipe(lambda: _Closing(closed), os.fdopen(output, "wb"))
 
     def emit(message: wire.FromShard) -> None:
         transport.write(wire.encode(message))
@@ -143,9 +154,8 @@ async def _serve(output: int) -> int:
         listener.cancel()
     except Exception:  # noqa: BLE001  # the runner must learn of it, whatever it is
         emit(wire.Failed(first.shard, traceback.format_exc(limit=8)))
-    while transport.get_write_buffer_size():  # the last snapshot must reach the runner before the pipe closes
-        await asyncio.sleep(0.01)
-    transport.close()
+    transport.close()  # flushes first: the last snapshot reaches the runner
+    await closed.wait()
     return 0
 
 

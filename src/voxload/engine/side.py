@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class SideTasks:
     """Draws a task at each interval, as Locust does: no request by `voice_weight`, else one of the requests."""
 
-    __slots__ = ("_call", "_context", "_choices", "_traffic", "_values", "_weights")
+    __slots__ = ("_call", "_choices", "_context", "_traffic", "_values", "_weights")
 
     def __init__(self, traffic: SideTraffic, call: Call, context: CallContext, values: Mapping[str, str]) -> None:
         self._traffic = traffic

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -31,7 +32,6 @@ class Network:
     clock: Clock
     timeouts: Timeouts
     headers: Mapping[str, str]
-    setups: asyncio.Semaphore
     tls: ssl.SSLContext | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -41,7 +41,7 @@ class Network:
         work.add_done_callback(self.tasks.discard)
 
 
-class SocketLine(picows.WSListener):  # type: ignore[misc]  # a C class without a Python base
+class SocketLine(picows.WSListener):
     """The connection of one call over real sockets; see `voxload.engine.context.Line`."""
 
     def __init__(self, call: Call, network: Network) -> None:
@@ -66,8 +66,8 @@ class SocketLine(picows.WSListener):  # type: ignore[misc]  # a C class without 
         """Open the media socket in a task of its own."""
         self._run(self._dial(dial))
 
-    def _run(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._task = task
         self._network.spawn(task)
 
@@ -216,12 +216,17 @@ def _closing(transport: picows.WSTransport) -> tuple[Outcome, str]:
     """Return what the end of a socket means for a call that was still up."""
     handshake = transport.close_handshake
     sent, received = (handshake.sent, handshake.recv) if handshake is not None else (None, None)
-    if sent is not None and int(sent.code) in PROTOCOL_CLOSE_CODES and not (received and handshake.recv_then_sent):
-        return Outcome.PROTOCOL_ERROR, f"WebSocket protocol broken: {sent.reason or int(sent.code)}"
+    if sent is not None and _code(sent) in PROTOCOL_CLOSE_CODES and not (received and handshake.recv_then_sent):
+        return Outcome.PROTOCOL_ERROR, f"WebSocket protocol broken: {sent.reason or _code(sent)}"
     if received is not None:
         detail = f" ({received.reason})" if received.reason else ""
-        return Outcome.DROPPED_BY_TARGET, f"closed by the target with code {int(received.code)}{detail}"
+        return Outcome.DROPPED_BY_TARGET, f"closed by the target with code {_code(received)}{detail}"
     return Outcome.DROPPED_BY_TARGET, "connection lost"
+
+
+def _code(info: picows.picows.WSCloseInfo) -> int:
+    """Return the close code as a number (picows' enum is an int, though its stub does not say so)."""
+    return cast("int", info.code)
 
 
 def classify(error: BaseException) -> tuple[Outcome, str]:

@@ -150,7 +150,7 @@ class Scenario(Model):
     @classmethod
     def _known_scheme(cls, value: str) -> str:
         if value != TWIN_TARGET and not value.startswith(("http://", "https://")):
-            raise ValueError("target must start with http:// or https://, or be twin")
+            raise ValueError(f"{value!r} does not start with http:// or https://, and is not twin")
         return value.rstrip("/")
 
     @model_validator(mode="after")

@@ -10,7 +10,10 @@ from pydantic import BeforeValidator, WithJsonSchema
 from voxload.clock import NS_PER_S
 
 _NS_PER = {"us": 1_000, "ms": 1_000_000, "s": NS_PER_S, "m": 60 * NS_PER_S, "min": 60 * NS_PER_S, "h": 3600 * NS_PER_S}
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|min|m|h)?")
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|min|m|h)\s*")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_DURATION_S_MAX = 10**9
+_RATE_PER_S_MAX = 1e9
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:/\s*(s|sec|second|m|min|minute|h|hour))?")
 _RATE_PER_S = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
 
@@ -21,22 +24,28 @@ def parse_duration_ns(value: object) -> int:
     Raises:
         ValueError: the text is not a duration, or it is negative.
     """
-    if isinstance(value, bool):
+    if value is None or isinstance(value, bool):
         raise ValueError("expected a duration such as 700ms, 2s or 1m30s")
     if isinstance(value, int | float):
-        if value < 0 or value != value or value > 10**9:
-            raise ValueError("a duration must be between 0 and 10^9 seconds")
-        return round(value * NS_PER_S)
+        return _seconds_ns(value)
     text = str(value).strip().lower()
-    total_ns, position = 0.0, 0
+    if _NUMBER.fullmatch(text):
+        return _seconds_ns(float(text))
+    total_s, position = 0.0, 0
     for part in _PART.finditer(text):
         if part.start() != position:
             break
-        total_ns += float(part[1]) * _NS_PER[part[2] or "s"]
+        total_s += float(part[1]) * _NS_PER[part[2]] / NS_PER_S
         position = part.end()
     if not text or position != len(text):
         raise ValueError(f"{value!r} is not a duration; write for example 700ms, 2s, 1m30s or 2h")
-    return round(total_ns)
+    return _seconds_ns(total_s)
+
+
+def _seconds_ns(seconds: float) -> int:
+    if not 0 <= seconds <= _DURATION_S_MAX:  # NaN is caught here too
+        raise ValueError("a duration must be between 0 and 10^9 seconds")
+    return round(seconds * NS_PER_S)
 
 
 def parse_rate_per_s(value: object) -> float:
@@ -46,13 +55,15 @@ def parse_rate_per_s(value: object) -> float:
         ValueError: the text is not a rate, or it is negative.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if not 0 <= value < 1e9:
-            raise ValueError("a rate must not be negative")
-        return float(value)
-    match = _RATE.fullmatch(str(value).strip().lower())
-    if not match:
-        raise ValueError(f"{value!r} is not a rate; write for example 10, 10/s or 600/min")
-    return float(match[1]) / _RATE_PER_S[match[2] or "s"]
+        rate_per_s = value
+    else:
+        match = _RATE.fullmatch(str(value).strip().lower())
+        if not match:
+            raise ValueError(f"{value!r} is not a rate; write for example 10, 10/s or 600/min")
+        rate_per_s = float(match[1]) / _RATE_PER_S[match[2] or "s"]
+    if not 0 <= rate_per_s < _RATE_PER_S_MAX:
+        raise ValueError("a rate must be between 0 and 10^9 a second")
+    return float(rate_per_s)
 
 
 def format_duration(duration_ns: float) -> str:
@@ -77,13 +88,15 @@ def _span(value: Any) -> Any:
     return [value, value]
 
 
+_DURATION_PATTERN = r"^\s*(\d+(\.\d+)?\s*|(\d+(\.\d+)?\s*(us|ms|s|min|m|h)\s*)+)$"
+
 DurationNs = Annotated[
     int,
     BeforeValidator(parse_duration_ns),
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": r"^\s*(\d+(\.\d+)?\s*(us|ms|s|min|m|h)?)+\s*$"},
+                {"type": "string", "pattern": _DURATION_PATTERN},
                 {"type": "number", "minimum": 0},
             ],
             "description": "A duration: 700ms, 2s, 1m30s, 2h, or a number of seconds.",

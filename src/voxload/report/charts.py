@@ -64,25 +64,26 @@ def _outcomes(points: Sequence[TimelinePoint]) -> list[str]:
 
 def _time_columns(groups: Sequence[Sequence[TimelinePoint]]) -> dict[str, Any]:
     busiest = [max(group, key=lambda point: point.active) for group in groups]
-    spans = [sum(point.duration_s for point in group) or 1.0 for group in groups]
-
-    def rates(count: Callable[[TimelinePoint], int]) -> list[float]:
-        return [_short(sum(map(count, group)) / span) for group, span in zip(groups, spans, strict=True)]
-
     points = [point for group in groups for point in group]
     metrics = dict.fromkeys(name for point in points for name in point.latencies)
     return {
         "t": [_short(group[-1].start_s + group[-1].duration_s, 6) for group in groups],
         "active": [point.active for point in busiest],
         "planned": [_short(point.planned) for point in busiest],
-        "started": rates(lambda point: point.started),
-        "outcomes": {
-            name: rates(lambda point, name=name: point.outcomes.get(name, 0))  # type: ignore[misc]
-            for name in _outcomes(points)
-        },
+        "started": _rates(groups, lambda point: point.started),
+        "outcomes": {name: _rates(groups, _outcome_counter(name)) for name in _outcomes(points)},
         "latencies": {name: _latency_columns(groups, name) for name in metrics},
         "cpu": [_short(max(point.cpu_percent for point in group)) for group in groups],
     }
+
+
+def _outcome_counter(name: str) -> Callable[[TimelinePoint], int]:
+    return lambda point: point.outcomes.get(name, 0)
+
+
+def _rates(groups: Sequence[Sequence[TimelinePoint]], count: Callable[[TimelinePoint], int]) -> list[float]:
+    """Return counts as rates a second."""
+    return [_short(sum(map(count, group)) / (sum(point.duration_s for point in group) or 1)) for group in groups]
 
 
 def _latency_columns(groups: Sequence[Sequence[TimelinePoint]], metric: str) -> dict[str, list[float | None]]:
@@ -166,15 +167,15 @@ def captions(summary: Summary) -> dict[str, str]:
     failures = sum(
         count for point in points for name, count in point.outcomes.items() if view.outcome_tone(name) == "bad"
     )
+    peak_s = peak.start_s + peak.duration_s
     return {
-        "concurrency": f"Most calls up at once: {text.number(peak.active)}, {peak.start_s + peak.duration_s:.0f} s into "
-        f"the run; planned then: {text.number(round(peak.planned))}.",
+        "concurrency": f"Most calls up at once: {text.number(peak.active)}, {peak_s:.0f} s into the run; "
+        f"planned then: {text.number(round(peak.planned))}.",
         "latency": _latency_caption(summary),
         "outcomes": f"{text.counted(sum(point.started for point in points), 'call')} started, "
         f"{text.number(sum(point.ended for point in points))} ended, {text.number(failures)} of them failed.",
         "lateness": f"At p99, frames were sent at most {text.milliseconds(max(late))} late in any stretch; "
-        f"{text.number(over)} of {text.counted(len(late), 'stretch').replace('stretchs', 'stretches')} went beyond "
-        f"{LATENESS_LIMIT_MS:g} ms."
+        f"beyond {LATENESS_LIMIT_MS:g} ms in {text.number(over)} of {text.number(len(late))}."
         if late
         else "No frame was sent.",
         "cpu": f"The busiest generator process used at most {text.number(cpu, 0)} % of one core.",

@@ -13,7 +13,7 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from voxload.measure.summary import CallRecord, Summary
+from voxload.measure.summary import CallRecord, Summary, TurnRecord
 from voxload.report import charts, text, view
 
 WORST_CALLS_MAX = 25
@@ -125,6 +125,10 @@ def _length_s(call: CallRecord) -> float:
     return max([(call.setup_ms or 0) / 1e3 + call.duration_s, *answers_s])
 
 
+def _answer(turn: TurnRecord) -> str:
+    return "no reply" if turn.latency_ms is None else text.milliseconds(turn.latency_ms)
+
+
 def _call_row(call: CallRecord, scale: Callable[[float], float]) -> CallRow:
     answered_ms = [turn.latency_ms for turn in call.turns if turn.latency_ms is not None]
     length_s = _length_s(call)
@@ -136,10 +140,7 @@ def _call_row(call: CallRecord, scale: Callable[[float], float]) -> CallRow:
         )
         for turn in call.turns
     )
-    told = "; ".join(
-        f"{text.clean(turn.turn, 40)} {text.milliseconds(turn.latency_ms) if turn.latency_ms is not None else 'no reply'}"
-        for turn in call.turns
-    )
+    told = "; ".join(f"{text.clean(turn.turn, 40)} {_answer(turn)}" for turn in call.turns)
     return CallRow(
         call.call_id,
         call.call,

@@ -182,10 +182,10 @@ def _lateness_figure(summary: Summary) -> Figure:
     late_ms = lateness_p99_ms(summary)
     limit = f"limit {LATENESS_LIMIT_MS:g} ms"
     if late_ms is None:
-        return Figure("lateness_p99", "Frame lateness p99", text.MISSING, "no frame was sent")
+        return Figure("lateness_p99", "Lateness p99", text.MISSING, "no frame was sent")
     kept = late_ms <= LATENESS_LIMIT_MS
-    detail = f"{limit}: the generator {'kept' if kept else 'did not keep'} time"
-    return Figure("lateness_p99", "Frame lateness p99", text.milliseconds(late_ms), detail, "" if kept else "unsure")
+    detail = f"{limit}, {'kept' if kept else 'not kept'}"
+    return Figure("lateness_p99", "Lateness p99", text.milliseconds(late_ms), detail, "" if kept else "unsure")
 
 
 def notices(summary: Summary) -> list[Notice]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from picows import WSAutoPingStrategy, WSListener, WSUpgradeRequest, WSUpgradeResponseWithListener
@@ -29,24 +29,24 @@ _log = logging.getLogger("voxload.twin")
 class Front(asyncio.Protocol):
     """The first reader of a connection.
 
-    The head of a request decides: `Upgrade: websocket` gives the connection to picows for good; anything else goes to an
-    aiohttp handler, and this object stays in between, because clients also open WebSockets on connections that they have
-    used for HTTP. It looks again only when no request is being answered, so a request's body is never taken for a head.
+    The head of a request decides: `Upgrade: websocket` gives the connection to picows for good; anything else goes to
+    an aiohttp handler, and this object stays in between, because clients also open WebSockets on connections that they
+    have used for HTTP. It looks again only when no request is being answered, so a body is never taken for a head.
     """
 
     __slots__ = ("_buffer", "_fronts", "_http", "_open_socket", "_timeout", "_transport", "_web", "busy")
 
     def __init__(
         self,
-        web_server: web.Server[web.BaseRequest],
-        fronts: dict[web.RequestHandler[Any], Front],
+        web_server: web.Server,
+        fronts: dict[web.RequestHandler, Front],
         open_socket: OpenSocket,
     ) -> None:
         self._web = web_server
         self._fronts = fronts
         self._open_socket = open_socket
         self._transport: asyncio.Transport | None = None
-        self._http: web.RequestHandler[Any] | None = None
+        self._http: web.RequestHandler | None = None
         self._timeout: asyncio.TimerHandle | None = None
         self._buffer = b""
         self.busy = False
@@ -54,12 +54,14 @@ class Front(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to wait for a request."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast(asyncio.Transport, transport)
         self._timeout = asyncio.get_running_loop().call_later(HANDSHAKE_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         """Find out whom the bytes are for."""
+        transport = self._transport
+        if transport is None:
+            return
         if self.busy and self._http is not None:
             self._http.data_received(data)
             return
@@ -69,14 +71,13 @@ class Front(asyncio.Protocol):
             self._buffer = data
             return
         self._buffer = b""
-        assert self._transport is not None
         if end < 0:
-            self._transport.write(_TOO_LARGE)
-            self._transport.close()
+            transport.write(_TOO_LARGE)
+            transport.close()
         elif _UPGRADE.search(data, 0, end + 2):
-            self._to_websocket(self._transport, data, end)
+            self._to_websocket(transport, data, end)
         else:
-            self._to_http(self._transport, data)
+            self._to_http(transport, data)
 
     def eof_received(self) -> bool | None:
         """The client sends no more."""
@@ -119,7 +120,7 @@ class Front(asyncio.Protocol):
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         rest = memoryview(head + data[end:])
-        while len(rest) and not transport.is_closing():
+        while rest and not transport.is_closing():
             buffer = protocol.get_buffer(-1)
             size = min(len(buffer), len(rest))
             buffer[:size] = rest[:size]

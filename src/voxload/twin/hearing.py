@@ -6,6 +6,7 @@ import math
 from collections import deque
 
 import numpy as np
+import numpy.typing as npt
 
 from voxload.audio.codec import amplitude, decode_pcm, peak
 from voxload.audio.speech import CLOSE_BELOW_DB, OPEN_DBFS, WINDOWS_PER_S, SpeechDetector
@@ -15,7 +16,10 @@ from voxload.dialects.base import AudioFormat
 ACTIVE_LEVEL = math.ceil(amplitude(OPEN_DBFS - CLOSE_BELOW_DB))
 """Amplitude from which a sample is active: the level at which `audio.speech` ends an utterance."""
 
+Values = npt.NDArray[np.int64]
+
 _KEPT_NS = 200 * NS_PER_MS
+_TAIL_WINDOWS = 5
 _RESYNC_NS = 60 * NS_PER_MS
 
 
@@ -26,13 +30,25 @@ class Hearing:
     costs one look for its peak; the detector runs only while `watching`.
     """
 
-    __slots__ = ("_encoding", "_heard", "_loud", "_next_ns", "_rate_hz", "_window", "detector", "loud_ns", "watching")
+    __slots__ = (
+        "_encoding",
+        "_frames_kept",
+        "_heard",
+        "_loud",
+        "_next_ns",
+        "_rate_hz",
+        "_window",
+        "detector",
+        "loud_ns",
+        "watching",
+    )
 
     def __init__(self, form: AudioFormat) -> None:
         self._encoding = form.encoding
         self._rate_hz = form.sample_rate_hz
         self._window = form.sample_rate_hz // WINDOWS_PER_S
-        self._loud: deque[tuple[int, bytes, int]] = deque(maxlen=max(2, _KEPT_NS // (form.frame_ms * NS_PER_MS)))
+        self._frames_kept = max(2, _KEPT_NS // (form.frame_ms * NS_PER_MS))
+        self._loud: deque[tuple[int, bytes, int]] = deque(maxlen=self._frames_kept)
         self._heard = 0
         self._next_ns = 0
         self.loud_ns = 0
@@ -73,34 +89,48 @@ class Hearing:
     def speech_end_ns(self) -> int | None:
         """Return the instant right after the caller's last active sample, or None when none was heard lately.
 
-        The rule is that of `audio.speech.active_bounds`: the last sample at or above the closing threshold in the last
-        10 ms window whose RMS reaches it, or in the window after that.
+        The rule is that of `audio.speech.active_bounds`: the last active sample of the last 5 ms whose RMS is active
+        too, up to 50 ms after the last active window of 10 ms. Frames without an active sample count as silence.
         """
-        later: tuple[int, bytes, int] | None = None
-        for index, pcm, start_ns in reversed(self._loud):
-            samples = np.frombuffer(pcm, dtype="<i2").astype(np.int32)
-            window = self._last_active_window(samples)
-            if window < 0:
-                later = (index, pcm, start_ns)
+        if not self._loud:
+            return None
+        last = self._loud[-1][0]
+        places: list[tuple[int, int]] = []  # where each loud frame begins in `values`, and when it was spoken
+        parts: list[Values] = []
+        position, expected = 0, self._loud[0][0]
+        for index, pcm, start_ns in self._loud:
+            frame = np.frombuffer(pcm, dtype="<i2").astype(np.int64)
+            if last - index > self._frames_kept:
+                expected = index + 1
                 continue
-            begin = window * self._window
-            end = begin + 2 * self._window
-            if end > len(samples) and later is not None and later[0] == index + 1:
-                head = np.abs(np.frombuffer(later[1], dtype="<i2").astype(np.int32)[: self._window])
-                loud = np.flatnonzero(head >= ACTIVE_LEVEL)
-                if len(loud):
-                    return later[2] + self._ns(int(loud[-1]) + 1)
-            loud = np.flatnonzero(np.abs(samples[begin:end]) >= ACTIVE_LEVEL)
-            return start_ns + self._ns(begin + int(loud[-1]) + 1)
-        return None
+            if index > expected and parts:
+                gap = (index - expected) * len(frame)
+                parts.append(np.zeros(gap, dtype=np.int64))
+                position += gap
+            places.append((position, start_ns))
+            parts.append(frame)
+            position += len(frame)
+            expected = index + 1
+        end = _active_end(np.concatenate(parts), self._window)
+        if not end:
+            return None
+        begin, start_ns = next(place for place in reversed(places) if place[0] < end)
+        return start_ns + (end - begin) * 1_000_000_000 // self._rate_hz
 
-    def _last_active_window(self, samples: np.ndarray[tuple[int], np.dtype[np.int32]]) -> int:
-        """Return the number of the last window whose RMS is active, or -1; a short window at the end counts too."""
-        for window in range(-(-len(samples) // self._window) - 1, -1, -1):
-            part = samples[window * self._window : (window + 1) * self._window].astype(np.float64)
-            if np.sqrt(np.mean(part * part)) >= ACTIVE_LEVEL:
-                return window
-        return -1
 
-    def _ns(self, samples: int) -> int:
-        return samples * 1_000_000_000 // self._rate_hz
+def _active_end(values: Values, window: int) -> int:
+    """Return the end (exclusive) of what is active in some samples, 0 when nothing is."""
+    square = ACTIVE_LEVEL * ACTIVE_LEVEL
+    energy = np.concatenate([[0], np.cumsum(values * values)])
+    edges = np.minimum(np.arange(0, len(values) + window, window), len(values))
+    active = np.flatnonzero(energy[edges[1:]] - energy[edges[:-1]] >= square * window)
+    if not len(active):
+        return 0
+    stop = min((int(active[-1]) + 1 + _TAIL_WINDOWS) * window, len(values))
+    width = window // 2
+    starts = np.flatnonzero(energy[width : stop + 1] - energy[: stop + 1 - width] >= square * width)
+    if not len(starts):
+        return int(edges[active[-1] + 1])
+    first = int(starts[-1])  # the last active 5 ms; its first sample or a later one is active, or its mean were not
+    loud = np.flatnonzero(np.abs(values[first : first + width]) >= ACTIVE_LEVEL)
+    return first + int(loud[-1]) + 1

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
+import ipaddress
 import json
 import logging
+import socket
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -27,11 +31,12 @@ BODY_BYTES_MAX = 1024 * 1024
 BACKLOG_BYTES_MAX = 8 * 1024 * 1024
 """What a caller may leave unread before its connection is cut."""
 STOP_S = 2.0
+BACKLOG = 4096
 _PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _log = logging.getLogger("voxload.twin")
 
 
-class CallSocket(picows.WSListener):  # type: ignore[misc]  # a C class without a Python base
+class CallSocket(picows.WSListener):
     """The media socket of one call: messages in, messages out, nothing else."""
 
     def __init__(self, server: TwinServer) -> None:
@@ -106,10 +111,7 @@ class CallSocket(picows.WSListener):  # type: ignore[misc]  # a C class without 
 
 
 class TwinServer:
-    """Serves one dialect's agent. Create it inside the running loop, `start`, and `stop`.
-
-    `url` is the base address, once started.
-    """
+    """Serves one dialect's agent. Create it inside the running loop, `start`, and `stop`."""
 
     def __init__(
         self, settings: TwinSettings, dialect: Dialect, repertoire: Repertoire, clock: Clock = monotonic_ns
@@ -119,37 +121,26 @@ class TwinServer:
         wheel = Wheel(clock())
         self.desk = Desk(settings, dialect, repertoire, wheel, clock, unix_ns() - clock(), _stand_still)
         self.sockets: set[CallSocket] = set()
-        self.url = ""
         self._loop = asyncio.get_running_loop()
         self._timer = WheelTimer(wheel, clock, self._loop.call_later)
         self._web = web.Server(self._serve_http, access_log=None)
-        self._fronts: dict[web.RequestHandler[Any], Front] = {}
+        self._fronts: dict[web.RequestHandler, Front] = {}
         self._server: asyncio.Server | None = None
 
-    async def start(self, host: str, port: int) -> None:
-        """Listen; with port 0 the system chooses one.
-
-        Raises:
-            RunAbortedError: the address cannot be listened on.
-        """
-        try:
-            self._server = await self._loop.create_server(
-                lambda: Front(self._web, self._fronts, self._open_socket), host, port, backlog=4096
-            )
-        except OSError as error:
-            raise RunAbortedError(f"the twin cannot listen on {host}:{port}: {error.strerror or error}") from None
-        bound = self._server.sockets[0].getsockname()
-        shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(bound[0], f"[{bound[0]}]" if ":" in bound[0] else bound[0])
-        self.url = f"http://{shown}:{bound[1]}"
+    async def start(self, listener: socket.socket) -> None:
+        """Serve on a socket that `listen` has opened."""
+        self._server = await self._loop.create_server(
+            lambda: Front(self._web, self._fronts, self._open_socket), sock=listener, backlog=BACKLOG
+        )
         self._timer.start()
 
     async def stop(self) -> None:
         """Close all sockets (WebSocket code 1001), then the port."""
         if self._server is not None:
             self._server.close()
-        for socket in list(self.sockets):
-            if socket.agent is not None:
-                socket.agent.hang_up("stopped", WSCloseCode.GOING_AWAY.value)
+        for opened in list(self.sockets):
+            if opened.agent is not None:
+                opened.agent.hang_up("stopped", WSCloseCode.GOING_AWAY.value)
         for _ in range(int(STOP_S * 100)):
             if not self.sockets:
                 break
@@ -162,19 +153,21 @@ class TwinServer:
     def _open_socket(self, request: WSUpgradeRequest) -> Any:
         """Answer a WebSocket handshake."""
         headers = _lower(request.headers)
+        if not _is_handshake(headers):  # picows finds out only after the call has been let in
+            return _refuse(_json(HTTPStatus.BAD_REQUEST, {"error": "not a WebSocket handshake (RFC 6455, 4.2.1)"}))
         call_id = self.dialect.socket_call_id(request.path.decode("latin-1"), headers)
         if call_id is None:
-            return _refuse(HttpResponse(404, {"content-type": "application/json"}, b'{"error":"no such path"}'))
+            return _refuse(_json(HTTPStatus.NOT_FOUND, {"error": "no WebSocket here"}))
         record = self.desk.connect(call_id)
         if isinstance(record, HttpResponse):
             return _refuse(record)
-        socket = CallSocket(self)
-        socket.agent = Agent(self.desk, record, self.dialect.agent(call_id), socket.send, socket.close)
+        opened = CallSocket(self)
+        opened.agent = Agent(self.desk, record, self.dialect.agent(call_id), opened.send, opened.close)
         offered = [name.strip() for name in headers.get("sec-websocket-protocol", "").split(",")]
         spoken = self.dialect.subprotocol()
         extra = {"Sec-WebSocket-Protocol": spoken} if spoken and spoken in offered else None
         response = WSUpgradeResponse.create_101_response(extra)
-        return picows.WSUpgradeResponseWithListener(response, socket)
+        return picows.WSUpgradeResponseWithListener(response, opened)
 
     # --- HTTP ---
 
@@ -184,9 +177,7 @@ class TwinServer:
             answer = self.dialect.answer(
                 HttpRequest(request.method, request.raw_path, _lower(request.headers), body), self.desk
             ) or self._answer(request)
-            return web.Response(
-                status=answer.status, body=answer.body, headers={name: value for name, value in answer.headers.items()}
-            )
+            return web.Response(status=answer.status, body=answer.body, headers=CIMultiDict(answer.headers))
         finally:
             front = self._fronts.get(request.protocol)
             if front is not None:
@@ -208,6 +199,33 @@ class TwinServer:
             "uptime_s": round((self.clock() - self.desk.origin_ns) / NS_PER_S, 3),
             "dialect": self.dialect.name,
         }
+
+
+def listen(host: str, port: int) -> tuple[socket.socket, str]:
+    """Return a listening socket and the base URL to reach it; with port 0 the system chooses one.
+
+    Raises:
+        RunAbortedError: the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise RunAbortedError(f"the twin cannot listen on {host}:{port}: {error}") from None
+    address = ipaddress.ip_address(listener.getsockname()[0])
+    if address.is_unspecified:
+        shown = "127.0.0.1" if address.version == 4 else "[::1]"
+    else:
+        shown = str(address) if address.version == 4 else f"[{address}]"
+    return listener, f"http://{shown}:{listener.getsockname()[1]}"
+
+
+def _is_handshake(headers: Mapping[str, str]) -> bool:
+    try:
+        key = base64.b64decode(headers.get("sec-websocket-key", ""), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return len(key) == 16 and headers.get("sec-websocket-version") in {"13", "8", "7"} and "connection" in headers
 
 
 def _stand_still(for_ns: int) -> None:

@@ -38,7 +38,7 @@ AGGREGATES = ("min", "mean", "max", "count")
 
 
 class Gate(NamedTuple):
-    """A parsed gate: `aggregate(metric{labels}) compare threshold`; a latency's threshold is in ns, a ratio's 0 to 1."""
+    """A parsed gate: `aggregate(metric{labels}) compare threshold`; latencies in ns, ratios 0 to 1."""
 
     expression: str
     metric: Metric

@@ -53,7 +53,8 @@ def test_lognormal_is_anchored_at_the_given_percentiles():
 @settings(max_examples=15, deadline=None)
 @given(mean_ms=st.integers(1, 2000), shape=st.integers(1, 12), factor=st.floats(0.2, 2), seed=st.integers(0, 2**32))
 def test_gamma_meets_its_distribution(mean_ms, shape, factor, seed):
-    # With a whole shape k the gamma distribution is Erlang's: F(x) = 1 - exp(-y) * sum(y^n / n!), n < k, y = x k / mean.
+    # With a whole shape k the gamma distribution is Erlang's: F(x) = 1 - exp(-y) * sum(y^n / n!), n < k,
+    # y = x k / mean.
     values = draws(LatencySettings(gamma=Gamma(mean=f"{mean_ms}ms", shape=shape)), seed)
     y = factor * shape
     fraction = 1 - math.exp(-y) * sum(y**n / math.factorial(n) for n in range(shape))

@@ -1,0 +1,197 @@
+"""The target of the benchmark: takes any WebSocket and `POST /api/v1/calls/start`, drops what it hears, may speak.
+
+A process of its own on a core of its own, as light as Python allows: picows on uvloop, nothing parsed, and all paced
+sends from one timing wheel. `GET /stats` tells what it saw in samples of 250 ms, so that a step in which this process,
+and not the client, was the limit can be told apart. It prints one JSON line with its URL when it is ready and ends when
+its standard input does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import itertools
+import json
+import math
+import os
+import sys
+from array import array
+from collections import deque
+from typing import Any
+
+import picows
+import uvloop
+from aiohttp import web
+from picows import WSFrame, WSMsgType, WSTransport, WSUpgradeRequest, WSUpgradeResponse
+
+from benchmarks.harness import AGENT_RATE, percentile_ms
+from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns, process_cpu_ns
+from voxload.dialects.rtmed import START_PATH, RtmedDialect, RtmedOptions
+from voxload.engine.health import raise_file_limit
+from voxload.twin.front import Front
+from voxload.wheel import Wheel, WheelTimer
+
+SAMPLE_NS = 250 * NS_PER_MS
+SAMPLES_MAX = 2000
+PERIOD_NS = NS_PER_S // AGENT_RATE
+BACKLOG_BYTES_MAX = 1024 * 1024
+
+
+class Sink:
+    """All that the connections share."""
+
+    def __init__(self, speak: bool) -> None:
+        self.speak = speak
+        self.wheel = Wheel(monotonic_ns())
+        self.connections = self.frames_in = self.frames_out = self.frames_dropped = 0
+        self.lateness: array[int] = array("q")
+        self.samples: deque[dict[str, Any]] = deque(maxlen=SAMPLES_MAX)
+        self.fronts: dict[web.RequestHandler, Front] = {}
+        self._ids = itertools.count()
+        self._before = (monotonic_ns(), process_cpu_ns(), 0, 0)
+        dialect = RtmedDialect("http://sink", RtmedOptions())
+        form = dialect.agent_format
+        # a tone of -12 dBFS: the caller's ear takes it for speech, so a duplex call costs what a real one does
+        tone = [round(8192 * math.sin(2 * math.pi * 400 * n / form.sample_rate_hz)) for n in range(form.frame_samples)]
+        prepared = dialect.prepare_agent([array("h", tone).tobytes()])[0]
+        self.payload = dialect.agent("").stamp(prepared, 0, 0)
+
+    def sample(self, due_ns: int) -> int:
+        """Note what has happened since the last sample."""
+        now_ns, cpu_ns = monotonic_ns(), process_cpu_ns()
+        at_ns, cpu_before_ns, frames_in, frames_out = self._before
+        self.samples.append(
+            {
+                "start_ns": at_ns,
+                "end_ns": now_ns,
+                "cpu_ns": cpu_ns - cpu_before_ns,
+                "frames_in": self.frames_in - frames_in,
+                "frames_out": self.frames_out - frames_out,
+                "lateness_p99_ms": percentile_ms(self.lateness, 99),
+            }
+        )
+        del self.lateness[:]
+        self._before = (now_ns, cpu_ns, self.frames_in, self.frames_out)
+        return max(due_ns + SAMPLE_NS, now_ns)
+
+    def open_socket(self, request: WSUpgradeRequest) -> Any:
+        """Accept a WebSocket on any path, with the first subprotocol that the client offers."""
+        offered = request.headers.get("Sec-WebSocket-Protocol", "").split(",")[0].strip()
+        extra = {"Sec-WebSocket-Protocol": offered} if offered else None
+        return picows.WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(extra), Ear(self))
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer the call flow's start, and `GET /stats` (all samples since the last such request)."""
+        try:
+            await request.read()
+            if request.path == START_PATH:
+                return web.json_response({"session_id": f"call{next(self._ids)}", "status": "started"})
+            if request.path == "/stats":
+                stats = {
+                    "connections": self.connections,
+                    "frames_in": self.frames_in,
+                    "frames_out": self.frames_out,
+                    "frames_dropped": self.frames_dropped,
+                    "samples": list(self.samples),
+                }
+                self.samples.clear()
+                return web.json_response(stats)
+            return web.Response(status=404)
+        finally:
+            front = self.fronts.get(request.protocol)
+            if front is not None:
+                front.busy = False
+
+
+class Ear(picows.WSListener):
+    """One connection."""
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__()
+        self._sink = sink
+        self._transport: WSTransport | None = None
+        self._paused = False
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Begin to speak, if told so."""
+        sink = self._sink
+        sink.connections += 1
+        if sink.speak:
+            self._transport = transport
+            transport.underlying_transport.set_write_buffer_limits(high=BACKLOG_BYTES_MAX)
+            sink.wheel.at(monotonic_ns() + PERIOD_NS, self._on_due)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Count a frame and drop it."""
+        kind = frame.msg_type
+        if kind == WSMsgType.TEXT:
+            self._sink.frames_in += 1
+        elif kind == WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code())
+            transport.disconnect()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """Forget the connection."""
+        self._sink.connections -= 1
+        self._transport = None
+
+    def pause_writing(self) -> None:
+        """The client does not read: frames are dropped, as real-time audio is."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._paused = False
+
+    def _on_due(self, due_ns: int) -> int:
+        transport, sink = self._transport, self._sink
+        if transport is None:
+            return 0
+        sink.lateness.append(monotonic_ns() - due_ns)
+        if self._paused:
+            sink.frames_dropped += 1
+        else:
+            transport.send(WSMsgType.TEXT, sink.payload)
+            sink.frames_out += 1
+        return due_ns + PERIOD_NS
+
+
+async def serve(speak: bool) -> None:
+    """Serve until standard input ends."""
+    loop = asyncio.get_running_loop()
+    sink = Sink(speak)
+    web_server = web.Server(sink.answer, access_log=None)
+    server = await loop.create_server(
+        lambda: Front(web_server, sink.fronts, sink.open_socket), "127.0.0.1", 0, backlog=4096
+    )
+    timer = WheelTimer(sink.wheel, monotonic_ns, loop.call_later)
+    sink.wheel.at(monotonic_ns() + SAMPLE_NS, sink.sample)
+    timer.start()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)  # as in voxload's own processes: collections must not stall the paced sends
+    sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}) + "\n")
+    sys.stdout.flush()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await reader.read()
+    timer.stop()
+    server.close()
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sink")
+    parser.add_argument("--speak", action="store_true", help=f"send {AGENT_RATE} agent frames a second on each socket")
+    parser.add_argument("--cpu", type=int, default=None, help="core to run on")
+    args = parser.parse_args()
+    if args.cpu is not None:
+        os.sched_setaffinity(0, {args.cpu})
+    raise_file_limit()
+    uvloop.run(serve(args.speak))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Load: when calls start, and what each caller brings along."""

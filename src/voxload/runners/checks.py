@@ -1,0 +1,268 @@
+"""Checks what a model of the file cannot see: names, templates, gates and the sense of scripts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from urllib.parse import urlsplit
+
+from voxload.audio.corpus import load_corpus, utterance_from_wav
+from voxload.dialects.base import CallIdentity, Dialect
+from voxload.dialects.registry import build_dialect
+from voxload.errors import BadInputError, Problem
+from voxload.load.template import expand, template_names
+from voxload.load.workload import CALL_VALUES, CALLER_NUMBER
+from voxload.model.explain import did_you_mean
+from voxload.model.load import ConcurrencyLoad, Load
+from voxload.model.scenario import TWIN_TARGET, GateSettings, Scenario
+from voxload.model.script import BargeInStep, DtmfStep, ListenStep, RepeatStep, SayStep, Step, ThinkStep
+from voxload.model.source import Location, Source
+from voxload.runners.resources import Resources, is_file, spoken, walk_steps
+from voxload.verdict.expression import Gate, parse_gate
+
+PLACEHOLDER_TARGET = "http://127.0.0.1:1"
+"""Stands for the embedded agent until it listens; nothing is sent to it."""
+
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+@dataclass(slots=True)
+class Findings:
+    """Problems end a command, warnings are shown and do not."""
+
+    source: Source
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+    def problem(self, location: Location, message: str, suggestion: str = "") -> None:
+        """Note a problem at a place of the scenario file."""
+        self.problems.append(Problem(message, self.source.file, self.source.line(location), suggestion))
+
+    def warn(self, location: Location, message: str, suggestion: str = "") -> None:
+        """Note a warning at a place of the scenario file."""
+        self.warnings.append(Problem(message, self.source.file, self.source.line(location), suggestion))
+
+
+def check_scenario(scenario: Scenario, resources: Resources, written_load: Load, findings: Findings) -> str:
+    """Check a scenario beyond its model and return its target with constants filled in, empty for the embedded agent.
+
+    `written_load` is the load before the options of the command line.
+    """
+    target = _check_target(scenario, resources, findings)
+    dialect = _check_dialect(scenario, target or PLACEHOLDER_TARGET, findings)
+    _check_utterances(scenario, resources, findings)
+    _check_variables(scenario, findings)
+    _check_templates(scenario, resources, dialect, findings)
+    _check_gates(scenario, written_load, findings)
+    if not isinstance(scenario.load, ConcurrencyLoad) and not any(phase.calls for phase in scenario.load.phases()):
+        findings.problem(("load",), "load: places no call, every rate is 0")
+    for number, call in enumerate(scenario.calls):
+        location: Location = ("calls", number, "script")
+        _check_order(call.script, location, findings)
+        _check_script(scenario, call.script, location, findings)
+    return target
+
+
+# --- the target and its protocol --------------------------------------------------------------------------------------
+
+
+def _check_target(scenario: Scenario, resources: Resources, findings: Findings) -> str:
+    if scenario.target == TWIN_TARGET:
+        return ""
+    known = resources.constants
+    if not _check_template(scenario.target, ("target",), "target", known, findings):
+        return ""
+    target = expand(scenario.target, known).rstrip("/")
+    try:
+        parts = urlsplit(target)
+        valid = bool(parts.hostname) and parts.port != 0 and not any(char.isspace() for char in target)
+    except ValueError:
+        valid = False
+    if not valid:
+        findings.problem(("target",), "target: not a URL", "write for example https://agent.example:8443")
+        return ""
+    if parts.query or parts.fragment:
+        findings.problem(("target",), "target: must end with the path, without ? and #")
+    return target
+
+
+def _check_dialect(scenario: Scenario, target: str, findings: Findings) -> Dialect | None:
+    settings = scenario.dialect
+    try:
+        return build_dialect(settings.name, target, settings.options)
+    except BadInputError as error:
+        for problem in error.problems:
+            named = [name for name in settings.options if re.search(rf"option '?{re.escape(name)}\b", problem.message)]
+            location = ("dialect", named[0]) if named else ("dialect", "name")
+            findings.problem(location, problem.message, problem.suggestion)
+        return None
+
+
+# --- what callers say and bring along ---------------------------------------------------------------------------------
+
+
+def _check_utterances(scenario: Scenario, resources: Resources, findings: Findings) -> None:
+    corpus = load_corpus()
+    names = list(corpus.names())
+    broken: set[str] = set()
+    for location, utterance in spoken(scenario):
+        if is_file(utterance):
+            data = resources.media.get(utterance)
+            if data is None or utterance in broken:
+                continue  # reported as missing
+            try:
+                utterance_from_wav(data, utterance)
+            except BadInputError as error:
+                broken.add(utterance)
+                for problem in error.problems:
+                    findings.problem(location, f"{utterance}: {problem.message}", problem.suggestion)
+        elif utterance not in names:
+            message = f"no utterance or intent is called {utterance!r}"
+            findings.problem(location, message, did_you_mean(utterance, names))
+
+
+def _check_variables(scenario: Scenario, findings: Findings) -> None:
+    for name in scenario.variables:
+        if not _VARIABLE_NAME.fullmatch(name):
+            hint = "use letters, digits and _, and begin with a letter or _"
+            findings.problem(("variables", name), f"{name!r} cannot be the name of a variable", hint)
+        elif name in CALL_VALUES and name != CALLER_NUMBER:
+            findings.problem(("variables", name), f"the variable {name} is set by voxload for each call")
+
+
+def _check_templates(scenario: Scenario, resources: Resources, dialect: Dialect | None, findings: Findings) -> None:
+    per_call = [*scenario.variables, *CALL_VALUES]
+    for option, text in scenario.dialect.options.items():
+        if isinstance(text, str):
+            _check_template(text, ("dialect", option), f"dialect.{option}", per_call, findings)
+    # A variable whose value is missing is reported as that, not as unknown.
+    constant = [name for name in scenario.variables if name not in resources.tables] if resources.problems else []
+    constant += resources.constants
+    for header, text in scenario.headers.items():
+        where: Location = ("headers", header)
+        _check_template(text, where, f"headers.{header}", constant, findings, per_call)
+        if not _HEADER_NAME.fullmatch(header) or not text.isprintable():
+            findings.problem(where, f"headers.{header}: not a valid HTTP header")
+    if scenario.side_traffic is None:
+        return
+    brought = dialect.caller(CallIdentity(0, "check")).template_values() if dialect else {"session_id": ""}
+    for number, request in enumerate(scenario.side_traffic.requests):
+        here: Location = ("side_traffic", "requests", number, "get")
+        label = f"side_traffic.requests[{number}].get"
+        _check_template(request.get, here, label, [*per_call, *brought], findings)
+        if not request.get.startswith("/"):
+            findings.problem(here, f"{label}: a path on the target begins with /")
+
+
+def _check_template(
+    text: str,
+    location: Location,
+    label: str,
+    known: Collection[str],
+    findings: Findings,
+    per_call: Collection[str] = (),
+) -> bool:
+    """Note names in a template that are not known there; return whether all is well."""
+    try:
+        names = template_names(text)
+    except ValueError as error:
+        findings.problem(location, f"{label}: {error}")
+        return False
+    unknown = [name for name in names if name not in known]
+    for name in unknown:
+        if name in per_call:
+            hint = "only plain texts and env variables can stand here"
+            findings.problem(location, f"{label}: ${{{name}}} differs from call to call", hint)
+        else:
+            findings.problem(location, f"{label}: no variable is called {name!r}", did_you_mean(name, known))
+    return not unknown
+
+
+# --- gates ------------------------------------------------------------------------------------------------------------
+
+
+def _check_gates(scenario: Scenario, written_load: Load, findings: Findings) -> None:
+    for number, item in enumerate(scenario.gates):
+        settings = isinstance(item, GateSettings)
+        location: Location = ("gates", number, "expression") if settings else ("gates", number)
+        try:
+            gate = parse_gate(item.expression if isinstance(item, GateSettings) else item)
+        except ValueError as error:
+            findings.problem(location, str(error))
+            continue
+        _check_labels(
+            gate, scenario, written_load, partial(findings.problem, location), partial(findings.warn, location)
+        )
+
+
+def _check_labels(
+    gate: Gate, scenario: Scenario, written_load: Load, problem: partial[None], warn: partial[None]
+) -> None:
+    """A gate on a phase or a call that does not exist would never have data."""
+    calls = [call.name for call in scenario.calls]
+    phases = [phase.name for phase in scenario.load.phases()]
+    written = [phase.name for phase in written_load.phases()]
+    for label, value in gate.labels:
+        known = {"call": calls, "phase": phases}.get(label)
+        if known is None or value in known:
+            continue
+        message = f"{gate.expression!r}: no {label} is called {value!r}"
+        if label == "phase" and value in written:
+            warn(f"{message} after the options that change the load; the gate will have no data")
+        else:
+            problem(message, did_you_mean(value, known))
+
+
+# --- scripts ----------------------------------------------------------------------------------------------------------
+
+
+def _check_order(steps: Sequence[Step], location: Location, findings: Findings) -> bool:
+    """Note steps that are never reached; return whether the call is over after these steps."""
+    for number, step in enumerate(steps):
+        over = step == "hang_up"
+        if isinstance(step, RepeatStep):
+            over = _check_order(step.repeat.steps, (*location, number, "repeat", "steps"), findings)
+        if over and number + 1 < len(steps):
+            findings.problem((*location, number + 1), "this step is never reached: the call is over before it")
+            return True
+        if over:
+            return True
+    return False
+
+
+def _check_script(scenario: Scenario, script: Sequence[Step], location: Location, findings: Findings) -> None:
+    silent_agent = scenario.target == TWIN_TARGET and not scenario.twin.greeting
+    spoken_before = False
+    for here, step in walk_steps(script, location):
+        if isinstance(step, SayStep | BargeInStep):
+            spoken_before = True
+        waits = step == "wait_for_agent" or hasattr(step, "wait_for_agent")
+        if waits and silent_agent and not spoken_before:
+            hint = "let the caller speak first, or give the twin its greeting"
+            findings.warn(here, "nobody has spoken yet: the caller waits for an agent that does not greet", hint)
+        if isinstance(step, RepeatStep) and step.repeat.until_ns is not None:
+            if not _takes_time(step.repeat.steps):
+                hint = "add a say, or a think or listen of more than 0"
+                findings.problem(here, "repeat until: a round may take no time and would never end", hint)
+            if step.repeat.until_ns >= scenario.timeouts.call_ns:
+                findings.warn(here, "repeat until: timeouts.call ends the call before", "raise timeouts.call")
+
+
+def _takes_time(steps: Sequence[Step]) -> bool:
+    """Return whether one round of the steps always takes some time, whatever the agent does."""
+    for step in steps:
+        match step:
+            case SayStep() | BargeInStep() | "hang_up":
+                return True
+            case ThinkStep(think=pause) | ListenStep(listen=pause) if pause.duration_ns[0] > 0:
+                return True
+            case DtmfStep(dtmf=dtmf) if dtmf.gap_ns > 0:
+                return True
+            case RepeatStep(repeat=repeat) if _takes_time(repeat.steps):
+                return True
+            case _:
+                pass
+    return False

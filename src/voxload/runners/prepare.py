@@ -1,0 +1,106 @@
+"""From a scenario file and the options of a command to a plan that can be run."""
+
+from __future__ import annotations
+
+import copy
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from voxload.clock import utc_now
+from voxload.errors import BadInputError, Problem
+from voxload.model.plan import Plan
+from voxload.model.scenario import TWIN_TARGET, Scenario
+from voxload.model.source import Source, read_source, validate
+from voxload.runners.checks import Findings, check_scenario
+from voxload.runners.overrides import Amount, override_load
+from voxload.runners.resources import gather
+
+RUN_NAME_LENGTH_MAX = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A checked scenario and its plan."""
+
+    plan: Plan
+    scenario: Scenario
+    source: Source
+    warnings: tuple[Problem, ...] = ()
+
+
+def prepare(
+    path: str | Path,
+    *,
+    target: str | None = None,
+    users: int | None = None,
+    duration: Amount | None = None,
+    rate: Amount | None = None,
+    seed: int | None = None,
+    environ: Mapping[str, str],
+) -> Prepared:
+    """Read a scenario, apply the options, check everything and return the plan.
+
+    Raises:
+        BadInputError: every problem found, in the order of the file's lines. Problems of the file's form come first;
+            names, files and the environment are looked at once the form is right.
+    """
+    source = read_source(path)
+    source = _with_options(source, target, seed)
+    scenario = written = validate(source, Scenario)
+    if users is not None or duration is not None or rate is not None:
+        source = replace(source, data={**source.data, "load": override_load(written.load, users, duration, rate)})
+        scenario = _validate_options(source)
+    resources = gather(scenario, source, environ)
+    findings = Findings(source, list(resources.problems))
+    resolved = check_scenario(scenario, resources, written.load, findings)
+    if findings.problems:
+        raise BadInputError(sorted(findings.problems, key=lambda problem: (problem.file != source.file, problem.line)))
+    plan = Plan(
+        run_id=new_run_id(scenario.name),
+        scenario=source.data,
+        target=resolved,
+        constants=resources.constants,
+        secrets=tuple(resources.secrets),
+        tables=resources.tables,
+        media=resources.media,
+    )
+    return Prepared(plan, scenario, source, tuple(findings.warnings))
+
+
+def with_target(prepared: Prepared, target: str) -> Prepared:
+    """Return the same run against `target`, the address of the embedded agent."""
+    return replace(prepared, plan=msgspec.structs.replace(prepared.plan, target=target.rstrip("/")))
+
+
+def new_run_id(name: str) -> str:
+    """Return a name for a run that sorts by time, is a valid file name and is not given twice."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:RUN_NAME_LENGTH_MAX].rstrip("-")
+    return f"{utc_now():%Y%m%d-%H%M%S}-{slug or 'run'}-{secrets.token_hex(2)}"
+
+
+def _with_options(source: Source, target: str | None, seed: int | None) -> Source:
+    if target is not None and target != TWIN_TARGET and not target.startswith(("http://", "https://")):
+        message = f"--target: {target!r} does not start with http:// or https://, and is not twin"
+        raise BadInputError([Problem(message)])
+    changes: dict[str, Any] = {"target": target, "seed": seed}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    if not changes or not isinstance(source.data, dict):
+        return source
+    return replace(source, data={**copy.deepcopy(source.data), **changes})
+
+
+def _validate_options(source: Source) -> Scenario:
+    """Check the load that the options made: what is wrong with it is not a line of the file."""
+    try:
+        return validate(source, Scenario)
+    except BadInputError as error:
+        message = "the load after --users, --duration and --rate"
+        raise BadInputError(
+            [Problem(f"{message}: {item.message}", suggestion=item.suggestion) for item in error.problems]
+        ) from None

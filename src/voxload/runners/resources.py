@@ -1,0 +1,135 @@
+"""Gathers what a scenario takes from outside its file: environment, CSV columns, WAV files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from voxload.errors import BadInputError, Problem
+from voxload.model.explain import did_you_mean
+from voxload.model.scenario import CsvFeeder, EnvironmentVariable, Scenario, VariableSource
+from voxload.model.script import BargeInStep, RepeatStep, SayStep, Step
+from voxload.model.source import Location, Source, read_bytes
+
+WAV_SUFFIX = ".wav"
+
+
+@dataclass(slots=True)
+class Resources:
+    """What was found, as a plan holds it, and what was not."""
+
+    constants: dict[str, str] = field(default_factory=dict)
+    secrets: list[str] = field(default_factory=list)
+    tables: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    media: dict[str, bytes] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def gather(scenario: Scenario, source: Source, environ: Mapping[str, str]) -> Resources:
+    """Return everything that the scenario names; files are looked up beside the scenario file."""
+    found = Resources()
+    folder = Path(source.file).parent
+    for name, variable in scenario.variables.items():
+        location: Location = ("variables", name)
+        if not isinstance(variable, VariableSource):
+            found.constants[name] = source.texts.get(location, str(variable))
+        elif variable.env is not None:
+            _add_environment(found, name, variable.env, environ, source)
+        elif variable.csv is not None:
+            try:
+                found.tables[name] = _read_column(variable.csv, folder, source, (*location, "csv"))
+            except BadInputError as error:
+                found.problems += error.problems
+    for location, utterance in spoken(scenario):
+        if is_file(utterance) and utterance not in found.media:
+            try:
+                found.media[utterance] = read_bytes(folder / utterance)
+            except BadInputError as error:
+                found.problems += _placed(error, source, location)
+    return found
+
+
+def is_file(utterance: str) -> bool:
+    """Return whether a script's utterance is a WAV file and not a name of the corpus."""
+    return utterance.lower().endswith(WAV_SUFFIX)
+
+
+def spoken(scenario: Scenario) -> Iterator[tuple[Location, str]]:
+    """Yield every utterance that the scripts say, with its place."""
+    for number, call in enumerate(scenario.calls):
+        for location, step in walk_steps(call.script, ("calls", number, "script")):
+            if isinstance(step, SayStep):
+                yield (*location, "say", "utterance"), step.say.utterance
+            elif isinstance(step, BargeInStep):
+                yield (*location, "barge_in", "utterance"), step.barge_in.utterance
+
+
+def walk_steps(steps: Sequence[Step], location: Location) -> Iterator[tuple[Location, Step]]:
+    """Yield each step with its place, those inside `repeat` too."""
+    for number, step in enumerate(steps):
+        here = (*location, number)
+        yield here, step
+        if isinstance(step, RepeatStep):
+            yield from walk_steps(step.repeat.steps, (*here, "repeat", "steps"))
+
+
+def _placed(error: BadInputError, source: Source, location: Location) -> list[Problem]:
+    """Return the problems of a file that the scenario names, at the line that names it."""
+    line = source.line(location)
+    return [Problem(f"{item.file}: {item.message}", source.file, line, item.suggestion) for item in error.problems]
+
+
+def _add_environment(
+    found: Resources, name: str, variable: EnvironmentVariable | str, environ: Mapping[str, str], source: Source
+) -> None:
+    wanted, default = (variable, None) if isinstance(variable, str) else (variable.name, variable.default)
+    value = environ.get(wanted)
+    if value is not None:
+        found.constants[name] = value
+        found.secrets.append(name)
+    elif default is not None:
+        found.constants[name] = default  # it stands in the file for all to read: no secret
+    else:
+        line = source.line(("variables", name, "env"))
+        message = f"variables.{name}: the environment variable {wanted} is not set"
+        found.problems.append(Problem(message, source.file, line, f"export {wanted}=… or give it a default"))
+
+
+def _read_column(feeder: CsvFeeder, folder: Path, source: Source, location: Location) -> tuple[str, ...]:
+    """Return one column of a CSV file.
+
+    Raises:
+        BadInputError: the file cannot be read, has no such column or no row, or rows that lack the column.
+    """
+    path = folder / feeder.file
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except BadInputError as error:
+        raise BadInputError(_placed(error, source, (*location, "file"))) from None
+    except UnicodeDecodeError:
+        raise BadInputError([Problem("not a text file in UTF-8", str(path))]) from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[str] = []
+    problems: list[Problem] = []
+    try:
+        header = [cell.strip() for cell in next(reader, [])]
+        if feeder.column not in header:
+            line = source.line((*location, "column"))
+            message = f"{path} has no column {feeder.column!r}"
+            raise BadInputError([Problem(message, source.file, line, did_you_mean(feeder.column, header))])
+        position = header.index(feeder.column)
+        for row in reader:
+            if len(row) > position:
+                rows.append(row[position])
+            elif row:
+                problems.append(Problem(f"the row has no column {feeder.column!r}", str(path), reader.line_num))
+    except csv.Error as error:
+        problems.append(Problem(f"not valid CSV: {error}", str(path), reader.line_num))
+    if not rows and not problems:
+        problems.append(Problem("the file has a header but no row", str(path)))
+    if problems:
+        raise BadInputError(problems)
+    return tuple(rows)

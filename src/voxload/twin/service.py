@@ -1,0 +1,124 @@
+"""Runs a twin in this process until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import resource
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import uvloop
+from pydantic import BaseModel, Field
+
+from voxload.dialects.registry import build_dialect
+from voxload.model.base import Model
+from voxload.model.twin import Port, TwinSettings
+from voxload.twin.replies import CorpusRepertoire
+from voxload.twin.server import TwinServer, listen
+
+
+class TwinJob(Model):
+    """All that a twin in a process of its own needs to know."""
+
+    settings: TwinSettings = TwinSettings()
+    dialect: str = "rtmed"
+    options: dict[str, Any] = Field(default_factory=dict)
+    host: str = "127.0.0.1"
+    port: Port = 0
+
+
+def encode_job(job: TwinJob) -> str:
+    """Return the job as one line of JSON, which `decode_job` reads back to an equal one."""
+    return json.dumps(_plain(job))
+
+
+def decode_job(line: str) -> TwinJob:
+    """Return the job that `encode_job` wrote.
+
+    Raises:
+        pydantic.ValidationError: it is not one.
+    """
+    return TwinJob.model_validate_json(line)
+
+
+def _plain(model: BaseModel) -> dict[str, Any]:
+    """Return what was set in a model, with durations as text: a bare number in a user's file means seconds."""
+    found: dict[str, Any] = {}
+    for name in model.model_fields_set:
+        value = getattr(model, name)
+        if value is None:
+            continue
+        if name.endswith("_ns"):
+            found[name] = _duration(value) if isinstance(value, int) else [_duration(item) for item in value]
+        else:
+            found[name] = _plain_value(value)
+    return found
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _plain(value)
+    if isinstance(value, tuple | list):
+        return [_plain_value(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain_value(item) for key, item in value.items()}
+    return value
+
+
+def _duration(duration_ns: int) -> str:
+    return f"{duration_ns // 1000}.{duration_ns % 1000:03d}us"
+
+
+def run_twin(job: TwinJob, announce: Callable[[str], None], parent: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT; `announce(url)` is called once the twin listens.
+
+    With `parent` the end of standard input stops the twin too: the process that holds its other end is gone.
+
+    Raises:
+        BadInputError: settings or options that cannot work.
+        RunAbortedError: the address cannot be listened on.
+    """
+    _raise_file_limit()
+    uvloop.run(_serve(job, announce, parent))
+
+
+async def _serve(job: TwinJob, announce: Callable[[str], None], parent: bool) -> None:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    listener, url = listen(job.host, job.port)
+    with listener:
+        dialect = build_dialect(job.dialect, url, job.options)
+        repertoire = CorpusRepertoire(dialect, job.settings.reply_seconds_max)
+        server = TwinServer(job.settings, dialect, repertoire)
+        await server.start(listener)
+        if parent:
+            await loop.connect_read_pipe(lambda: _ParentWatch(stopping), sys.stdin)
+        # What is here now stays; collecting it again and again would hold up frames.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 100)
+        announce(url)
+        await stopping.wait()
+        await server.stop()
+
+
+class _ParentWatch(asyncio.Protocol):
+    """Reads a pipe that says nothing until its other end is closed."""
+
+    def __init__(self, gone: asyncio.Event) -> None:
+        self._gone = gone
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
+        self._gone.set()
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,89 @@
+"""Runs the command line as a user would: a scenario file, a child process, the folder that it leaves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from voxload.measure.summary import Summary, read_summary
+
+SCENARIO: dict[str, Any] = {
+    "name": "test",
+    "target": "twin",
+    "seed": 5,
+    "load": {"shape": "constant", "arrival_rate": 20, "duration": "1s"},
+    "calls": [{"name": "booking", "script": ["wait_for_agent", {"say": "book_appointment"}, "wait_for_agent"]}],
+    "variables": {"caller_number": {"random_phone": {}}},
+    "twin": {"latency": {"turn": "300ms"}, "reply_seconds_max": 0.6},
+    "timeouts": {"agent_reply": "3s", "setup": "3s", "connect": "2s", "hang_up": "1s"},
+}
+
+
+def scenario_with(**changes: Any) -> dict[str, Any]:
+    """The small scenario with other top-level parts."""
+    return {**SCENARIO, **changes}
+
+
+@dataclass
+class Finished:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+    folder: Path | None
+
+    @property
+    def summary(self) -> Summary:
+        assert self.folder is not None, self.err
+        return read_summary(self.folder)
+
+
+class VoxloadRunner:
+    """Writes scenarios into a temporary folder and runs `voxload` there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, scenario: dict[str, Any], name: str = "scenario.yaml") -> Path:
+        path = self.folder / name
+        path.write_text(json.dumps(scenario, indent=1))  # JSON is YAML
+        return path
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "voxload", *arguments],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def finish(self, process: subprocess.Popen[str], timeout_s: float = 60) -> Finished:
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        folders = sorted((self.folder / "results").glob("*/")) if (self.folder / "results").exists() else []
+        return Finished(process.returncode, out, err, folders[-1] if folders else None)
+
+    def __call__(self, *arguments: str, timeout_s: float = 60) -> Finished:
+        return self.finish(self.start(*arguments), timeout_s)
+
+    def run(self, scenario: dict[str, Any], *arguments: str, timeout_s: float = 60) -> Finished:
+        """`voxload run` with two processes at most and no live view."""
+        path = self.write(scenario)
+        options = [] if "--processes" in arguments else ["--processes", "1"]
+        return self("run", str(path), "--quiet", *options, *arguments, timeout_s=timeout_s)
+
+
+@pytest.fixture
+def voxload(tmp_path: Path) -> VoxloadRunner:
+    return VoxloadRunner(tmp_path)

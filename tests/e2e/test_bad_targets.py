@@ -1,0 +1,77 @@
+"""Targets that are down, silent, rude or broken: counted under the right outcome, never a crash, never a hang."""
+
+import bad_targets as bad
+import pytest
+from conftest import scenario_with
+
+CALLS = 12
+
+
+def scenario(url):
+    return scenario_with(
+        target=url,
+        load={"shape": "constant", "arrival_rate": CALLS, "duration": "1s"},
+        timeouts={"agent_reply": "1s", "setup": "1s", "connect": "1s", "hang_up": "500ms"},
+    )
+
+
+HANDLERS = {
+    "accepts and stays silent": (bad.silent, "setup_timeout"),
+    "resets": (bad.resets, "connect_failed"),
+    "answers 503": (bad.http("503 Service Unavailable"), "rejected"),
+    "answers 429": (bad.http("429 Too Many Requests"), "rejected"),
+    "answers no session": (bad.http("200 OK", b"{}"), "protocol_error"),
+    "answers no JSON": (bad.http("200 OK", b"<html>"), "protocol_error"),
+    "refuses the socket": (bad.media(bad.silent, handshake="403 Forbidden"), "rejected"),
+    "is silent on the socket": (bad.media(bad.silent), "agent_silent"),
+    "hangs up in mid-call": (bad.media(bad.hangs_up), "dropped_by_target"),
+    "closes in good order": (bad.media(bad.says(bad.frame(b"\x03\xe9", 8))), "dropped_by_target"),
+    "sends garbage": (bad.media(bad.says(bad.frame(b"hello, is this JSON?"))), "protocol_error"),
+    "breaks the WebSocket protocol": (bad.media(bad.says(b"\xff\xff\xff\xff\xff" * 50)), "protocol_error"),
+    "floods": (bad.media(bad.floods), "protocol_error"),
+    "speaks unknown words": (bad.media(bad.says(bad.frame(b'{"type":"weather"}') * 5)), "agent_silent"),
+}
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+def test_outcome(voxload, name):
+    handler, outcome = HANDLERS[name]
+    with bad.serve(handler) as url:
+        done = voxload.run(scenario(url), "--gate", "call_success >= 99%", timeout_s=40)
+    assert "Traceback" not in done.err
+    assert done.summary.totals.outcomes == {outcome: CALLS}, done.summary.errors
+    assert done.summary.errors[0].outcome == outcome
+    assert done.code == 1, done.summary.verdict
+
+
+def test_unknown_words_are_counted(voxload):
+    with bad.serve(bad.media(bad.says(bad.frame(b'{"type":"weather"}') * 5))) as url:
+        done = voxload.run(scenario(url))
+    assert done.summary.totals.unknown_messages == {"weather": 5 * CALLS}
+
+
+def test_a_message_in_fragments_is_put_together(voxload):
+    pieces = bad.frame(b'{"type":"wea', 1, fin=False) + bad.frame(b"th", 0, fin=False) + bad.frame(b'er"}', 0)
+    with bad.serve(bad.media(bad.says(pieces))) as url:
+        done = voxload.run(scenario(url))
+    assert done.summary.totals.unknown_messages == {"weather": CALLS}
+
+
+def test_nobody_listens(voxload):
+    done = voxload.run(
+        scenario_with(target=bad.refused_url(), load={"shape": "constant", "arrival_rate": 20, "duration": "60s"})
+    )
+    assert done.code == 3
+    assert set(done.summary.totals.outcomes) <= {"connect_failed", "cancelled"}
+    assert "cannot be reached" in done.summary.run.cut_short
+    assert done.summary.verdict.status == "aborted"
+
+
+def test_an_unknown_host(voxload):
+    done = voxload.run(
+        scenario_with(
+            target="http://no-such-host.invalid", load={"shape": "constant", "arrival_rate": 20, "duration": "5s"}
+        )
+    )
+    assert done.code == 3
+    assert "connect_failed" in done.summary.totals.outcomes

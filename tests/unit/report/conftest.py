@@ -1,0 +1,237 @@
+"""Summaries as real runs leave them, made from seeded latencies."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from voxload.measure.histogram import Histogram
+from voxload.measure.summary import (
+    CallRecord,
+    ErrorSample,
+    GateResult,
+    PlanFacts,
+    PlannedPhase,
+    RunFacts,
+    Series,
+    ShardHealth,
+    Summary,
+    TimelinePoint,
+    Totals,
+    TurnRecord,
+    Verdict,
+    quantiles,
+)
+
+TURNS = ("greet", "order_status", "confirm")
+RAMP_S, HOLD_S = 20.0, 20.0
+
+
+class Run:
+    """200 calls over 40 s: a ramp and a hold, every 17th call fails; `slow` calls of the hold are slower."""
+
+    def __init__(self, seed: int = 7, calls: int = 200) -> None:
+        self.random = random.Random(seed)
+        self.values: dict[str, list[tuple[float, dict[str, str], int]]] = defaultdict(list)
+        self.calls = [self._call(index, calls) for index in range(calls)]
+
+    def _ms(self, median_ms: float, p95_ms: float) -> float:
+        return median_ms * math.exp(self.random.gauss(0, math.log(p95_ms / median_ms) / 1.645))
+
+    def _record(self, metric: str, at_s: float, labels: dict[str, str], value_ms: float) -> None:
+        self.values[metric].append((at_s, labels, round(value_ms * 1e6)))
+
+    def _call(self, index: int, calls: int) -> CallRecord:
+        # Area under the ramp is half of that under the hold: a third of the calls belongs to the ramp.
+        share = (index + 0.5) / calls
+        due_s = RAMP_S * math.sqrt(3 * share) if share < 1 / 3 else RAMP_S + HOLD_S * (share - 1 / 3) * 1.5
+        phase = "ramp" if due_s < RAMP_S else "hold"
+        kind = "order" if index % 3 else "faq"
+        labels = {"call": kind, "phase": phase}
+        wait_ms = self._ms(0.4, 2)
+        setup_ms = self._ms(90, 260)
+        self._record("call_setup", due_s, labels, setup_ms + wait_ms)
+        self._record("call_setup_uncorrected", due_s, labels, setup_ms)
+        outcome = ("agent_silent", "rejected", "dropped_by_target")[index % 3] if index % 17 == 5 else "completed"
+        turns, at_s = [], setup_ms / 1e3
+        for number, turn in enumerate(TURNS):
+            at_s += 1.5
+            if outcome == "rejected" or (outcome == "agent_silent" and number == 2):
+                turns += [TurnRecord(turn, at_s)] if outcome == "agent_silent" else []
+                at_s += 5.0 if outcome == "agent_silent" else 0.0
+                break
+            slow = 2.2 if phase == "hold" and 26 < due_s < 31 else 1.0
+            latency_ms = self._ms(700, 1700) * slow
+            self._record("turn_latency", due_s + at_s, {**labels, "turn": turn}, latency_ms)
+            sent_late_ms = min(self._ms(3, 400), latency_ms * 0.7)
+            self._record("turn_latency_uncorrected", due_s + at_s, {**labels, "turn": turn}, latency_ms - sent_late_ms)
+            self._record("message_rtt", due_s + at_s, labels, self._ms(2, 9))
+            turns.append(TurnRecord(turn, at_s, latency_ms, latency_ms * 0.9))
+            at_s += latency_ms / 1e3 + 1.2
+            if outcome == "dropped_by_target" and number == 1:
+                break
+        return CallRecord(
+            index,
+            f"call-{index:04d}",
+            kind,
+            phase,
+            due_s,
+            outcome,
+            0.0 if outcome == "rejected" else at_s - setup_ms / 1e3,
+            None if outcome == "rejected" else setup_ms + wait_ms,
+            turns,
+            "HTTP 503 from /calls" if outcome == "rejected" else "",
+            index % 2,
+        )
+
+    def _series(self) -> list[Series]:
+        found: dict[tuple[str, tuple[tuple[str, str], ...]], Histogram] = {}
+        for metric, values in self.values.items():
+            for _, labels, value_ns in values:
+                found.setdefault((metric, tuple(labels.items())), Histogram()).record(value_ns)
+        late = Histogram()
+        for _ in range(20_000):
+            late.record(round(self._ms(0.12, 0.8) * 1e6))
+        found["frame_lateness", ()] = late
+        return [Series(metric, dict(labels), value.to_data()) for (metric, labels), value in found.items()]
+
+    def _timeline(self) -> list[TimelinePoint]:
+        points = []
+        ends = [(call.due_s + (call.setup_ms or 0) / 1e3 + call.duration_s, call) for call in self.calls]
+        last = math.ceil(max((end for end, _ in ends), default=0))
+        mean_s = sum(call.duration_s for call in self.calls) / max(len(self.calls), 1)
+        for second in range(last):
+            ended = Counter(call.outcome for end, call in ends if second <= end < second + 1)
+            latencies = {}
+            for metric, values in self.values.items():
+                histogram = Histogram()
+                for at_s, _, value_ns in values:
+                    if second <= at_s < second + 1:
+                        histogram.record(value_ns)
+                seen = quantiles(histogram)
+                if seen is not None:
+                    latencies[metric] = seen
+            late = Histogram()
+            for _ in range(200):
+                late.record(round(self._ms(0.12, 0.8) * 1e6 * (6 if second == 29 else 1)))
+            at_a_glance = quantiles(late)
+            assert at_a_glance is not None
+            latencies["frame_lateness"] = at_a_glance
+            active = sum(call.due_s <= second + 1 < end for end, call in ends)
+            planned = sum(call.due_s <= second + 1 < call.due_s + mean_s for call in self.calls)
+            started = sum(second <= call.due_s < second + 1 for call in self.calls)
+            points.append(
+                TimelinePoint(
+                    second, 1, active, planned, started, ended.total(), dict(ended), active * 50, active * 50,
+                    active * 50 * 900, active * 50 * 900, latencies, 8 + active * 0.6,
+                )
+            )  # fmt: skip
+        return points
+
+    def summary(self) -> Summary:
+        """Return the whole summary: a failed gate, an unknown one, and passed ones."""
+        outcomes = dict(Counter(call.outcome for call in self.calls))
+        attempted, timeline = len(self.calls), self._timeline()
+        success = outcomes.get("completed", 0) / attempted if attempted else None
+        levels: dict[str, float] = {"calls": attempted, "arrival_rate": attempted / 40}
+        if success is not None:
+            peak = max(point.active for point in timeline)
+            levels |= {"call_success": success, "peak_calls": peak, "concurrent_calls": peak - 2}
+        worst = sorted(self.calls, key=lambda call: -max((turn.latency_ms or 1e9 for turn in call.turns), default=0))
+        late = (0.12, 1.1, 3.0) if attempted else (None, None, None)
+        return Summary(
+            version=1,
+            run=RunFacts(
+                "20261123-101500-orders", "orders", "Order desk at the evening peak", "2026-11-23T10:15:00+00:00",
+                float(len(timeline)), "https://agent.example", "rtmed", 7, "0.1.0",
+                environment={"machine": "x86_64, 2 cores", "os": "Linux 6.1", "python": "3.11.2", "commit": "0a1b2c3"},
+            ),
+            plan=PlanFacts(
+                "open",
+                [
+                    PlannedPhase("ramp", 0.0, RAMP_S, 0.0, 6.67, 67),
+                    PlannedPhase("hold", RAMP_S, HOLD_S, 6.67, 6.67, 133),
+                ],
+                200, RAMP_S + HOLD_S, {"order": 0.67, "faq": 0.33}, 20, 2,
+            ),
+            totals=Totals(
+                attempted, outcomes, 61_234, 60_001, 0, 55_110_600, 54_000_900, {"AudioMetrics": 12},
+                {"rate_limited": 3}, {"status": {"200": 57, "503": 2}},
+            ),
+            levels=levels,
+            series=self._series() if attempted else [],
+            timeline=timeline,
+            shards=[ShardHealth(shard, attempted // 2, 18.0, 41.0 + shard, 88.5, *late) for shard in range(2)],
+            errors=[ErrorSample("rejected", "HTTP 503 from /calls: <b>busy</b>", 4)] if attempted else [],
+            worst_calls=worst[:10],
+            gates=self._gates(attempted, success),
+            verdict=Verdict("failed", 1, ["p95(turn_latency) < 1.5s failed: the agent answers too slowly"]),
+        )  # fmt: skip
+
+    def _gates(self, attempted: int, success: float | None) -> list[GateResult]:
+        turns = Histogram()
+        for _, _, value_ns in self.values["turn_latency"]:
+            turns.record(value_ns)
+        p95, p50 = turns.quantile(0.95), turns.quantile(0.5)
+        judged = attempted > 0
+        return [
+            GateResult(
+                "p50(turn_latency) < 1.2s", "pass" if judged else "unknown", (p50 or 0) / 1e9 if judged else None,
+                1.2, "s", turns.count, "" if judged else "no data",
+            ),
+            GateResult(
+                "p95(turn_latency) < 1.5s", "fail" if judged else "unknown", (p95 or 0) / 1e9 if judged else None,
+                1.5, "s", turns.count, "above the threshold" if judged else "no data", "callers do not wait",
+            ),
+            GateResult(
+                "call_success > 90%", "pass" if judged else "unknown", success, 0.9, "ratio", attempted,
+            ),
+            GateResult(
+                "p99(http_latency) < 800ms", "unknown", None, 800, "ms", 0, "no side request was sent",
+            ),
+        ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    return Run()
+
+
+@pytest.fixture(scope="session")
+def summary(run: Run) -> Summary:
+    return run.summary()
+
+
+@pytest.fixture(scope="session")
+def empty_summary() -> Summary:
+    """A run in which no call was placed."""
+    whole = Run(calls=0).summary()
+    totals = Totals(0, {}, 0, 0, 0, 0, 0, {}, {}, {})
+    return msgspec.structs.replace(whole, totals=totals, verdict=Verdict("unknown", 4, ["no gate had data"]))
+
+
+@pytest.fixture(scope="session")
+def one_call_summary() -> Summary:
+    """A run of one call and one point in time."""
+    whole = Run(calls=1).summary()
+    return msgspec.structs.replace(whole, timeline=whole.timeline[:1])
+
+
+@pytest.fixture(scope="session")
+def change(summary: Summary) -> Callable[..., Summary]:
+    """Return the usual summary with parts changed: `change(run={"cut_short": "Ctrl-C"}, gates=[…])`."""
+
+    def changed(**parts: Any) -> Summary:
+        fields = {
+            name: msgspec.structs.replace(getattr(summary, name), **part) if isinstance(part, dict) else part
+            for name, part in parts.items()
+        }
+        return msgspec.structs.replace(summary, **fields)
+
+    return changed
