@@ -1,19 +1,22 @@
 """What all peers of the benchmark share: their arguments, the frame that they send, the steady window, the JSON line.
 
-A peer is a process of its own on a core of its own. It opens its calls, waits until all of them send, lets them run for
-a settling second, and then counts for a window: frames sent and received, CPU time of the process (user and system), and
-the lateness of each frame (the instant just before the send, less the instant at which the frame was due).
+A peer is a process of its own on a core of its own. It opens its calls, waits until all of them send, lets them run
+for a settling second, and then counts for a window: frames sent and received, CPU time of the process (user and
+system), and the lateness of each frame (the instant just before the send, less the instant at which the frame was due).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 from array import array
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,6 +59,24 @@ class Job:
         return start_ns + self.period_ns * call // self.calls
 
 
+class Usage(NamedTuple):
+    """What this process has had of its core so far, in ns."""
+
+    at_ns: int
+    cpu_ns: int
+    wait_ns: int
+    """Time for which a thread could have run and another process had the core (`/proc/PID/task/*/schedstat`)."""
+
+
+def usage() -> Usage:
+    """Return the process's use of its core up to now."""
+    wait_ns = 0
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, IndexError):  # a thread may end meanwhile
+            wait_ns += int(path.read_text().split()[1])
+    return Usage(monotonic_ns(), process_cpu_ns(), wait_ns)
+
+
 @dataclass(slots=True)
 class Result:
     """What a peer prints, on one line."""
@@ -68,6 +89,8 @@ class Result:
     frames: int = 0
     frames_in: int = 0
     cpu_s: float = 0.0
+    wait_s: float = 0.0
+    """Time in the window for which other processes held the core: the step was disturbed by them."""
     lateness_p50_ms: float | None = None
     lateness_p99_ms: float | None = None
     errors: int = 0
@@ -85,6 +108,14 @@ class Result:
     def us_per_frame(self) -> float | None:
         """CPU time of the client for each frame sent (in a duplex call also for the frames received meanwhile)."""
         return self.cpu_s * 1e6 / self.frames if self.frames else None
+
+    def set_window(self, start: Usage, end: Usage) -> None:
+        """Fill in what the window cost."""
+        self.window_start_ns, self.window_end_ns = start.at_ns, end.at_ns
+        self.seconds = (end.at_ns - start.at_ns) / NS_PER_S
+        self.cpu_s = (end.cpu_ns - start.cpu_ns) / NS_PER_S
+        self.wait_s = (end.wait_ns - start.wait_ns) / NS_PER_S
+        self.rss_mib = rss_mib()
 
     def print(self) -> None:
         """Write the line."""
@@ -129,8 +160,7 @@ class Tally:
     error: str = ""
     _frames: int = 0
     _frames_in: int = 0
-    _cpu_ns: int = 0
-    _start_ns: int = 0
+    _start: Usage = field(default_factory=lambda: Usage(0, 0, 0))
 
     def failed(self, error: BaseException | str) -> None:
         """Count an error and keep the first one's text."""
@@ -139,37 +169,26 @@ class Tally:
 
     def open(self) -> None:
         """Begin the window."""
-        self._frames, self._frames_in = len(self.lateness), self.frames_in
-        self._cpu_ns, self._start_ns = process_cpu_ns(), monotonic_ns()
+        self._frames, self._frames_in, self._start = len(self.lateness), self.frames_in, usage()
 
     def close(self) -> Result:
         """End the window and return what happened in it."""
-        end_ns, cpu_ns = monotonic_ns(), process_cpu_ns()
+        end = usage()
         late = self.lateness[self._frames :]
-        return Result(
-            self.peer,
-            self.job.calls,
-            self.job.rate,
-            self.job.duplex,
-            seconds=(end_ns - self._start_ns) / NS_PER_S,
-            frames=len(late),
-            frames_in=self.frames_in - self._frames_in,
-            cpu_s=(cpu_ns - self._cpu_ns) / NS_PER_S,
-            lateness_p50_ms=percentile_ms(late, 50),
-            lateness_p99_ms=percentile_ms(late, 99),
-            errors=self.errors,
-            error=self.error,
-            rss_mib=rss_mib(),
-            window_start_ns=self._start_ns,
-            window_end_ns=end_ns,
-        )
+        result = self._result()
+        result.frames, result.frames_in = len(late), self.frames_in - self._frames_in
+        result.lateness_p50_ms, result.lateness_p99_ms = percentile_ms(late, 50), percentile_ms(late, 99)
+        result.set_window(self._start, end)
+        return result
 
     def gave_up(self) -> Result:
         """Return the result of a peer that could not open its calls."""
         self.failed("not all calls were open in time")
-        return Result(
-            self.peer, self.job.calls, self.job.rate, self.job.duplex, errors=self.errors, error=self.error
-        )
+        return self._result()
+
+    def _result(self) -> Result:
+        job = self.job
+        return Result(self.peer, job.calls, job.rate, job.duplex, errors=self.errors, error=self.error)
 
 
 def percentile_ms(values_ns: Iterable[int], percent: float) -> float | None:

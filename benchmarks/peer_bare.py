@@ -14,7 +14,17 @@ import picows
 import uvloop
 from picows import WSFrame, WSMsgType, WSTransport
 
-from benchmarks.harness import CONNECTS_AT_ONCE, SETTLE_S, SETUP_S_MAX, Frames, Job, Result, Tally, leave, read_job
+from benchmarks.harness import (
+    CONNECTS_AT_ONCE,
+    SETTLE_S,
+    SETUP_S_MAX,
+    Frames,
+    Job,
+    Result,
+    Tally,
+    leave,
+    read_job,
+)
 from voxload.clock import NS_PER_MS, monotonic_ns
 from voxload.wheel import Wheel, WheelTimer
 
@@ -34,12 +44,12 @@ class Line(picows.WSListener):
         """The call is up."""
         self._transport = transport
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:  # noqa: ARG002  # picows passes it
         """Count a frame of the agent."""
         if frame.msg_type == WSMsgType.TEXT:
             self._tally.frames_in += 1
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
+    def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002  # picows passes it
         """The target has gone: an error, for it never hangs up."""
         self._transport = None
         self._tally.failed("connection lost")
@@ -65,7 +75,10 @@ async def run(job: Job) -> Result:
     async def open_line(number: int) -> None:
         async with gate:
             await picows.ws_connect(
-                lambda: lines[number], job.socket_url(number), read_buffer_init_size=4096, use_aiofastnet=False
+                lambda: lines[number],
+                job.socket_url(number),
+                read_buffer_init_size=4096,
+                use_aiofastnet=False,
             )
 
     try:

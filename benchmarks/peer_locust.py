@@ -1,7 +1,7 @@
 """Peer: Locust with websocket-client, a User a call, as Locust's own examples and forums do it.
 
-Importing Locust patches the process for gevent; each call is a greenlet that sends and sleeps with `gevent.sleep` to its
-next deadline, and in a duplex call a second greenlet that reads. Locust runs as a library without its web page.
+Importing Locust patches the process for gevent; each call is a greenlet that sends and sleeps with `gevent.sleep` to
+its next deadline, and in a duplex call a second greenlet that reads. Locust runs as a library without its web page.
 
 Chosen in its favour: no `events.request` for each frame, which users do fire to see frames in the statistics (it costs
 several µs); payloads encoded once; `skip_utf8_validation=True`, which the README of websocket-client advises for speed;
@@ -11,16 +11,18 @@ masking, is used if it is installed. Received frames are counted and dropped, no
 
 from __future__ import annotations
 
+# isort: off
 from locust import User, constant, task  # first: it patches the standard library
-from locust.env import Environment  # isort: skip
+from locust.env import Environment
+# isort: on
 
 import gc
 import sys
 from typing import ClassVar
 
-import gevent
+import gevent  # type: ignore[import-untyped]  # no stubs
 import websocket
-from gevent.event import Event
+from gevent.event import Event  # type: ignore[import-untyped]  # no stubs
 
 from benchmarks.harness import SETTLE_S, SETUP_S_MAX, Frames, Job, Result, Tally, leave, read_job
 from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns
@@ -42,22 +44,20 @@ class Shared:
         self.start_ns = 0
 
 
-class VoiceUser(User):  # type: ignore[misc]  # locust's User is untyped
+class VoiceUser(User):
     """One caller."""
 
     wait_time = constant(0)
     shared: ClassVar[Shared]
 
-    @task  # type: ignore[untyped-decorator]  # locust's decorator is untyped
+    @task
     def call(self) -> None:
         """Place one call that lasts until the end of the run."""
         shared = self.shared
         number = shared.started
         shared.started += 1
         try:
-            socket = websocket.create_connection(
-                shared.job.socket_url(number), timeout=None, skip_utf8_validation=True
-            )
+            socket = websocket.create_connection(shared.job.socket_url(number), timeout=None, skip_utf8_validation=True)
             shared.opened += 1
             if shared.opened == shared.job.calls:
                 shared.all_open.set()

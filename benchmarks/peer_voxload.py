@@ -15,8 +15,8 @@ from typing import Any
 
 import uvloop
 
-from benchmarks.harness import SETTLE_S, SETUP_S_MAX, Job, Result, read_job, rss_mib
-from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns, process_cpu_ns
+from benchmarks.harness import SETTLE_S, SETUP_S_MAX, Job, Result, read_job, usage
+from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns
 from voxload.engine.shard import Shard
 from voxload.measure.histogram import Histogram
 from voxload.measure.snapshot import Snapshot
@@ -56,11 +56,11 @@ class Window:
         self._steady = 0  # whole seconds for which all calls have been up
         self._left = math.ceil(job.seconds)
         self._give_up_ns = monotonic_ns() + round((SETUP_S_MAX + job.calls / CALLS_PER_S) * NS_PER_S)
-        self._cpu_ns = 0
+        self._start = usage()
 
     def take(self, snapshot: Snapshot) -> None:
         """Look at one snapshot, at the instant at which it was taken."""
-        now_ns, cpu_ns = monotonic_ns(), process_cpu_ns()
+        now = usage()
         for outcome, count in snapshot.counters.outcomes.items():
             if outcome not in EXPECTED_ENDS:
                 self.result.errors += count
@@ -70,17 +70,14 @@ class Window:
             return
         if self._steady > SETTLE_S:
             self._add(snapshot)
-            self.result.window_end_ns = now_ns
             self._left -= 1
             if self._left == 0:
-                self.result.seconds = (now_ns - self.result.window_start_ns) / NS_PER_S
-                self.result.cpu_s = (cpu_ns - self._cpu_ns) / NS_PER_S
-                self.result.rss_mib = rss_mib()
+                self.result.set_window(self._start, now)
                 self._stop()
             return
         self._steady = self._steady + 1 if snapshot.active == self.job.calls else 0
-        self._cpu_ns, self.result.window_start_ns = cpu_ns, now_ns
-        if not self._steady and (now_ns > self._give_up_ns or self.result.errors):
+        self._start = now
+        if not self._steady and (now.at_ns > self._give_up_ns or self.result.errors):
             self.result.errors += 1
             self.result.error = self.result.error or "not all calls were open in time"
             self._left = 0

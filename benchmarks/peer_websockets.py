@@ -15,7 +15,17 @@ import sys
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from benchmarks.harness import CONNECTS_AT_ONCE, SETTLE_S, SETUP_S_MAX, Frames, Job, Result, Tally, leave, read_job
+from benchmarks.harness import (
+    CONNECTS_AT_ONCE,
+    SETTLE_S,
+    SETUP_S_MAX,
+    Frames,
+    Job,
+    Result,
+    Tally,
+    leave,
+    read_job,
+)
 from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns
 
 

@@ -131,7 +131,7 @@ class Ear(picows.WSListener):
             transport.send_close(frame.get_close_code())
             transport.disconnect()
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
+    def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002  # picows passes it
         """Forget the connection."""
         self._sink.connections -= 1
         self._transport = None

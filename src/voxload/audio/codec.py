@@ -63,10 +63,11 @@ def read_wav(source: Path | str | bytes, name: str = "") -> tuple[Samples, int]:
         with wave.open(io.BytesIO(data)) as file:
             channels, width, rate_hz = file.getnchannels(), file.getsampwidth(), file.getframerate()
             raw = file.readframes(file.getnframes())
-    except (wave.Error, EOFError, struct.error, ValueError) as error:
+    except (wave.Error, EOFError, struct.error, ValueError, RuntimeError, OSError) as error:
+        # `wave` lets RuntimeError and others out for chunk sizes that make no sense.
         suggestion = _PCM16_SUGGESTION if data[:4] == b"RIFF" else "expected a WAV file with 16-bit PCM"
         raise BadInputError(
-            [Problem(f"not a readable WAV file: {error or 'cut short'}", name, 0, suggestion)]
+            [Problem(f"not a readable WAV file: {str(error) or 'damaged'}", name, 0, suggestion)]
         ) from None
     if width != 2:
         raise BadInputError([Problem(f"holds {8 * width}-bit samples, not 16-bit", name, 0, _PCM16_SUGGESTION)])

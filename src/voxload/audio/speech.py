@@ -16,9 +16,9 @@ CLOSE_BELOW_DB = 6.0
 OPEN_NS = 50 * NS_PER_MS
 CLOSE_NS = 250 * NS_PER_MS
 WINDOWS_PER_S = 100
-_HISTORY_PER_S = 10  # 100 ms of audio before the loud windows is searched for the onset
-_ENVELOPE_PER_S = 200  # ... by the RMS of 5 ms at every sample
-_DIP_PER_S = 33  # ... bridging dips of 30 ms, such as a plosive makes
+_HISTORY_WINDOWS = 10  # 100 ms of audio before the loud windows is searched for the onset
+_ENVELOPE_MS = 5
+_DIP_MS = 30
 _SEGMENTS_KEPT = 64
 _NEVER_NS = -(1 << 62)
 
@@ -63,7 +63,7 @@ class SpeechDetector:
         self._rest = b""  # less than a window, waiting for its other part
         self._run = 0  # loud windows in a row, while no segment is open
         self._history = b""  # the latest whole windows before the next one; empty when they are all quiet
-        self._history_bytes = self._window_bytes * (self._open_windows + WINDOWS_PER_S // _HISTORY_PER_S)
+        self._history_bytes = self._window_bytes * (self._open_windows + _HISTORY_WINDOWS)
         self._next_ns = _NEVER_NS
         self.speaking = False
         self.onset_ns = 0
@@ -171,7 +171,7 @@ class SpeechDetector:
         loud = _loud(np.frombuffer(audio, dtype="<i2"), self._open_level, self._rate_hz)
         if not len(loud):  # 10 ms are not always twice 5 ms (44.1 kHz)
             return len(audio) // 2 - self._open_windows * self._window_bytes // 2
-        breaks = np.flatnonzero(np.diff(loud) > self._rate_hz // _DIP_PER_S)
+        breaks = np.flatnonzero(np.diff(loud) > self._rate_hz * _DIP_MS // 1000)
         return int(loud[breaks[-1] + 1 if len(breaks) else 0])
 
     def _close(self) -> None:
@@ -185,16 +185,21 @@ class SpeechDetector:
                 self.last_active_ns = self._next_ns
             if at_ns - self.last_active_ns >= CLOSE_NS:
                 self._close()
-        # A run of loud windows survives a gap that is too short to be a pause, as speech in a bad network does.
-        if not 0 <= at_ns - self._next_ns < OPEN_NS:
+        gap_ns = at_ns - self._next_ns
+        if 0 <= gap_ns < OPEN_NS and self._run:
+            # A run of loud windows survives a gap that is too short for a pause: speech begins in bad networks too.
+            gap = b"\0\0" * (gap_ns * self._rate_hz // 1_000_000_000)
+            self._history = (self._history + self._rest + gap)[-self._history_bytes :]
+        else:
+            self._history = b""
             self._run = 0
-        self._rest = self._history = b""
+        self._rest = b""
 
 
 def _loud(samples: Samples, level: int, sample_rate_hz: int) -> npt.NDArray[np.intp]:
     """Return the samples of at least `level` that lie in 5 ms whose RMS is at least `level` too, in order."""
     values = samples.astype(np.int64)
-    width = sample_rate_hz // _ENVELOPE_PER_S
+    width = sample_rate_hz * _ENVELOPE_MS // 1000
     energy = np.concatenate([[0], np.cumsum(values * values)])
     starts = np.flatnonzero(energy[width:] - energy[:-width] >= level * level * width)
     change = np.zeros(len(values) + 1, dtype=np.int64)
@@ -225,4 +230,4 @@ def active_bounds(samples: Samples, sample_rate_hz: int, open_dbfs: float = OPEN
     end = round(detector.last_active_ns * sample_rate_hz / 1e9)
     tail = samples[start : end + 5 * window]
     loud = _loud(tail, math.ceil(amplitude(open_dbfs - CLOSE_BELOW_DB)), sample_rate_hz)
-    return start, start + int(loud[-1]) + 1 if len(loud) else end
+    return start, (start + int(loud[-1]) + 1 if len(loud) else end)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -9,12 +11,16 @@ from collections.abc import Callable, Sequence
 import click
 
 from voxload import __version__
-from voxload.cli.check import check_command
-from voxload.cli.report import report_command
-from voxload.cli.run import run_command
-from voxload.cli.schema import schema_command
-from voxload.cli.twin import twin_command
 from voxload.errors import BadInputError, ExitCode, VoxloadError
+
+COMMANDS = {
+    "run": "voxload.cli.run:run_command",
+    "check": "voxload.cli.check:check_command",
+    "twin": "voxload.cli.twin:twin_command",
+    "report": "voxload.cli.report:report_command",
+    "schema": "voxload.cli.schema:schema_command",
+}
+"""Where each command lives; imported when it is used, so that none waits for the libraries of another."""
 
 EPILOG = """\b
 Exit codes:
@@ -33,14 +39,41 @@ Examples:
 """
 
 
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class LazyGroup(click.Group):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        """Return the names in the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # as above
+        """Import one command."""
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, name = place.split(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which one may have been meant."""
+        close = difflib.get_close_matches(args[0], COMMANDS, 1)
+        if args[0] not in COMMANDS and close:
+            ctx.fail(f"no command is called {args[0]!r}; did you mean {close[0]}?")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="voxload")
 def cli() -> None:
     """Load tests for real-time voice agents: thousands of callers, measured from the caller's ear."""
-
-
-for _command in (run_command, check_command, twin_command, report_command, schema_command):
-    cli.add_command(_command)
 
 
 def run_command_line(arguments: Sequence[str], command: Callable[..., object] = cli.main) -> int:

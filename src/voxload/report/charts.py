@@ -26,15 +26,17 @@ def chart_data(summary: Summary) -> dict[str, Any]:
     second, latencies in ms); `curves` holds by metric the distribution as [ms, percent] columns; `limits` the gates
     that are a line in a latency chart; `phases` the bands.
     """
-    groups = _grouped(summary.timeline)
+    groups = _grouped(summary.timeline, stretches_a_point(summary))
     return {
         "time": _time_columns(groups),
-        "stretches": math.ceil(len(summary.timeline) / POINTS_MAX) if summary.timeline else 0,
+        "stretches": stretches_a_point(summary),
         "phases": _phases(summary),
         "curves": _curves(summary),
         "limits": _limits(summary),
         "latenessLimit": LATENESS_LIMIT_MS,
-        "titles": {name: text.title(name) for name in [*view.metric_order(summary), *_outcomes(summary.timeline)]},
+        "titles": {
+            text.clean(name): text.title(name) for name in [*view.metric_order(summary), *_outcomes(summary.timeline)]
+        },
     }
 
 
@@ -51,8 +53,12 @@ def curve_metrics(summary: Summary) -> list[str]:
     return sorted(names, key=lambda name: name != "turn_latency")
 
 
-def _grouped(points: Sequence[TimelinePoint]) -> list[Sequence[TimelinePoint]]:
-    step = math.ceil(len(points) / POINTS_MAX) if points else 1
+def stretches_a_point(summary: Summary) -> int:
+    """Return how many stretches of the timeline one point of a chart stands for (1 unless the run was long)."""
+    return max(1, math.ceil(len(summary.timeline) / POINTS_MAX))
+
+
+def _grouped(points: Sequence[TimelinePoint], step: int) -> list[Sequence[TimelinePoint]]:
     return [points[start : start + step] for start in range(0, len(points), step)]
 
 
@@ -71,8 +77,8 @@ def _time_columns(groups: Sequence[Sequence[TimelinePoint]]) -> dict[str, Any]:
         "active": [point.active for point in busiest],
         "planned": [_short(point.planned) for point in busiest],
         "started": _rates(groups, lambda point: point.started),
-        "outcomes": {name: _rates(groups, _outcome_counter(name)) for name in _outcomes(points)},
-        "latencies": {name: _latency_columns(groups, name) for name in metrics},
+        "outcomes": {text.clean(name): _rates(groups, _outcome_counter(name)) for name in _outcomes(points)},
+        "latencies": {text.clean(name): _latency_columns(groups, name) for name in metrics},
         "cpu": [_short(max(point.cpu_percent for point in group)) for group in groups],
     }
 
@@ -112,7 +118,7 @@ def _curves(summary: Summary) -> dict[str, dict[str, list[list[float]]]]:
         uncorrected = summary.histogram(f"{metric}_uncorrected")
         if uncorrected.count:
             curve["uncorrected"] = _curve(uncorrected)
-        found[metric] = curve
+        found[text.clean(metric)] = curve
     return found
 
 
@@ -126,7 +132,7 @@ def _curve(histogram: Histogram) -> list[list[float]]:
     columns: list[list[float]] = [[_short(max(histogram.minimum, 1000) / 1e6, 6)], [0.0]]
     for index in sorted(histogram.counts):
         seen += histogram.counts[index]
-        if seen - kept >= step or count - seen < step:
+        if seen - kept >= step or seen == count:
             upper = min(bucket_bounds(index)[1], histogram.maximum)
             columns[0].append(_short(max(upper, 1000) / 1e6, 6))
             columns[1].append(_short(100 * seen / count, 6))

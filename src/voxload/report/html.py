@@ -57,6 +57,7 @@ def render_html(summary: Summary) -> str:
         text=text,
         sign=view.VERDICT_SIGNS[summary.verdict.status],
         captions=charts.captions(summary),
+        stretches=charts.stretches_a_point(summary),
         series_metrics=charts.series_metrics(summary),
         curve_metrics=charts.curve_metrics(summary),
         latency_groups=_latency_groups(summary),

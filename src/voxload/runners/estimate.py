@@ -54,7 +54,7 @@ class Estimate(msgspec.Struct, frozen=True):
     """Planned (open load) or expected (closed load)."""
     load_duration_s: float
     run_duration_s: float
-    """With the last calls finished."""
+    """Until the last call is finished."""
     call_types: list[PlannedCall]
     mean_call_s: float
     peak_calls: float
@@ -95,7 +95,7 @@ def estimate_plan(prepared: Prepared) -> Estimate:
         phases=phases,
         calls=_closed_calls(load, mean_call_s) if isinstance(load, ConcurrencyLoad) else sum(p.calls for p in phases),
         load_duration_s=load_duration_s,
-        run_duration_s=load_duration_s + max(call.duration_s for call in calls),
+        run_duration_s=_last_start_s(load) + max(call.duration_s for call in calls),
         call_types=calls,
         mean_call_s=mean_call_s,
         peak_calls=peak,
@@ -177,12 +177,11 @@ def _planned_phases(load: Load, seed: int) -> list[PlannedPhase]:
 def _peak_calls(load: Load, calls: list[PlannedCall]) -> float:
     """Return the highest number of calls up at once.
 
-    Little's law over time: at t, those calls of each kind are up that began within its duration before t.
+    Little's law over time: at t, those calls of each kind are up that began within its duration before t. All callers
+    of a closed load may be up at once.
     """
     if isinstance(load, ConcurrencyLoad):
-        cycle_s = sum(call.share * call.duration_s for call in calls)
-        pause_s = load.pause_ns / NS_PER_S
-        return load.concurrency * (cycle_s / (cycle_s + pause_s) if cycle_s + pause_s else 1.0)
+        return float(load.concurrency)
     edges, total_s = [0.0], 0.0
     for phase in load.phases():
         total_s += phase.duration_ns / NS_PER_S
@@ -191,6 +190,16 @@ def _peak_calls(load: Load, calls: list[PlannedCall]) -> float:
     instants = {edge + call.duration_s for edge in edges for call in calls} | set(edges)
     instants |= {total_s * step / _GRID_POINTS for step in range(_GRID_POINTS + 1)}
     return max(sum(c.share * planned_level(load, at_s, c.duration_s) for c in calls) for at_s in instants)
+
+
+def _last_start_s(load: Load) -> float:
+    """Return when no more calls start: the end of the last stretch with a rate, or of a closed load."""
+    last_s, total_s = 0.0, 0.0
+    for phase in load.phases():
+        total_s += phase.duration_ns / NS_PER_S
+        if phase.calls or isinstance(load, ConcurrencyLoad):
+            last_s = total_s
+    return last_s
 
 
 def _closed_calls(load: ConcurrencyLoad, mean_call_s: float) -> int:

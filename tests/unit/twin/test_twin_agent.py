@@ -421,6 +421,15 @@ def test_the_end_of_decaying_noise_is_that_of_the_corpus_rule(frame_ms):
         assert heard_end(samples, frame_ms) == active_bounds(samples, 16_000)[1] * 62_500
 
 
+def test_a_faint_blip_long_after_the_speech_does_not_move_its_end():
+    blip = np.concatenate([np.full(80, 100, dtype=np.int16), silence(15)])  # active over 5 ms, not over 10
+    for gap_ms, counts in ((20, True), (100, False)):
+        samples = np.concatenate([voice(400), silence(gap_ms), blip])
+        end = active_bounds(samples, 16_000)[1]
+        assert (end > 400 * 16) == counts
+        assert heard_end(samples, 20) == end * 62_500
+
+
 @pytest.mark.parametrize("frame_ms", [20, 100])
 def test_the_end_of_every_caller_utterance_is_its_label(frame_ms):
     for utterance in load_corpus().callers:

@@ -29,7 +29,7 @@
   const first = time.t[0];
   const last = time.t[time.t.length - 1];
   // The whole run by default, a part of it when zoomed.
-  const timeRange = (u, low, high) => (low === first && high === last ? [0, end || 1] : [low, high]);
+  const timeRange = (u, low, high) => (time.t.length < 2 || (low === first && high === last) ? [0, end || 1] : [low, high]);
 
   const phases = (u) => {
     const { ctx, bbox } = u;
@@ -80,7 +80,7 @@
       let left = index % 2 ? bbox.left : bbox.left + bbox.width - width;
       let top = at - height - unit < bbox.top ? at + unit : at - height - unit;
       if (axis === "x") {
-        left = at + width > bbox.left + bbox.width ? at - width - unit : at + unit;
+        left = at - width < bbox.left ? at + unit : at - width - unit;
         top = bbox.top + (2 + 17 * index) * unit;
       }
       const ink = ctx.fillStyle;
@@ -124,11 +124,11 @@
     ],
     cursor: { sync: { key: "run", scales: ["x", null] }, drag: { x: true, y: false }, y: false, points: { size: 6 } },
     hooks: { drawClear: [phases], draw: [limitLines("y", limits)] },
-    padding: [8, 10, 0, 0],
+    padding: [8, 18, 0, 0],
   });
 
   const show = (id, options, columns) => {
-    const place = document.getElementById(id);
+    const place = document.getElementById("chart-" + id);
     if (!place) return;
     const slot = charts.find((item) => item.id === id) || charts[charts.push({ id }) - 1];
     if (slot.plot) slot.plot.destroy();
@@ -147,9 +147,9 @@
 
   const drawLatency = () => {
     const choice = document.getElementById("latency-metric");
-    const metric = choice ? choice.value : Object.keys(time.latencies).find((name) => name === "turn_latency") || Object.keys(time.latencies)[0];
+    if (!choice) return;
+    const metric = choice.value;
     const columns = time.latencies[metric];
-    if (!columns) return;
     const limits = nearLimits(data.limits[metric] || [], columns.p99);
     const least = Math.max(0.001, ...limits.map((limit) => limit.ms));
     show("latency", timeOptions(240, [
@@ -182,11 +182,23 @@
     show("cpu", timeOptions(140, [line("CPU", "o3", percent)], (value) => plain(value) + " %", 100), [time.t, time.cpu]);
   };
 
+  // Labels at 1, 2 and 5 of a decade where there is room, else at 1 only.
+  const roundTicks = (u, splits) => {
+    const shown = splits.length > 24 || u.width < 500 ? [1] : [1, 2, 5];
+    const ticks = splits.map((value) => {
+      const decade = 10 ** Math.floor(Math.log10(value) + 1e-9);
+      const digit = Math.round(value / decade);
+      return shown.includes(digit) && Math.abs(value / decade - digit) < 0.001 ? value : null;
+    });
+    return ticks.filter((value) => value != null).length > 1 ? ticks : splits;
+  };
+
   const drawCurve = () => {
     const choice = document.getElementById("curve-metric");
-    const metric = choice ? choice.value : Object.keys(data.curves)[0];
+    if (!choice) return;
+    const metric = choice.value;
     const curve = data.curves[metric];
-    if (!curve || !curve.corrected[0].length) return;
+    if (!curve.corrected[0].length) return;
     const tables = [curve.corrected, curve.uncorrected].filter(Boolean);
     const columns = tables.length > 1 ? uPlot.join(tables) : tables[0];
     const stepped = { paths: uPlot.paths.stepped({ align: 1 }), points: { show: columns[0].length < 4 }, spanGaps: true };
@@ -206,12 +218,12 @@
         y: { range: [0, 100] },
       },
       axes: [
-        axis({ size: 24, values: (u, values) => values.map(msTick), space: 44 }),
+        axis({ size: 24, values: (u, values) => values.map((value) => (value == null ? "" : msTick(value))), filter: roundTicks }),
         axis({ size: 58, values: (u, values) => values.map((value) => value + " %"), splits: () => [0, 25, 50, 75, 90, 100] }),
       ],
       cursor: { y: false, drag: { x: true, y: false }, points: { size: 6 } },
       hooks: { draw: [limitLines("x", limits)] },
-      padding: [8, 14, 0, 0],
+      padding: [8, 18, 0, 0],
     }, columns);
   };
 
@@ -226,7 +238,7 @@
   addEventListener("resize", () => {
     if (innerWidth === width) return;
     width = innerWidth;
-    charts.forEach((item) => item.plot.setSize({ width: document.getElementById(item.id).clientWidth, height: item.plot.height }));
+    charts.forEach((item) => item.plot.setSize({ width: document.getElementById("chart-" + item.id).clientWidth, height: item.plot.height }));
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   // Paper is white: print in the light colours, and put the others back after.

@@ -1,0 +1,133 @@
+"""The processes of the benchmark: starts the sink and runs one peer for one step, each on its own core."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import CONNECTS_AT_ONCE, SETTLE_S, SETUP_S_MAX, Result
+from voxload.clock import NS_PER_S, monotonic_ns, sleep_s
+
+ROOT = Path(__file__).resolve().parent.parent
+READY_S_MAX = 20.0
+DRAIN_S_MAX = 5.0
+START_S = 1.5
+"""Interpreter and imports of a peer, about."""
+assert CONNECTS_AT_ONCE < 4096  # the sink's backlog
+
+
+def cores() -> tuple[int, int]:
+    """Return the core of the clients and the core of the sink: the first two that this process may use."""
+    usable = sorted(os.sched_getaffinity(0))
+    return usable[0], usable[min(1, len(usable) - 1)]
+
+
+@dataclass(slots=True)
+class SinkView:
+    """What the sink saw in a peer's window."""
+
+    frames_in_per_s: float = 0.0
+    frames_out_per_s: float = 0.0
+    cpu_share: float = 0.0
+    lateness_p99_ms: float | None = None
+    """The worst 250 ms of the sink's own sends."""
+
+
+class Sink:
+    """The sink as a child process; use it in a `with`."""
+
+    def __init__(self, speak: bool) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.sink",
+            "--cpu",
+            str(cores()[1]),
+            *(["--speak"] if speak else []),
+        ]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the sink did not start")
+        self.url: str = json.loads(line)["url"]
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def stats(self) -> dict[str, Any]:
+        """Return what the sink has counted, with the samples since the last call."""
+        with urllib.request.urlopen(f"{self.url}/stats", timeout=10) as answer:
+            stats: dict[str, Any] = json.load(answer)
+            return stats
+
+    def drain(self) -> dict[str, Any]:
+        """Wait until all connections of the last step are gone; returns the statistics with that step's samples."""
+        stats = self.stats()
+        samples = stats["samples"]
+        end_ns = monotonic_ns() + round(DRAIN_S_MAX * NS_PER_S)
+        while stats["connections"] and monotonic_ns() < end_ns:
+            sleep_s(0.05)
+            stats = self.stats()
+            samples += stats["samples"]
+        return {**stats, "samples": samples}
+
+
+def view(samples: list[dict[str, Any]], result: Result) -> SinkView:
+    """Return what the sink saw in the samples that lie wholly inside the peer's window."""
+    inside = [s for s in samples if s["start_ns"] >= result.window_start_ns and s["end_ns"] <= result.window_end_ns]
+    span_s = sum(s["end_ns"] - s["start_ns"] for s in inside) / NS_PER_S
+    if not span_s:
+        return SinkView()
+    late = [s["lateness_p99_ms"] for s in inside if s["lateness_p99_ms"] is not None]
+    return SinkView(
+        frames_in_per_s=sum(s["frames_in"] for s in inside) / span_s,
+        frames_out_per_s=sum(s["frames_out"] for s in inside) / span_s,
+        cpu_share=sum(s["cpu_ns"] for s in inside) / NS_PER_S / span_s,
+        lateness_p99_ms=max(late, default=None),
+    )
+
+
+def step_s(calls: int, seconds: float) -> float:
+    """Return about how long a step takes: start, set-up, settling, window, end."""
+    return START_S + calls / 300 + SETTLE_S + seconds + 1.0
+
+
+def run_peer(peer: str, sink: Sink, calls: int, rate: int, duplex: bool, seconds: float) -> tuple[Result, SinkView]:
+    """Run one step. A peer that dies, hangs or prints nonsense is a step with an error."""
+    command = [sys.executable, "-m", f"benchmarks.peer_{peer}", "--url", sink.url, "--calls", str(calls)]
+    command += ["--seconds", str(seconds), "--rate", str(rate), "--cpu", str(cores()[0])]
+    command += ["--duplex"] if duplex else []
+    result = Result(peer, calls, rate, duplex)
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=START_S + SETUP_S_MAX + 3 * step_s(calls, seconds),
+            check=False,
+        )
+        lines = done.stdout.strip().splitlines()
+        if lines and done.returncode == 0:
+            result = Result(**json.loads(lines[-1]))
+        else:
+            result.errors, result.error = 1, f"exit {done.returncode}: {done.stderr.strip()[-300:]}"
+    except subprocess.TimeoutExpired:
+        result.errors, result.error = 1, "the peer hung and was ended"
+    return result, view(sink.drain()["samples"], result)

@@ -1,0 +1,153 @@
+"""`voxload check`: validate a scenario and print its plan; no call is placed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from voxload.cli.options import load_overrides
+from voxload.clock import NS_PER_S
+from voxload.errors import Problem
+from voxload.model.scenario import TWIN_TARGET, GateSettings, Scenario
+from voxload.model.units import format_duration
+from voxload.runners.durations import ASSUMED_LATENCY_S, ASSUMED_REPLY_S
+from voxload.runners.estimate import Estimate, estimate_plan
+from voxload.runners.prepare import Prepared, prepare
+
+EPILOG = """\b
+Examples:
+  voxload check examples/demo.yaml
+  voxload check scenario.yaml --users 500 --duration 10m --json
+Exit codes: 0 the scenario can be run, 2 it cannot: every problem is listed with its line.
+"""
+
+
+@click.command("check", epilog=EPILOG)
+@click.argument("scenario", type=click.Path(path_type=Path))
+@load_overrides
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, nothing else.")
+def check_command(scenario: Path, as_json: bool, **overrides: Any) -> int:
+    """Validate SCENARIO and print what a run of it would do; no call is placed."""
+    prepared = prepare(scenario, environ=os.environ, **overrides)
+    estimate = estimate_plan(prepared)
+    cores = len(os.sched_getaffinity(0))
+    warnings = [*prepared.warnings, *_capacity_warnings(prepared.scenario, estimate, cores)]
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(_as_json(prepared, estimate, warnings)), indent=2))
+    else:
+        print_plan(Console(highlight=False), prepared, estimate, cores)
+    return 0
+
+
+def _capacity_warnings(scenario: Scenario, estimate: Estimate, cores: int) -> list[Problem]:
+    found = []
+    if estimate.processes > cores:
+        message = f"the plan needs about {estimate.processes} cores and this machine has {cores}"
+        found.append(Problem(message, suggestion="spread it over more machines, or expect an unknown verdict"))
+    limit = scenario.measurement.calls_max
+    if limit and estimate.peak_calls > limit:
+        message = f"about {estimate.peak_calls:,.0f} calls will be up at once, over measurement.calls_max ({limit:,})"
+        found.append(Problem(message, suggestion="the calls beyond it will be shed"))
+    return found
+
+
+def _as_json(prepared: Prepared, estimate: Estimate, warnings: list[Problem]) -> dict[str, Any]:
+    return {
+        "scenario": prepared.scenario.name,
+        "target": prepared.plan.redact(prepared.plan.target) or TWIN_TARGET,
+        "seed": prepared.scenario.seed,
+        "plan": estimate,
+        "gates": _gate_texts(prepared.scenario),
+        "warnings": [str(warning) for warning in warnings],
+    }
+
+
+def _gate_texts(scenario: Scenario) -> list[str]:
+    return [gate.expression if isinstance(gate, GateSettings) else gate for gate in scenario.gates]
+
+
+def print_plan(console: Console, prepared: Prepared, estimate: Estimate, cores: int) -> None:
+    """Print the plan as tables."""
+    scenario, plan = prepared.scenario, prepared.plan
+    target = plan.redact(plan.target) or "the embedded agent (twin)"
+    console.print(f"[bold]{_plain(scenario.name)}[/]  {_plain(target)}, dialect {_plain(scenario.dialect.name)}")
+    if scenario.description:
+        console.print(_plain(" ".join(scenario.description.split())), style="dim")
+    console.print(_load_table(estimate))
+    console.print(_calls_table(estimate))
+    console.print(_peak_table(estimate, cores))
+    for gate in _gate_texts(scenario):
+        console.print(f"gate  {_plain(gate)}")
+    assumed = ""
+    if scenario.target != TWIN_TARGET:
+        assumed = f" Agent turns are taken as {ASSUMED_LATENCY_S:g} s of latency and {ASSUMED_REPLY_S:g} s of speech."
+    console.print(f"[green]ready to run[/] · seed {scenario.seed}.{assumed}")
+
+
+def _load_table(estimate: Estimate) -> Table:
+    total = f"{estimate.calls:,} calls" if estimate.model == "open" else f"about {estimate.calls:,} calls"
+    table = Table(title=f"Load ({estimate.model}): {total} in {_time(estimate.load_duration_s)}", title_justify="left")
+    table.add_column("phase", overflow="fold")
+    for name in ("from", "for", "calls a second", "calls"):
+        table.add_column(name, justify="right")
+    closed = estimate.model == "closed"
+    for phase in estimate.phases:
+        rate = f"{phase.rate_start_per_s:g}"
+        if phase.rate_end_per_s != phase.rate_start_per_s:
+            rate += f" → {phase.rate_end_per_s:g}"
+        if closed and not phase.rate_start_per_s:
+            rate = "as calls end"
+        calls = "" if closed else f"{phase.calls:,}"
+        table.add_row(_plain(phase.name), _time(phase.start_s), _time(phase.duration_s), rate, calls)
+    return table
+
+
+def _calls_table(estimate: Estimate) -> Table:
+    table = Table(title="Calls, expected", title_justify="left")
+    table.add_column("call", overflow="fold")
+    for name in ("share", "length", "caller speaks", "agent speaks", "turns"):
+        table.add_column(name, justify="right")
+    for call in estimate.call_types:
+        speech = (_time(call.caller_speech_s), _time(call.agent_speech_s))
+        table.add_row(_plain(call.name), f"{call.share:.1%}", _time(call.duration_s), *speech, f"{call.turns:.3g}")
+    return table
+
+
+def _peak_table(estimate: Estimate, cores: int) -> Table:
+    table = Table(title="At the peak, expected", title_justify="left", show_header=False)
+    table.add_column("what")
+    table.add_column("value", justify="right")
+    rows = [
+        ("calls at once", f"{estimate.peak_calls:,.0f}"),
+        (f"frames up, {estimate.frame_ms_up} ms", _traffic(estimate.frames_up_per_s, estimate.mbit_up_per_s)),
+        (f"frames down, {estimate.frame_ms_down} ms", _traffic(estimate.frames_down_per_s, estimate.mbit_down_per_s)),
+        ("generator CPU", f"{estimate.cpu_cores:.2f} cores"),
+        ("processes recommended", f"{estimate.processes:,} (this machine has {cores} cores)"),
+        ("run, last calls included", _time(estimate.run_duration_s)),
+    ]
+    if estimate.side_requests_per_s:
+        rows.insert(3, ("side requests", f"{estimate.side_requests_per_s:,.1f}/s"))
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _traffic(frames_per_s: float, mbit_per_s: float) -> str:
+    return f"{frames_per_s:,.0f}/s · {mbit_per_s:,.1f} Mbit/s"
+
+
+def _time(seconds: float) -> str:
+    return "0 s" if not seconds else format_duration(seconds * NS_PER_S)
+
+
+def _plain(text: str) -> str:
+    """Return a user's text so that rich prints it and obeys nothing in it."""
+    return text.replace("[", r"\[")

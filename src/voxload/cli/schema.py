@@ -1,0 +1,91 @@
+"""`voxload schema`: the JSON Schema of scenario files, for editors and other tools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel
+
+from voxload.errors import BadInputError, Problem
+from voxload.model.base import Model
+from voxload.model.scenario import DialectSettings, Scenario
+from voxload.model.source import read_bytes
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+SCHEMA_ID = "https://voxload.dev/schema/scenario.schema.json"
+_NS_PER = (("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000))
+
+
+def scenario_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a scenario file: names, short forms and defaults as a user writes them."""
+    schema = Scenario.model_json_schema(by_alias=True)
+    definitions: dict[str, Any] = schema["$defs"]
+    for model in _models(Model):
+        place = schema if model is Scenario else definitions.get(model.__name__, {})
+        _show_defaults(model, _properties(place))
+    # A dialect without options may be written as its name alone.
+    full = definitions[DialectSettings.__name__]
+    definitions[DialectSettings.__name__] = {"anyOf": [{"type": "string"}, full]}
+    title = {"$schema": DIALECT, "$id": SCHEMA_ID, "title": "voxload scenario"}
+    return {**title, **{key: value for key, value in schema.items() if key not in title}}
+
+
+def schema_text() -> str:
+    """Return the schema as the file that is committed."""
+    return json.dumps(scenario_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _models(base: type[BaseModel]) -> list[type[BaseModel]]:
+    found: list[type[BaseModel]] = []
+    for model in base.__subclasses__():
+        found += [model, *_models(model)]
+    return found
+
+
+def _properties(definition: dict[str, Any]) -> dict[str, Any]:
+    """Return the properties of a model's definition, behind its short form too."""
+    forms = [definition, *definition.get("anyOf", [])]
+    return next((form["properties"] for form in forms if "properties" in form), {})
+
+
+def _show_defaults(model: type[BaseModel], properties: dict[str, Any]) -> None:
+    """Write default durations as people do, and leave out defaults that are whole blocks."""
+    for name, field in model.model_fields.items():
+        shown = properties.get(field.alias or name)
+        if shown is None or "default" not in shown:
+            continue
+        default = shown["default"]
+        if isinstance(default, dict) or default is None:
+            del shown["default"]
+        elif name.endswith("_ns"):
+            spans = default if isinstance(default, list | tuple) else [default]
+            shown["default"] = "..".join(dict.fromkeys(_duration(value) for value in spans))
+
+
+def _duration(duration_ns: int) -> str:
+    unit, size = next(((unit, size) for unit, size in _NS_PER if not duration_ns % size), ("us", 1_000))
+    return f"{duration_ns // size}{unit}" if duration_ns else "0s"
+
+
+@click.command("schema")
+@click.option("--write", "path", type=click.Path(path_type=Path), help="Write it to this file.")
+def schema_command(path: Path | None) -> int:
+    """Print the JSON Schema of scenario files.
+
+    Editors with a YAML language server check and complete a scenario that begins with
+    `# yaml-language-server: $schema=` and the path of this file.
+    """
+    text = schema_text()
+    if path is None:
+        click.echo(text, nl=False)
+        return 0
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file() or read_bytes(path) != text.encode():
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInputError([Problem(f"cannot be written: {error.strerror or error}", str(path))]) from None
+    return 0

@@ -1,0 +1,152 @@
+"""The benchmark's machinery counts frames right: sink and peers as processes, a few calls, no assertion on times."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT))  # `benchmarks` is a folder of the repository, not a part of the package
+
+from benchmarks.harness import Result  # noqa: E402
+from benchmarks.processes import Sink, SinkView, run_peer  # noqa: E402
+from benchmarks.run import NEEDS, _missing  # noqa: E402
+from benchmarks.search import Cell, Mode, Search, Step, judge  # noqa: E402
+from benchmarks.table import as_data, as_markdown, rows  # noqa: E402
+
+CALLS = 5
+
+
+@pytest.mark.parametrize("peer", ["voxload", "websockets", "bare", "locust"])
+def test_a_peer_sends_and_hears_what_the_sink_counts(peer: str) -> None:
+    if _missing(peer):
+        pytest.skip(_missing(peer))
+    with Sink(speak=True) as sink:
+        result, seen = run_peer(peer, sink, CALLS, 50, duplex=True, seconds=1.0)
+        stats = sink.stats()
+    assert result.errors == 0, result.error
+    assert result.calls == CALLS
+    assert result.seconds == pytest.approx(1.0, abs=0.5)
+    assert result.frames == pytest.approx(result.frames_expected, rel=0.2)  # a window may cut a late burst
+    assert result.frames_in == pytest.approx(result.frames_expected, rel=0.2)
+    assert seen.frames_in_per_s == pytest.approx(CALLS * 50, rel=0.3)
+    assert stats["frames_in"] >= result.frames
+    assert stats["frames_out"] >= result.frames_in
+    assert stats["frames_dropped"] == 0
+    assert stats["connections"] == 0
+    assert 0 < result.cpu_s < result.seconds * 1.5
+    assert result.lateness_p50_ms is not None
+    assert result.lateness_p99_ms is not None
+    assert 0 <= result.lateness_p50_ms <= result.lateness_p99_ms
+
+
+def test_chunks_of_100_ms_and_a_silent_sink() -> None:
+    with Sink(speak=False) as sink:
+        result, _ = run_peer("websockets", sink, CALLS, 10, duplex=False, seconds=1.0)
+        stats = sink.stats()
+    assert result.errors == 0, result.error
+    assert result.frames == pytest.approx(CALLS * 10, abs=CALLS)
+    assert result.frames_in == stats["frames_out"] == 0
+
+
+def test_a_peer_without_a_target_is_a_failed_step() -> None:
+    with Sink(speak=False) as sink:
+        sink_url, sink.url = sink.url, "http://127.0.0.1:9"
+        command_result, _ = _run_against_nothing(sink, sink_url)
+    assert command_result.errors > 0
+    assert judge(command_result, SinkView()).failed
+
+
+def _run_against_nothing(sink: Sink, real_url: str) -> tuple[Result, SinkView]:
+    """Let the peer dial a closed port while the statistics still come from the real sink."""
+
+    class Elsewhere(Sink):
+        def __init__(self) -> None:
+            self.url = "http://127.0.0.1:9"
+
+        def drain(self) -> dict[str, object]:
+            sink.url = real_url
+            return sink.stats()
+
+    return run_peer("bare", Elsewhere(), 2, 50, duplex=False, seconds=1.0)
+
+
+def _result(**changes: object) -> Result:
+    values: dict[str, object] = {
+        "peer": "voxload",
+        "calls": 100,
+        "rate": 50,
+        "duplex": True,
+        "seconds": 4.0,
+        "frames": 20_000,
+        "frames_in": 20_000,
+        "cpu_s": 1.0,
+        "lateness_p50_ms": 0.5,
+        "lateness_p99_ms": 2.0,
+    }
+    return Result(**{**values, **changes})  # type: ignore[arg-type]
+
+
+SEEN = SinkView(5000.0, 5000.0, 0.3, 1.0)
+
+
+def test_a_clean_step_holds() -> None:
+    assert judge(_result(), SEEN).failed == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen", "reason"),
+    [
+        ({"errors": 1, "error": "reset"}, SEEN, "errors"),
+        ({"frames": 19_700}, SEEN, "sent"),
+        ({"frames_in": 19_700}, SEEN, "received"),
+        ({"lateness_p99_ms": 5.1}, SEEN, "lateness"),
+        ({"lateness_p99_ms": None}, SEEN, "no frames"),
+        ({}, SinkView(4800.0, 5000.0, 0.3, 1.0), "the sink saw"),
+        ({}, SinkView(), "the sink saw"),
+    ],
+)
+def test_a_step_that_is_not_clean_fails(changes: dict[str, object], seen: SinkView, reason: str) -> None:
+    step = judge(_result(**changes), seen)
+    assert reason in step.failed
+    assert not step.target_bound
+
+
+def test_a_step_limited_by_the_sink_is_marked() -> None:
+    slow = SinkView(4800.0, 4800.0, 0.99, 8.0)
+    assert judge(_result(), slow).target_bound
+    assert not judge(_result(cpu_s=3.9), slow).target_bound, "the client was saturated too: its own limit"
+
+
+@pytest.mark.parametrize("limit", [7, 60, 100, 437, 1290, 3999])
+def test_the_search_closes_in_on_the_limit(limit: int) -> None:
+    """A machine that carries exactly `limit` calls, at a cost a frame that falls with the load, as real ones do."""
+
+    def run(calls: int) -> Step:
+        us = 1e6 / (limit * 50) * (0.8 + 20 / calls)
+        cpu_s = min(us * calls * 50 * 4 / 1e6, 4.0)
+        result = _result(calls=calls, duplex=False, frames=calls * 200, frames_in=0, cpu_s=cpu_s)
+        return Step(result, SEEN, failed="" if calls <= limit else "too many")
+
+    cell = Cell("voxload", Mode("up", "up", 50, duplex=False))
+    Search(cell, run, window_s=4.0, budget_s=1e6).find()
+    assert len(cell.steps) <= 14
+    assert cell.best is not None
+    assert cell.failed_at is not None
+    assert cell.best.result.calls <= limit < cell.failed_at
+    assert cell.failed_at <= max(1.06 * cell.best.result.calls, cell.best.result.calls + 1)
+
+
+def test_missing_peers_are_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NEEDS, "locust", ("no_such_package",))
+    mode = Mode("up", "up", 50, duplex=False)
+    ours = Cell("voxload", mode)
+    ours.fixed = ours.best = Step(_result(), SEEN)
+    ours.steps.append(ours.best)
+    cells = [ours, Cell("locust", mode, missing=_missing("locust"))]
+    assert rows(cells)[1][1] == "missing: no_such_package not installed (pip install -e '.[bench]')"
+    assert rows(cells)[0][1] == "≥ 100"
+    assert as_data([(mode, cells)], {})["modes"][0]["peers"][1]["calls_a_core"] is None
+    assert "no_such_package not installed" in as_markdown([(mode, cells)], {})
