@@ -35,6 +35,8 @@ class SinkView:
     frames_in_per_s: float = 0.0
     frames_out_per_s: float = 0.0
     cpu_share: float = 0.0
+    wait_share: float = 0.0
+    """Share of the window for which other processes held the sink's core."""
     lateness_p99_ms: float | None = None
     """The worst 250 ms of the sink's own sends."""
 
@@ -99,6 +101,7 @@ def view(samples: list[dict[str, Any]], result: Result) -> SinkView:
         frames_in_per_s=sum(s["frames_in"] for s in inside) / span_s,
         frames_out_per_s=sum(s["frames_out"] for s in inside) / span_s,
         cpu_share=sum(s["cpu_ns"] for s in inside) / NS_PER_S / span_s,
+        wait_share=sum(s["wait_ns"] for s in inside) / NS_PER_S / span_s,
         lateness_p99_ms=max(late, default=None),
     )
 

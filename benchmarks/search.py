@@ -16,10 +16,11 @@ SINK_SHARE_MIN = 0.98
 """Seen by the sink in whole samples of 250 ms, whose edges cost a little precision."""
 SINK_CPU_MAX = 0.95
 DISTURBED_SHARE = 0.01
-"""Share of the window for which other processes held the client's core; a step that fails so is repeated once."""
+"""Share of the window for which other processes held a core of the benchmark; a step that fails so is repeated once."""
 CLOSE_ENOUGH = 1.06
 CALLS_MIN = 5
 FIXED_CALLS = 100
+STEPS_MAX = 20
 
 
 @dataclass(slots=True)
@@ -35,8 +36,9 @@ class Step:
 
     @property
     def disturbed(self) -> bool:
-        """Whether other processes held the client's core for a noticeable time."""
-        return self.result.wait_s > DISTURBED_SHARE * max(self.result.seconds, 1e-9)
+        """Whether other processes held the client's core, or the sink's, for a noticeable time."""
+        client_share = self.result.wait_s / max(self.result.seconds, 1e-9)
+        return max(client_share, self.sink.wait_share) > DISTURBED_SHARE
 
 
 @dataclass(slots=True)
@@ -95,7 +97,7 @@ def judge(result: Result, sink: SinkView) -> Step:
     if step.failed and not result.errors:
         sink_late = sink.lateness_p99_ms is not None and sink.lateness_p99_ms > LATENESS_P99_MS_MAX
         client_busy = result.cpu_s > 0.9 * result.seconds
-        step.target_bound = (sink.cpu_share > SINK_CPU_MAX or sink_late) and not client_busy
+        step.target_bound = not client_busy and (sink.cpu_share > SINK_CPU_MAX or (sink_late and not step.disturbed))
     return step
 
 
@@ -112,7 +114,9 @@ class Search:
         """Measure the fixed load, then close in on the limit until it is near enough or the time is used up."""
         cell = self._cell
         cell.fixed = self._try(FIXED_CALLS)
-        while not self._near_enough():
+        if cell.fixed.disturbed and not cell.fixed.failed:
+            cell.fixed = self._try(FIXED_CALLS)
+        while not self._near_enough() and len(cell.steps) < STEPS_MAX:
             calls = self._next()
             if calls is None or not self._time_for(calls):
                 return
@@ -155,7 +159,7 @@ class Search:
         calls = best.result.calls
         us = best.result.us_per_frame or 1.0
         if failed_at is not None:
-            return math.isqrt(calls * failed_at)
+            return max(math.isqrt(calls * failed_at), calls + 1)
         if calls >= cell.mode.calls_max:
             return None
-        return min(round(max(1.12 * calls, min(0.95e6 / (us * rate), 4 * calls))), cell.mode.calls_max)
+        return min(round(max(1.12 * calls, min(0.9e6 / (us * rate), 8 * calls))), cell.mode.calls_max)

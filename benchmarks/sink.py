@@ -25,8 +25,8 @@ import uvloop
 from aiohttp import web
 from picows import WSFrame, WSMsgType, WSTransport, WSUpgradeRequest, WSUpgradeResponse
 
-from benchmarks.harness import AGENT_RATE, percentile_ms
-from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns, process_cpu_ns
+from benchmarks.harness import AGENT_RATE, percentile_ms, usage
+from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns
 from voxload.dialects.rtmed import START_PATH, RtmedDialect, RtmedOptions
 from voxload.engine.health import raise_file_limit
 from voxload.twin.front import Front
@@ -49,7 +49,7 @@ class Sink:
         self.samples: deque[dict[str, Any]] = deque(maxlen=SAMPLES_MAX)
         self.fronts: dict[web.RequestHandler, Front] = {}
         self._ids = itertools.count()
-        self._before = (monotonic_ns(), process_cpu_ns(), 0, 0)
+        self._before = (usage(), 0, 0)
         dialect = RtmedDialect("http://sink", RtmedOptions())
         form = dialect.agent_format
         # a tone of -12 dBFS: the caller's ear takes it for speech, so a duplex call costs what a real one does
@@ -59,21 +59,22 @@ class Sink:
 
     def sample(self, due_ns: int) -> int:
         """Note what has happened since the last sample."""
-        now_ns, cpu_ns = monotonic_ns(), process_cpu_ns()
-        at_ns, cpu_before_ns, frames_in, frames_out = self._before
+        now = usage()
+        before, frames_in, frames_out = self._before
         self.samples.append(
             {
-                "start_ns": at_ns,
-                "end_ns": now_ns,
-                "cpu_ns": cpu_ns - cpu_before_ns,
+                "start_ns": before.at_ns,
+                "end_ns": now.at_ns,
+                "cpu_ns": now.cpu_ns - before.cpu_ns,
+                "wait_ns": now.wait_ns - before.wait_ns,
                 "frames_in": self.frames_in - frames_in,
                 "frames_out": self.frames_out - frames_out,
                 "lateness_p99_ms": percentile_ms(self.lateness, 99),
             }
         )
         del self.lateness[:]
-        self._before = (now_ns, cpu_ns, self.frames_in, self.frames_out)
-        return max(due_ns + SAMPLE_NS, now_ns)
+        self._before = (now, self.frames_in, self.frames_out)
+        return max(due_ns + SAMPLE_NS, now.at_ns)
 
     def open_socket(self, request: WSUpgradeRequest) -> Any:
         """Accept a WebSocket on any path, with the first subprotocol that the client offers."""

@@ -114,7 +114,7 @@ def _notes(cells: Sequence[Cell]) -> list[str]:
     steps = sum(len(cell.steps) for cell in cells)
     if disturbed:
         notes.append(
-            f"{disturbed} of {steps} steps were disturbed: other processes held the client's core for over 1 % of "
+            f"{disturbed} of {steps} steps were disturbed: other processes held a core of the benchmark for over 1 % of "
             "the time."
         )
     if any(cell.target_bound for cell in cells):
@@ -128,9 +128,9 @@ def caption() -> str:
     """Return what the columns mean."""
     return (
         "calls a core: the largest step without errors, with at least 99 % of its frames and a frame lateness p99 of "
-        f"at most {LATENESS_P99_MS_MAX:g} ms, one process on one core; beside it, how many times as many voxload carries."
-        " µs/frame: CPU time (user + system) of that process per frame sent; in duplex, the frame received meanwhile "
-        "included; beside it, the ratio to voxload. At 100 calls, waking up idle cores is a large part of it."
+        f"at most {LATENESS_P99_MS_MAX:g} ms, one process on one core; beside it, how many times as many voxload "
+        "carries. µs/frame: CPU time (user + system) of that process per frame sent; in duplex, the frame received "
+        "meanwhile included; beside it, the ratio to voxload. At 100 calls, waking up idle cores is a large part of it."
     )
 
 

@@ -27,7 +27,7 @@ class Wheel:
     at which it ran; so the period never drifts. There is no cancel: a callback that is no longer wanted returns 0.
     """
 
-    __slots__ = ("_far", "_pending", "_sequence", "_slots", "_tick", "armed_ns", "wake")
+    __slots__ = ("_far", "_pending", "_sequence", "_slots", "_tick", "armed_ns", "failed", "wake")
 
     def __init__(self, now_ns: int) -> None:
         self._slots: list[list[tuple[int, Due]]] = [[] for _ in range(SLOTS)]
@@ -38,6 +38,8 @@ class Wheel:
         self.armed_ns = 0
         """When the driver will call `advance` next; an earlier deadline calls `wake`. 0: the driver needs no call."""
         self.wake: Callable[[], None] | None = None
+        self.failed: Callable[[Due, Exception], None] | None = None
+        """Told of a callback that raised, which is dropped; without it the exception ends `advance`."""
 
     def __len__(self) -> int:
         """Return the number of deadlines that are waiting."""
@@ -71,7 +73,13 @@ class Wheel:
                 slots[tick & _MASK] = []
                 self._pending -= len(slot)
                 for due_ns, callback in slot:
-                    next_ns = callback(due_ns)
+                    try:
+                        next_ns = callback(due_ns)
+                    except Exception as error:
+                        if self.failed is None:
+                            raise
+                        self.failed(callback, error)
+                        continue
                     if next_ns:
                         self.at(next_ns, callback)
 
@@ -141,6 +149,8 @@ class WheelTimer:
     def _tick(self) -> None:
         self._handle = None
         self._wheel.armed_ns = 0  # deadlines added while the slots run need no wake-up: the timer is armed afterwards
-        self._wheel.advance(self._clock())
-        if self._wheel.wake is not None:
-            self._arm()
+        try:
+            self._wheel.advance(self._clock())
+        finally:
+            if self._wheel.wake is not None:
+                self._arm()

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 import xml.etree.ElementTree as ET
 
@@ -222,7 +223,7 @@ def test_side_traffic(voxload):
 def test_every_command_has_help_with_examples():
     for command in ("", "run", "check", "twin", "report", "schema"):
         shown = subprocess.run(
-            ["voxload", *([command] if command else []), "--help"],
+            [sys.executable, "-m", "voxload", *([command] if command else []), "--help"],
             capture_output=True,
             text=True,
             timeout=30,

@@ -17,7 +17,7 @@ from voxload.verdict.expression import Gate, parse_gate
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Parsed(click.ParamType):
+class _Parsed(click.ParamType[Any]):
     """A click type from one of our parsers; the text is passed on as it is once it has been checked."""
 
     def __init__(self, name: str, parse: Callable[[object], object]) -> None:

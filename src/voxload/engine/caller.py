@@ -126,6 +126,10 @@ class Caller:
         self._stopped = True
         self._script.close()
 
+    def fail(self, reason: str, now_ns: int) -> None:
+        """End the call because our own code failed."""
+        self._ended(Outcome.INTERNAL_ERROR, reason, now_ns)
+
     # --- speaking ---
 
     def _on_frame(self, due_ns: int) -> int:

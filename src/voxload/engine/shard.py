@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import aiohttp
+import picows
 import uvloop
 
 from voxload.clock import NS_PER_S, Clock, monotonic_ns, unix_ns
 from voxload.dialects.registry import build_dialect
 from voxload.engine import wire
 from voxload.engine.call import Call
+from voxload.engine.caller import Caller
 from voxload.engine.context import CallContext
 from voxload.engine.health import HealthMeter, raise_file_limit
 from voxload.engine.media import Media
@@ -28,8 +32,9 @@ from voxload.engine.transport import Network, SocketLine
 from voxload.load.workload import Workload
 from voxload.measure.recorder import Recorder
 from voxload.measure.snapshot import Snapshot
+from voxload.model.outcome import Outcome
 from voxload.model.plan import Plan, decode_plan
-from voxload.wheel import Wheel, WheelTimer
+from voxload.wheel import Due, Wheel, WheelTimer
 
 SNAPSHOT_NS = NS_PER_S
 
@@ -47,12 +52,15 @@ class Shard:
         self.clock: Clock = monotonic_ns
         self._placer: Placer | None = None
         self._stop_requested = False
+        self._fatal: Exception | None = None
 
     async def run(self, start_ns: int) -> None:
         """Place the calls from `start_ns` on, to the end of the last one or until `stop`."""
         loop = asyncio.get_running_loop()
         recorder = Recorder(self._shard)
         wheel = Wheel(self.clock())
+        wheel.failed = self._on_callback_failed
+        loop.set_exception_handler(_on_loop_exception)
         context = CallContext(
             self.workload,
             self.dialect,
@@ -102,15 +110,34 @@ class Shard:
                 placer.stop(self.clock())
             await over.wait()
             timer.stop()
-            report(final=True)
             for task in list(network.tasks):
                 task.cancel()
+            if self._fatal is not None:
+                raise self._fatal
+            report(final=True)
+
+    def _on_callback_failed(self, callback: Due, error: Exception) -> None:
+        """A defect of ours ends one call, not the shard; outside of a call it ends the shard, which says so."""
+        owner, now_ns = getattr(callback, "__self__", None), self.clock()
+        if isinstance(owner, Call):
+            owner.on_failed(Outcome.INTERNAL_ERROR, repr(error), now_ns)
+        elif isinstance(owner, Caller):
+            owner.fail(repr(error), now_ns)
+        else:
+            self._fatal = self._fatal or error
+            self.stop()
 
     def stop(self) -> None:
         """Place no more calls and end those that are up."""
         self._stop_requested = True
         if self._placer is not None:
             self._placer.stop(self.clock())
+
+
+def _on_loop_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Keep quiet about sockets that broke the protocol: their calls have recorded it."""
+    if not isinstance(context.get("exception"), picows.WSError):
+        loop.default_exception_handler(context)
 
 
 class _Closing(asyncio.Protocol):
@@ -132,7 +159,8 @@ async def _serve(output: int) -> int:
     transport, _ = await loop.connect_write_pipe(lambda: _Closing(closed), os.fdopen(output, "wb"))
 
     def emit(message: wire.FromShard) -> None:
-        transport.write(wire.encode(message))
+        if not transport.is_closing():  # else the runner is gone, and the end of our input stops us
+            transport.write(wire.encode(message))
 
     first = await wire.read_to_shard(reader)
     if not isinstance(first, wire.Prepare):
@@ -163,6 +191,7 @@ def main() -> int:
     """Entry point of the child process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the runner, which stops its shards in good order
     raise_file_limit()
+    logging.getLogger("picows").setLevel(logging.CRITICAL)  # what goes wrong on a socket is an outcome, not a log line
     output = os.dup(1)
     os.dup2(2, 1)  # a stray print must not break the framing
     return uvloop.run(_serve(output))

@@ -147,11 +147,14 @@ def _neighbour(path: Path) -> str:
 
 
 def _syntax_problem(error: MarkedYAMLError, file: str) -> Problem:
-    mark = error.problem_mark or error.context_mark
-    line = mark.line + 1 if mark is not None else 0
     problem = str(error.problem or error.context or "cannot be parsed")
+    unclosed = "end>" in problem or "end of stream" in problem
+    mark = (error.context_mark if unclosed else None) or error.problem_mark or error.context_mark
+    line = mark.line + 1 if mark is not None else 0
     hint = ""
-    if "'\\t'" in problem:
+    if unclosed:
+        hint = "a bracket or a quote that opens here is not closed"
+    elif "'\\t'" in problem:
         hint = "indent with spaces, not with tabs"
     elif "mapping values are not allowed" in problem:
         hint = "check the indentation, and put texts that hold ': ' in quotes"

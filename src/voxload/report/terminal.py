@@ -133,10 +133,10 @@ def live_panel(progress: Progress, console: Console) -> RenderableType:
 
 def _remaining(progress: Progress) -> str:
     left_s = progress.planned_s - progress.elapsed_s
-    elapsed, planned = (text.milliseconds(round(value) * 1e3) for value in (progress.elapsed_s, progress.planned_s))
+    elapsed, planned = (text.whole_seconds(value) for value in (progress.elapsed_s, progress.planned_s))
     if left_s <= 0:
         return f"{elapsed}, the load is over, calls are finishing"
-    return f"{elapsed} of {planned}, {text.milliseconds(round(left_s) * 1e3)} left"
+    return f"{elapsed} of {planned}, {text.whole_seconds(left_s)} left"
 
 
 def _calls_line(progress: Progress) -> Text:

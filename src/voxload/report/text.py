@@ -57,6 +57,12 @@ def milliseconds(value_ms: float | None) -> str:
     return MISSING if value_ms is None else format_duration(value_ms * 1e6)
 
 
+def whole_seconds(value_s: float) -> str:
+    """Return a time of the run, as people read a clock: `48 s`, `1 m 05 s`."""
+    seconds = max(round(value_s), 0)
+    return f"{seconds} s" if seconds < 60 else format_duration(seconds * 1e9)
+
+
 def nanoseconds(value_ns: float | None) -> str:
     """Return a latency in ns in the unit that reads best."""
     return MISSING if value_ns is None else format_duration(value_ns)

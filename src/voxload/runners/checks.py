@@ -16,7 +16,7 @@ from voxload.load.template import expand, template_names
 from voxload.load.workload import CALL_VALUES, CALLER_NUMBER
 from voxload.model.explain import did_you_mean
 from voxload.model.load import ConcurrencyLoad, Load
-from voxload.model.scenario import TWIN_TARGET, GateSettings, Scenario
+from voxload.model.scenario import TWIN_TARGET, GateSettings, Scenario, VariableSource
 from voxload.model.script import BargeInStep, DtmfStep, ListenStep, RepeatStep, SayStep, Step, ThinkStep
 from voxload.model.source import Location, Source
 from voxload.runners.resources import Resources, is_file, spoken, walk_steps
@@ -55,7 +55,7 @@ def check_scenario(scenario: Scenario, resources: Resources, written_load: Load,
     dialect = _check_dialect(scenario, target or PLACEHOLDER_TARGET, findings)
     _check_utterances(scenario, resources, findings)
     _check_variables(scenario, findings)
-    _check_templates(scenario, resources, dialect, findings)
+    _check_templates(scenario, dialect, findings)
     _check_gates(scenario, written_load, findings)
     if not isinstance(scenario.load, ConcurrencyLoad) and not any(phase.calls for phase in scenario.load.phases()):
         findings.problem(("load",), "load: places no call, every rate is 0")
@@ -72,10 +72,12 @@ def check_scenario(scenario: Scenario, resources: Resources, written_load: Load,
 def _check_target(scenario: Scenario, resources: Resources, findings: Findings) -> str:
     if scenario.target == TWIN_TARGET:
         return ""
-    known = resources.constants
-    if not _check_template(scenario.target, ("target",), "target", known, findings):
+    if not _check_template(scenario.target, ("target",), "target", _constants(scenario), findings, scenario.variables):
         return ""
-    target = expand(scenario.target, known).rstrip("/")
+    try:
+        target = expand(scenario.target, resources.constants).rstrip("/")
+    except KeyError:
+        return ""  # an environment variable that is not set: reported as that
     try:
         parts = urlsplit(target)
         valid = bool(parts.hostname) and parts.port != 0 and not any(char.isspace() for char in target)
@@ -133,14 +135,12 @@ def _check_variables(scenario: Scenario, findings: Findings) -> None:
             findings.problem(("variables", name), f"the variable {name} is set by voxload for each call")
 
 
-def _check_templates(scenario: Scenario, resources: Resources, dialect: Dialect | None, findings: Findings) -> None:
+def _check_templates(scenario: Scenario, dialect: Dialect | None, findings: Findings) -> None:
     per_call = [*scenario.variables, *CALL_VALUES]
     for option, text in scenario.dialect.options.items():
         if isinstance(text, str):
             _check_template(text, ("dialect", option), f"dialect.{option}", per_call, findings)
-    # A variable whose value is missing is reported as that, not as unknown.
-    constant = [name for name in scenario.variables if name not in resources.tables] if resources.problems else []
-    constant += resources.constants
+    constant = _constants(scenario)
     for header, text in scenario.headers.items():
         where: Location = ("headers", header)
         _check_template(text, where, f"headers.{header}", constant, findings, per_call)
@@ -155,6 +155,15 @@ def _check_templates(scenario: Scenario, resources: Resources, dialect: Dialect 
         _check_template(request.get, here, label, [*per_call, *brought], findings)
         if not request.get.startswith("/"):
             findings.problem(here, f"{label}: a path on the target begins with /")
+
+
+def _constants(scenario: Scenario) -> list[str]:
+    """Return the names of the variables that have one value for the whole run."""
+    return [
+        name
+        for name, source in scenario.variables.items()
+        if not isinstance(source, VariableSource) or source.env is not None
+    ]
 
 
 def _check_template(

@@ -203,10 +203,10 @@ class DialectConformance:
                 for payload in (b"", b"null", b"[]", b"7", b'"x"', b"{", b"\xff\xfe\x00", b'{"type":7}', b"[" * 10_000):
                     _check_events(side.decode(payload, text))
                 for _ in range(300):
-                    payload = bytearray(chance.choice(good))
+                    broken = bytearray(chance.choice(good))
                     for _ in range(chance.randint(1, 4)):
-                        payload[chance.randrange(len(payload))] = chance.randrange(256)
-                    _check_events(side.decode(bytes(payload[: chance.randint(1, len(payload))]), text))
+                        broken[chance.randrange(len(broken))] = chance.randrange(256)
+                    _check_events(side.decode(bytes(broken[: chance.randint(1, len(broken))]), text))
 
     def _good_messages(self, dialect: Dialect) -> list[bytes]:
         caller, agent = dialect.caller(self.identity()), dialect.agent(CALL_ID)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
@@ -26,9 +27,8 @@ def evaluate(summary: Summary, gate: Gate, name: str = "") -> GateResult:
     """Return what becomes of one gate: without data it is unknown, never passed."""
     actual, sample_size, reason = _actual(summary, gate)
     scale, unit = _display(gate)
-    if actual is None:
-        status = "unknown"
-    else:
+    status: Literal["pass", "fail", "unknown"] = "unknown"
+    if actual is not None:
         status = "pass" if OPERATORS[gate.compare](actual, gate.threshold) else "fail"
     return GateResult(
         gate.expression,

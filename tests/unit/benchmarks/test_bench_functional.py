@@ -89,7 +89,7 @@ def _result(**changes: object) -> Result:
     return Result(**{**values, **changes})  # type: ignore[arg-type]
 
 
-SEEN = SinkView(5000.0, 5000.0, 0.3, 1.0)
+SEEN = SinkView(5000.0, 5000.0, 0.3, lateness_p99_ms=1.0)
 
 
 def test_a_clean_step_holds() -> None:
@@ -104,7 +104,7 @@ def test_a_clean_step_holds() -> None:
         ({"frames_in": 19_700}, SEEN, "received"),
         ({"lateness_p99_ms": 5.1}, SEEN, "lateness"),
         ({"lateness_p99_ms": None}, SEEN, "no frames"),
-        ({}, SinkView(4800.0, 5000.0, 0.3, 1.0), "the sink saw"),
+        ({}, SinkView(4800.0, 5000.0, 0.3, lateness_p99_ms=1.0), "the sink saw"),
         ({}, SinkView(), "the sink saw"),
     ],
 )
@@ -115,7 +115,7 @@ def test_a_step_that_is_not_clean_fails(changes: dict[str, object], seen: SinkVi
 
 
 def test_a_step_limited_by_the_sink_is_marked() -> None:
-    slow = SinkView(4800.0, 4800.0, 0.99, 8.0)
+    slow = SinkView(4800.0, 4800.0, 0.99, lateness_p99_ms=8.0)
     assert judge(_result(), slow).target_bound
     assert not judge(_result(cpu_s=3.9), slow).target_bound, "the client was saturated too: its own limit"
 

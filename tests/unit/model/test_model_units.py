@@ -37,7 +37,7 @@ def test_bad_durations(text):
         parse_duration_ns(text)
 
 
-@given(st.integers(0, 10**15))
+@given(st.integers(0, 10**12))
 def test_a_duration_in_seconds_keeps_its_microseconds(microseconds):
     assert parse_duration_ns(microseconds / 1e6) == pytest.approx(microseconds * 1000, abs=200)
     assert parse_duration_ns(f"{microseconds}us") == microseconds * 1000

@@ -31,6 +31,7 @@ from voxload.measure.summary import (
 
 TURNS = ("greet", "order_status", "confirm")
 RAMP_S, HOLD_S = 20.0, 20.0
+EVIL = "</script><script>alert(1)</script> | `x` \x1b[31m\x00\u202e <img src=http://e.vil/x onerror=y> ]]> \n## h &amp; [a](http://e.vil)"
 
 
 class Run:
@@ -234,3 +235,30 @@ def change(summary: Summary) -> Callable[..., Summary]:
         return msgspec.structs.replace(summary, **fields)
 
     return changed
+
+
+@pytest.fixture(scope="session")
+def hostile(change: Callable[..., Summary], summary: Summary) -> Summary:
+    """A summary in which every text that a user or a target can choose is hostile."""
+    odd = [msgspec.structs.replace(summary.series[0], labels={"turn": f"{n}{EVIL}", EVIL: str(n)}) for n in (1, 2)]
+    series = [*odd, *summary.series]
+    outcomes = {**summary.totals.outcomes, EVIL: 1}
+    point = msgspec.structs.replace(summary.timeline[0], outcomes={EVIL: 1})
+    return change(
+        run={
+            "scenario": EVIL, "description": EVIL, "target": EVIL, "run_id": EVIL, "dialect": EVIL,
+            "cut_short": EVIL, "environment": {EVIL: EVIL}, "started_at": EVIL,
+        },
+        plan={"phases": [msgspec.structs.replace(summary.plan.phases[0], name=EVIL)], "call_types": {EVIL: 1.0}},
+        totals={
+            "outcomes": outcomes, "unknown_messages": {EVIL: 1}, "peer_errors": {EVIL: 2},
+            "http_requests": {EVIL: {EVIL: 3}},
+        },
+        series=series,
+        timeline=[point, *summary.timeline[1:]],
+        shards=[msgspec.structs.replace(summary.shards[0], lost=EVIL)],
+        errors=[ErrorSample("rejected", EVIL, 2), ErrorSample(EVIL, "x", 1)],
+        worst_calls=[CallRecord(0, EVIL, EVIL, EVIL, 0.0, EVIL, 1.0, 1.0, [TurnRecord(EVIL, 0.5)], EVIL)],
+        gates=[GateResult(EVIL, "unknown", 1.0, 2.0, EVIL, 20, EVIL, EVIL)],
+        verdict=Verdict("unknown", 4, [EVIL]),
+    )  # fmt: skip

@@ -104,13 +104,14 @@ def dumped(page: Path, profile: Path) -> tuple[str, str]:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine to run the page's scripts in")
-def test_charts_draw_in_a_browser(summary: Summary, one_call_summary: Summary, empty_summary: Summary, tmp_path: Path):
-    for name, report, charts in (("full", summary, 6), ("one", one_call_summary, 5), ("empty", empty_summary, 0)):
-        page = tmp_path / f"{name}.html"
-        page.write_text(render_html(report), encoding="utf-8")
-        document, console = dumped(page, tmp_path / "profile")
-        assert console == ""
-        assert document.count("<canvas") == charts
+@pytest.mark.parametrize(("name", "charts"), [("summary", 6), ("hostile", 6), ("one_call", 5), ("empty", 0)])
+def test_charts_draw_in_a_browser(request: pytest.FixtureRequest, name: str, charts: int, tmp_path: Path) -> None:
+    report = request.getfixturevalue(name if name in {"summary", "hostile"} else f"{name}_summary")
+    page = tmp_path / "page.html"
+    page.write_text(render_html(report), encoding="utf-8")
+    document, console = dumped(page, tmp_path / "profile")
+    assert console == ""
+    assert document.count("<canvas") == charts
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine to run the page's scripts in")

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from conftest import Run
 
 from voxload.measure.histogram import RELATIVE_ERROR
 from voxload.measure.summary import GateResult, Summary, Verdict
@@ -21,7 +20,7 @@ def figures(summary: Summary) -> dict[str, view.Figure]:
     return {figure.key: figure for figure in view.headline(summary)}
 
 
-def test_headline_percentiles_are_those_of_the_values(run: Run, summary: Summary) -> None:
+def test_headline_percentiles_are_those_of_the_values(run: Any, summary: Summary) -> None:
     values = sorted(value_ns for _, _, value_ns in run.values["turn_latency"])
     for key, share in (("turn_p50", 0.5), ("turn_p95", 0.95), ("turn_p99", 0.99)):
         exact_s = values[math.ceil(share * len(values)) - 1] / 1e9
@@ -31,7 +30,7 @@ def test_headline_percentiles_are_those_of_the_values(run: Run, summary: Summary
         assert figures(summary)[key].detail == f"{len(values)} turns"
 
 
-def test_headline_counts(run: Run, summary: Summary) -> None:
+def test_headline_counts(run: Any, summary: Summary) -> None:
     completed = sum(call.outcome == "completed" for call in run.calls)
     assert figures(summary)["calls"].value == "200"
     assert figures(summary)["call_success"].value == f"{completed / 2:.2f} %"
