@@ -114,8 +114,8 @@ def _notes(cells: Sequence[Cell]) -> list[str]:
     steps = sum(len(cell.steps) for cell in cells)
     if disturbed:
         notes.append(
-            f"{disturbed} of {steps} steps were disturbed: other processes held a core of the benchmark for over 1 % of "
-            "the time."
+            f"{disturbed} of {steps} steps were disturbed: other processes held a core of the benchmark for over 1 % "
+            "of the time."
         )
     if any(cell.target_bound for cell in cells):
         notes.append("A ≥ where a step failed because the sink could not follow: the client may carry more.")

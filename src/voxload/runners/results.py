@@ -58,9 +58,11 @@ class ResultsFolder:
         """Finish the file of calls."""
         try:
             if self._stream is not None:
-                self._stream.close()
+                self._stream.flush(zstandard.FLUSH_FRAME)
         except OSError as error:
             self.write_error = self.write_error or f"{CALLS_FILE}: {error.strerror}"
+        if self._calls is not None:
+            self._calls.close()
         self._stream = self._calls = None
 
     def write(self, name: str, content: bytes | str) -> Path:
