@@ -23,7 +23,7 @@ import numpy as np
 from voxload.clock import NS_PER_S, monotonic_ns, process_cpu_ns
 from voxload.dialects.base import CallerSession, CallIdentity
 from voxload.dialects.rtmed import SOCKET_PREFIX, RtmedDialect, RtmedOptions
-from voxload.engine.health import raise_file_limit
+from voxload.process import prefer_this_process, raise_file_limit
 
 SETTLE_S = 1.0
 """Between the last call's first frame and the window."""
@@ -136,6 +136,7 @@ def read_job(peer: str) -> Job:
     if args.cpu is not None:
         os.sched_setaffinity(0, {args.cpu})
     raise_file_limit()
+    prefer_this_process()  # as voxload's own processes do; all peers and the sink alike
     return Job(args.url, args.calls, args.seconds, args.rate, args.duplex, args.cpu)
 
 

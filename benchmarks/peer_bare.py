@@ -7,7 +7,6 @@ measuring. Received frames are counted and dropped.
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 
 import picows
@@ -26,7 +25,9 @@ from benchmarks.harness import (
     read_job,
 )
 from voxload.clock import NS_PER_MS, monotonic_ns
-from voxload.wheel import Wheel, WheelTimer
+from voxload.process import freeze_garbage
+from voxload.timer import WheelTimer
+from voxload.wheel import Wheel
 
 
 class Line(picows.WSListener):
@@ -90,9 +91,8 @@ async def run(job: Job) -> Result:
     start_ns = monotonic_ns() + 100 * NS_PER_MS
     for number, line in enumerate(lines):
         wheel.at(job.first_due_ns(number, start_ns), line.on_due)
-    gc.collect()
-    gc.freeze()
-    timer = WheelTimer(wheel, monotonic_ns, asyncio.get_running_loop().call_later)
+    freeze_garbage()
+    timer = WheelTimer.on_loop(wheel, monotonic_ns, asyncio.get_running_loop())
     timer.start()
     await asyncio.sleep(0.1 + SETTLE_S)
     tally.open()

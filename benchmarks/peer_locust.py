@@ -16,7 +16,6 @@ from locust import User, constant, task  # first: it patches the standard librar
 from locust.env import Environment
 # isort: on
 
-import gc
 import sys
 from typing import ClassVar
 
@@ -26,6 +25,7 @@ from gevent.event import Event  # type: ignore[import-untyped]  # no stubs
 
 from benchmarks.harness import SETTLE_S, SETUP_S_MAX, Frames, Job, Result, Tally, leave, read_job
 from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns
+from voxload.process import freeze_garbage
 
 SPAWN_RATE_PER_S = 100
 """Users started a second; Locust's manual warns of more on one core."""
@@ -99,8 +99,7 @@ def run(job: Job) -> Result:
     runner.start(job.calls, spawn_rate=SPAWN_RATE_PER_S)
     if not shared.all_open.wait(SETUP_S_MAX + job.calls / SPAWN_RATE_PER_S):
         return shared.tally.gave_up()
-    gc.collect()
-    gc.freeze()
+    freeze_garbage()
     shared.start_ns = monotonic_ns() + 100 * NS_PER_MS
     shared.go.set()
     gevent.sleep(0.1 + SETTLE_S)

@@ -9,7 +9,6 @@ collector is frozen after the set-up, in every peer. Received frames are counted
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -27,6 +26,7 @@ from benchmarks.harness import (
     read_job,
 )
 from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns
+from voxload.process import freeze_garbage
 
 
 class Peer:
@@ -48,8 +48,7 @@ class Peer:
             await asyncio.wait_for(self._all_open.wait(), SETUP_S_MAX)
         except TimeoutError:
             return self.tally.gave_up()
-        gc.collect()
-        gc.freeze()
+        freeze_garbage()
         self._start.set_result(monotonic_ns() + 100 * NS_PER_MS)
         await asyncio.sleep(0.1 + SETTLE_S)
         self.tally.open()

@@ -15,7 +15,7 @@ from benchmarks import table
 from benchmarks.processes import Sink, run_peer
 from benchmarks.search import Cell, Mode, Search, Step, judge
 from voxload.clock import NS_PER_S, monotonic_ns
-from voxload.engine.health import raise_file_limit
+from voxload.process import raise_file_limit
 
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 NEEDS = {
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     raise_file_limit()
     about = table.facts()
     modes = [FRAMES_UP, FRAMES_DUPLEX] if args.quick else [FRAMES_UP, FRAMES_DUPLEX, CHUNKS_UP]
-    bench = Bench(peers, progress, budget_s=80 if args.quick else 345, window_s=2.0 if args.quick else 4.0)
+    bench = Bench(peers, progress, budget_s=80 if args.quick else 345, window_s=2.0 if args.quick else 3.0)
     found = bench.run(modes)
     console.print_json(json.dumps(table.as_data(found, about))) if args.json else table.show(console, found, about)
     if args.write:

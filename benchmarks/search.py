@@ -67,6 +67,9 @@ class Cell:
     failed_at: int | None = None
     """The smallest number of calls that did not hold."""
     missing: str = ""
+    """What is not installed of it."""
+    broken: str = ""
+    """Why it did not run at all, although it is installed."""
 
     @property
     def target_bound(self) -> bool:
@@ -114,6 +117,9 @@ class Search:
         """Measure the fixed load, then close in on the limit until it is near enough or the time is used up."""
         cell = self._cell
         cell.fixed = self._try(FIXED_CALLS)
+        if not cell.fixed.result.seconds:  # no window at all: it did not start, and fewer calls would not help
+            cell.broken = cell.fixed.failed
+            return
         if cell.fixed.disturbed and not cell.fixed.failed:
             cell.fixed = self._try(FIXED_CALLS)
         while not self._near_enough() and len(cell.steps) < STEPS_MAX:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import itertools
 import json
 import math
@@ -28,9 +27,10 @@ from picows import WSFrame, WSMsgType, WSTransport, WSUpgradeRequest, WSUpgradeR
 from benchmarks.harness import AGENT_RATE, percentile_ms, usage
 from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns
 from voxload.dialects.rtmed import START_PATH, RtmedDialect, RtmedOptions
-from voxload.engine.health import raise_file_limit
+from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit
+from voxload.timer import WheelTimer
 from voxload.twin.front import Front
-from voxload.wheel import Wheel, WheelTimer
+from voxload.wheel import Wheel
 
 SAMPLE_NS = 250 * NS_PER_MS
 SAMPLES_MAX = 2000
@@ -166,12 +166,10 @@ async def serve(speak: bool) -> None:
     server = await loop.create_server(
         lambda: Front(web_server, sink.fronts, sink.open_socket), "127.0.0.1", 0, backlog=4096
     )
-    timer = WheelTimer(sink.wheel, monotonic_ns, loop.call_later)
+    timer = WheelTimer.on_loop(sink.wheel, monotonic_ns, loop)
     sink.wheel.at(monotonic_ns() + SAMPLE_NS, sink.sample)
     timer.start()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)  # as in voxload's own processes: collections must not stall the paced sends
+    freeze_garbage()  # as in voxload's own processes: collections must not stall the paced sends
     sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}) + "\n")
     sys.stdout.flush()
     reader = asyncio.StreamReader()
@@ -190,6 +188,7 @@ def main() -> int:
     if args.cpu is not None:
         os.sched_setaffinity(0, {args.cpu})
     raise_file_limit()
+    prefer_this_process()
     uvloop.run(serve(args.speak))
     return 0
 

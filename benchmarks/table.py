@@ -63,8 +63,9 @@ def _processor() -> str:
 def _calls(cell: Cell) -> str:
     if cell.best is None:
         return "—" if not cell.steps else f"< {cell.failed_at}"
-    bound = "≥ " if cell.open_end or cell.target_bound else ""
-    return f"{bound}{cell.best.result.calls}"
+    if cell.open_end or cell.target_bound:
+        return f"≥ {cell.best.result.calls}"
+    return f"{cell.best.result.calls} (not {cell.failed_at})"
 
 
 def _us(value: float | None) -> str:
@@ -89,8 +90,9 @@ def rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
     lines: list[tuple[str, ...]] = []
     for cell in cells:
         label = LABELS[cell.peer]
-        if cell.missing:
-            lines.append((label, f"missing: {cell.missing}", "", "", "", "", ""))
+        if cell.missing or cell.broken:
+            reason = f"missing: {cell.missing}" if cell.missing else "did not run, see the raw steps"
+            lines.append((label, reason, "", "", "", "", ""))
             continue
         our_calls = ours.best.result.calls if ours is not None and ours.best is not None else None
         saturated = " (saturated)" if cell.fixed is not None and cell.fixed.failed else ""
@@ -204,6 +206,7 @@ def as_data(modes: Sequence[tuple[Mode, Sequence[Cell]]], about: dict[str, str])
                     {
                         "peer": cell.peer,
                         "missing": cell.missing,
+                        "broken": cell.broken,
                         "calls_a_core": cell.best.result.calls if cell.best is not None else None,
                         "failed_at": cell.failed_at,
                         "lower_bound_only": cell.open_end or cell.target_bound,

@@ -10,12 +10,14 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "voxload"
 
 # what each package may import of the others; a package may always import itself
-FOUNDATION = {"errors", "clock", "wheel", "model"}
+FOUNDATION = {"errors", "clock", "wheel", "timer", "process", "model"}
 PARTS = FOUNDATION | {"audio", "dialects", "measure"}
 ALLOWED = {
     "errors": set(),
     "clock": set(),
     "wheel": {"clock"},
+    "process": set(),
+    "timer": {"clock", "wheel"},
     "model": {"errors", "clock"},
     "load": FOUNDATION | {"audio"},
     "audio": FOUNDATION,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from typing import Protocol
 
-from voxload.clock import NS_PER_MS, NS_PER_S, Clock
+from voxload.clock import NS_PER_MS
 
-SLOT_NS = NS_PER_MS
-SLOTS = 2048
+SLOT_NS = NS_PER_MS // 2
+SLOTS = 4096
 _MASK = SLOTS - 1
 
 Due = Callable[[int], int]
@@ -19,8 +18,8 @@ Due = Callable[[int], int]
 class Wheel:
     """Keeps callbacks by absolute deadline and runs those that are due.
 
-    A callback sits in the 1 ms slot at or after its deadline, so it never runs early and, on an idle machine, at most
-    one slot late. Deadlines beyond the horizon of 2,048 slots wait in a heap. The wheel owns no timer and reads no
+    A callback sits in the 0.5 ms slot at or after its deadline, so it never runs early and, on an idle machine, at
+    most one slot late. Deadlines beyond the horizon of 4,096 slots wait in a heap. The wheel owns no timer and reads no
     clock: a driver calls `advance(now_ns)`, from an event loop or from a simulation.
 
     A periodic callback returns its next deadline, computed from the one that it was called with and not from the time
@@ -99,58 +98,3 @@ class Wheel:
             due_tick = max(-(-due_ns // SLOT_NS), tick)
             self._slots[due_tick & _MASK].append((due_ns, callback))
             self._pending += 1
-
-
-class TimerHandle(Protocol):
-    """What an event loop gives for a timer."""
-
-    def cancel(self) -> None:
-        """Forget the timer."""
-
-
-class WheelTimer:
-    """Drives a wheel from an event loop with one timer, armed for the next deadline and for nothing else.
-
-    `call_later(delay_s, callback)` is the loop's own (`loop.call_later`); so this module needs no event loop.
-    """
-
-    __slots__ = ("_call_later", "_clock", "_handle", "_wheel")
-
-    def __init__(
-        self, wheel: Wheel, clock: Clock, call_later: Callable[[float, Callable[[], None]], TimerHandle]
-    ) -> None:
-        self._wheel = wheel
-        self._clock = clock
-        self._call_later = call_later
-        self._handle: TimerHandle | None = None
-
-    def start(self) -> None:
-        """Begin to drive the wheel."""
-        self._wheel.wake = self._arm
-        self._arm()
-
-    def stop(self) -> None:
-        """Leave the wheel alone; its deadlines stay."""
-        self._wheel.wake, self._wheel.armed_ns = None, 0
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-
-    def _arm(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        due_ns = self._wheel.next_due_ns()
-        if due_ns is None:  # asleep: the next deadline of any kind wakes us
-            self._handle, self._wheel.armed_ns = None, 1 << 62
-            return
-        self._wheel.armed_ns = due_ns
-        self._handle = self._call_later(max(due_ns - self._clock(), 0) / NS_PER_S, self._tick)
-
-    def _tick(self) -> None:
-        self._handle = None
-        self._wheel.armed_ns = 0  # deadlines added while the slots run need no wake-up: the timer is armed afterwards
-        try:
-            self._wheel.advance(self._clock())
-        finally:
-            if self._wheel.wake is not None:
-                self._arm()

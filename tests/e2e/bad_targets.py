@@ -63,8 +63,8 @@ async def read_request(reader: asyncio.StreamReader) -> tuple[str, dict[str, str
 
 
 def answer(status: str, body: bytes = b"{}") -> bytes:
-    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-    return head.encode() + body
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    return head.encode() + b"connection: close\r\n\r\n" + body
 
 
 def accept_key(headers: dict[str, str]) -> str:

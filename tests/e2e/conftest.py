@@ -78,10 +78,14 @@ class VoxloadRunner:
         return self.finish(self.start(*arguments), timeout_s)
 
     def run(self, scenario: dict[str, Any], *arguments: str, timeout_s: float = 60) -> Finished:
-        """`voxload run` with two processes at most and no live view."""
+        """`voxload run` with one process and no live view; again when the machine was too busy to keep time."""
         path = self.write(scenario)
         options = [] if "--processes" in arguments else ["--processes", "1"]
-        return self("run", str(path), "--quiet", *options, *arguments, timeout_s=timeout_s)
+        for _ in range(3):
+            done = self("run", str(path), "--quiet", *options, *arguments, timeout_s=timeout_s)
+            if done.folder is None or not any("fell behind" in reason for reason in done.summary.verdict.reasons):
+                break
+        return done
 
 
 @pytest.fixture

@@ -122,6 +122,16 @@ def test_a_killed_shard_makes_the_run_unknown(voxload):
     assert done.summary.totals.outcomes["completed"] >= 20
 
 
+def test_a_dead_embedded_agent_is_no_fault_of_an_agent(voxload):
+    process = voxload.start("run", str(voxload.write(LONG)), "--processes", "1", "--quiet")
+    wait_for(lambda: calls_started(voxload))
+    (twin,) = [p for p in psutil.Process(process.pid).children() if "voxload.twin" in p.cmdline()]
+    twin.kill()
+    done = voxload.finish(process, 30)
+    assert done.code == 3
+    assert "embedded agent died" in done.summary.run.cut_short
+
+
 def test_a_stopped_generator_is_late_and_unknown(voxload):
     """SIGSTOP for 2 s: the frames are late, the latency still counts from the intended instant, nothing passes."""
     scenario = scenario_with(load={"shape": "constant", "arrival_rate": 10, "duration": "4s"})
@@ -139,15 +149,17 @@ def test_a_stopped_generator_is_late_and_unknown(voxload):
 
 
 def test_the_runner_killed_leaves_the_calls_and_no_process(voxload):
-    scenario = scenario_with(load={"shape": "constant", "arrival_rate": 20, "duration": "60s"})
+    scenario = scenario_with(
+        load={"shape": "constant", "arrival_rate": 20, "duration": "60s"},
+        calls=[{"name": "short", "script": [{"listen": "500ms"}]}],
+    )
     process = voxload.start("run", str(voxload.write(scenario)), "--processes", "2", "--quiet")
-    children = []
     wait_for(lambda: calls_started(voxload))
     time.sleep(3.5)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
-    gone, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive, alive
     (file,) = calls_started(voxload)
     assert len(list(read_calls(file.parent))) > 0

@@ -100,8 +100,10 @@ def test_a_silent_agent_is_noticed_when_the_time_is_up():
 
 
 def test_a_dropped_call_is_the_targets():
-    collector = play(twin={"faults": {"drop_rate": 1.0}, "greeting": False}, calls=[
-        {"name": "c", "script": [{"say": "test_results"}, "wait_for_agent", {"say": "test_results"}, "wait_for_agent"]}])  # fmt: skip
+    turn = [{"say": "test_results"}, "wait_for_agent"]
+    collector = play(
+        twin={"faults": {"drop_rate": 1.0}, "greeting": False}, calls=[{"name": "c", "script": [*turn, *turn]}]
+    )
     assert collector.outcomes == {"dropped_by_target": 100}
 
 
@@ -120,7 +122,9 @@ def test_barge_in_stops_the_agent_and_the_next_reply_is_measured():
         ]
     )
     assert collector.outcomes == {"completed": 100}
-    turns = {series.labels["turn"]: series.histogram for series in collector.series() if series.metric == "turn_latency"}
+    turns = {
+        series.labels["turn"]: series.histogram for series in collector.series() if series.metric == "turn_latency"
+    }
     assert {name: data.count for name, data in turns.items()} == {"first": 100, "second": 100}
     assert turns["second"].minimum / MS == pytest.approx(700, abs=SLOTS_MS)
     assert turns["second"].maximum / MS == pytest.approx(700, abs=SLOTS_MS)

@@ -1,9 +1,13 @@
 """The timing wheel: order, exactness, far deadlines, periodic callbacks."""
 
+import asyncio
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxload.wheel import SLOT_NS, SLOTS, Wheel, WheelTimer
+from voxload.clock import monotonic_ns
+from voxload.timer import DescriptorTimer, WheelTimer
+from voxload.wheel import SLOT_NS, SLOTS, Wheel
 
 MS = 1_000_000
 
@@ -95,3 +99,41 @@ def test_the_timer_is_woken_by_an_earlier_deadline():
     assert armed[0][0] == 0.4
     timer.stop()
     assert armed == []
+
+
+def test_the_descriptor_timer_drives_a_wheel():
+    async def run():
+        loop = asyncio.get_running_loop()
+        wheel, late_ns, done = Wheel(monotonic_ns()), [], asyncio.Event()
+        timer = WheelTimer.on_loop(wheel, monotonic_ns, loop)
+        assert isinstance(timer._call_later, DescriptorTimer)
+
+        def tick(due_ns):
+            late_ns.append(monotonic_ns() - due_ns)
+            if len(late_ns) < 50:
+                return due_ns + 3 * MS
+            done.set()
+            return 0
+
+        timer.start()
+        wheel.at(monotonic_ns() + 3 * MS, tick)
+        await asyncio.wait_for(done.wait(), 20)
+        timer.stop()
+        timer.stop()
+        assert min(late_ns) >= 0
+
+    asyncio.run(run())
+
+
+def test_a_callback_that_raises_is_dropped_and_told():
+    wheel, seen, failures = Wheel(0), [], []
+    wheel.failed = lambda callback, error: failures.append(str(error))
+
+    def bad(due_ns):
+        raise ValueError("no")
+
+    for _ in range(3):
+        wheel.at(5 * MS, bad)
+        wheel.at(5 * MS, lambda due: seen.append(due) or 0)
+    wheel.advance(10 * MS)
+    assert (len(seen), failures) == (3, ["no"] * 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -76,13 +77,19 @@ def run_command(
         console.print(f"[yellow]warning:[/] {warning}", highlight=False)
     started_at = utc_now().isoformat(timespec="seconds")
     with ExitStack() as stack:
+        twin: TwinProcess | None = None
         if prepared.scenario.target == TWIN_TARGET:
             settings = prepared.scenario
             twin = stack.enter_context(TwinProcess(settings.twin, settings.dialect.name, settings.dialect.options))
             prepared = with_target(prepared, twin.url)
+
+        def stop_when(_: Collector) -> str:
+            return "the embedded agent died" if twin is not None and not twin.running else ""
+
         facts = plan_facts(prepared, count)
         collector = Collector(max(1, -(-round(facts.load_duration_s) // TIMELINE_POINTS_MAX)))
-        data = uvloop.run(_run(prepared, facts, collector, folder, count, console, quiet or as_json))
+        view = None if quiet or as_json else LiveView(console)
+        data = uvloop.run(_run(prepared, facts, collector, folder, count, view, stop_when))
     folder.close()
     summary = judge(
         build_summary(collector, _run_facts(prepared, data, started_at), facts, prepared.scenario.load), gates
@@ -100,8 +107,8 @@ async def _run(
     collector: Collector,
     folder: ResultsFolder,
     processes: int,
-    console: Console,
-    quiet: bool,
+    view: LiveView | None,
+    stop_when: Callable[[Collector], str],
 ) -> RunData:
     """Run the shards with the live view, and let Ctrl-C stop them in good order."""
     tracker = ProgressTracker(collector, facts)
@@ -109,7 +116,7 @@ async def _run(
     def on_snapshot(snapshot: Snapshot) -> None:
         folder.append_calls(snapshot.calls)
 
-    runner = LocalRunner(prepared.plan, processes, collector, on_snapshot)
+    runner = LocalRunner(prepared.plan, processes, collector, on_snapshot, stop_when=stop_when)
 
     def on_signal() -> None:
         if runner.stopping:
@@ -121,12 +128,12 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
     with ExitStack() as stack:
-        if not quiet:
-            view = stack.enter_context(LiveView(console))
+        if view is not None:
+            live = stack.enter_context(view)
 
             def on_tick(elapsed_s: float) -> None:
                 message = "stopping: ending calls" if runner.stopping else ""
-                view.update(tracker.update(elapsed_s, message))
+                live.update(tracker.update(elapsed_s, message))
 
             runner.on_tick = on_tick
         return await runner.run()

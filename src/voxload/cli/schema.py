@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from voxload.errors import BadInputError, Problem
 from voxload.model.base import Model
 from voxload.model.scenario import DialectSettings, Scenario
-from voxload.model.source import read_bytes
+from voxload.runners.results import write_atomically
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SCHEMA_ID = "https://voxload.dev/schema/scenario.schema.json"
@@ -70,7 +70,14 @@ def _duration(duration_ns: int) -> str:
     return f"{duration_ns // size}{unit}" if duration_ns else "0s"
 
 
-@click.command("schema")
+EPILOG = """\b
+Examples:
+  voxload schema > scenario.schema.json
+  voxload schema --write .vscode/scenario.schema.json
+"""
+
+
+@click.command("schema", epilog=EPILOG)
 @click.option("--write", "path", type=click.Path(path_type=Path), help="Write it to this file.")
 def schema_command(path: Path | None) -> int:
     """Print the JSON Schema of scenario files.
@@ -84,8 +91,7 @@ def schema_command(path: Path | None) -> int:
         return 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.is_file() or read_bytes(path) != text.encode():
-            path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise BadInputError([Problem(f"cannot be written: {error.strerror or error}", str(path))]) from None
+        raise BadInputError([Problem(f"cannot be written: {error.strerror}", str(path))]) from None
+    write_atomically(path, text)
     return 0

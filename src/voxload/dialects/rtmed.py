@@ -2,9 +2,10 @@
 
 Caller: `POST /api/v1/calls/start {"agent_type","caller_number","language"}` answered with `{"session_id",…}`;
 WebSocket `/ws/call/{session_id}` with subprotocol `call-protocol`; at the message rate
-`{"type":"audio_chunk","data":b64,"timestamp":s}`, after an utterance `{"type":"end_speech"}`. Agent: `{"type":"transcript","text","is_final"}`, then
-`{"type":"agent_response","text","audio":b64,"sequence"}` in one message or many, closed by one with `"final":true`.
-`dtmf`, `interrupted` and `error` messages are extensions that a backend may ignore.
+`{"type":"audio_chunk","data":b64,"timestamp":s}`, after an utterance `{"type":"end_speech"}`.
+Agent: `{"type":"transcript","text","is_final"}`, then `{"type":"agent_response","text","audio":b64,"sequence"}` in one
+message or many, closed by one with `"final":true`. `dtmf`, `interrupted` and `error` messages are extensions that a
+backend may ignore.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""How the generator itself fares: CPU and memory of this process, and the limits that it needs raised."""
+"""How the generator itself fares: CPU and memory of this process."""
 
 from __future__ import annotations
-
-import resource
 
 import psutil
 
@@ -23,11 +21,3 @@ class HealthMeter:
         percent = 100 * (cpu_ns - self._cpu_ns) / max(now_ns - self._at_ns, 1)
         self._cpu_ns, self._at_ns = cpu_ns, now_ns
         return percent, self._process.memory_info().rss / (1024 * 1024)
-
-
-def raise_file_limit() -> int:
-    """Raise the soft limit on open files to the hard one; returns the limit that is now in force."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard

@@ -6,7 +6,6 @@ Run as `python -m voxload.engine.shard`, spoken to over its standard input and o
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -25,7 +24,7 @@ from voxload.engine import wire
 from voxload.engine.call import Call
 from voxload.engine.caller import Caller
 from voxload.engine.context import CallContext
-from voxload.engine.health import HealthMeter, raise_file_limit
+from voxload.engine.health import HealthMeter
 from voxload.engine.media import Media
 from voxload.engine.placer import Placer
 from voxload.engine.transport import Network, SocketLine
@@ -34,7 +33,9 @@ from voxload.measure.recorder import Recorder
 from voxload.measure.snapshot import Snapshot
 from voxload.model.outcome import Outcome
 from voxload.model.plan import Plan, decode_plan
-from voxload.wheel import Due, Wheel, WheelTimer
+from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit
+from voxload.timer import WheelTimer
+from voxload.wheel import Due, Wheel
 
 SNAPSHOT_NS = NS_PER_S
 
@@ -101,10 +102,8 @@ class Shard:
 
             wheel.at(start_ns + SNAPSHOT_NS, on_second)
             placer.begin(start_ns)
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(100_000, 50, 100)
-            timer = WheelTimer(wheel, self.clock, loop.call_later)
+            freeze_garbage()
+            timer = WheelTimer.on_loop(wheel, self.clock, loop)
             timer.start()
             if self._stop_requested:
                 placer.stop(self.clock())
@@ -191,6 +190,7 @@ def main() -> int:
     """Entry point of the child process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the runner, which stops its shards in good order
     raise_file_limit()
+    prefer_this_process()
     logging.getLogger("picows").setLevel(logging.CRITICAL)  # what goes wrong on a socket is an outcome, not a log line
     output = os.dup(1)
     os.dup2(2, 1)  # a stray print must not break the framing

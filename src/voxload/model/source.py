@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,14 +89,41 @@ def validate(source: Source, model: type[AnyModel]) -> AnyModel:
         found = "a list" if isinstance(source.data, list) else "a plain value"
         hint = f"start with {next(iter(model.model_fields))}: on a line of its own" if model.model_fields else ""
         raise BadInputError([Problem(f"expected keys and values at the top, found {found}", source.file, 1, hint)])
+    valid, problems = validate_partly(source, model)
+    if problems or valid is None:
+        raise BadInputError(problems)
+    return valid
+
+
+def validate_partly(source: Source, model: type[AnyModel]) -> tuple[AnyModel | None, list[Problem]]:
+    """Return (what the source says apart from its mistakes, the mistakes in the order of their lines).
+
+    What is left out of a wrong file can still be checked further, so that a user learns of everything at once; it is
+    None where nothing can be made of the rest.
+    """
     try:
-        return model.model_validate(source.data)
+        return model.model_validate(source.data), []
     except ValidationError as error:
-        problems = [
-            Problem(found.message, source.file, source.line(found.location), found.suggestion)
-            for found in explain(error.errors(include_url=False), model, source.data)
-        ]
-        raise BadInputError(sorted(problems, key=lambda problem: problem.line)) from None
+        findings = explain(error.errors(include_url=False), model, source.data)
+    problems = [Problem(each.message, source.file, source.line(each.location), each.suggestion) for each in findings]
+    problems.sort(key=lambda problem: problem.line)
+    if any(each.location and isinstance(each.location[-1], int) for each in findings):
+        return None, problems  # without an item of a list those after it would be looked for on the wrong lines
+    rest = copy.deepcopy(source.data)
+    for each in findings:
+        _remove(rest, each.location)
+    try:
+        return model.model_validate(rest), problems
+    except ValidationError:
+        return None, problems
+
+
+def _remove(data: Any, location: Location) -> None:
+    """Take the key at `location` out of nested dicts and lists; nothing happens where nothing stands."""
+    with contextlib.suppress(KeyError, IndexError, TypeError):
+        for part in location[:-1]:
+            data = data[part]
+        del data[location[-1]]
 
 
 def load_yaml_model(path: str | Path, model: type[AnyModel]) -> AnyModel:

@@ -16,7 +16,7 @@ from voxload.clock import utc_now
 from voxload.errors import BadInputError, Problem
 from voxload.model.plan import Plan
 from voxload.model.scenario import TWIN_TARGET, Scenario
-from voxload.model.source import Source, read_source, validate
+from voxload.model.source import Source, read_source, validate, validate_partly
 from voxload.runners.checks import Findings, check_scenario
 from voxload.runners.overrides import Amount, override_load
 from voxload.runners.resources import gather
@@ -47,17 +47,20 @@ def prepare(
     """Read a scenario, apply the options, check everything and return the plan.
 
     Raises:
-        BadInputError: every problem found, in the order of the file's lines. Problems of the file's form come first;
-            names, files and the environment are looked at once the form is right.
+        BadInputError: every problem found, in the order of the file's lines: of its form, of names, files and the
+            environment.
     """
     source = read_source(path)
     source = _with_options(source, target, seed)
-    scenario = written = validate(source, Scenario)
-    if users is not None or duration is not None or rate is not None:
+    written, problems = validate_partly(source, Scenario)
+    if written is None:
+        raise BadInputError(problems)
+    scenario = written
+    if not problems and (users is not None or duration is not None or rate is not None):
         source = replace(source, data={**source.data, "load": override_load(written.load, users, duration, rate)})
         scenario = _validate_options(source)
     resources = gather(scenario, source, environ)
-    findings = Findings(source, list(resources.problems))
+    findings = Findings(source, [*problems, *resources.problems])
     resolved = check_scenario(scenario, resources, written.load, findings)
     if findings.problems:
         raise BadInputError(sorted(findings.problems, key=lambda problem: (problem.file != source.file, problem.line)))

@@ -56,6 +56,11 @@ class TwinProcess:
         """Process id of the child; 0 when there is none."""
         return self._child.pid if self._child else 0
 
+    @property
+    def running(self) -> bool:
+        """Whether the child is alive."""
+        return self._child is not None and self._child.poll() is None
+
     def start(self) -> TwinProcess:
         """Start the child and wait until it listens."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by stop

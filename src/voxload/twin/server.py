@@ -22,10 +22,11 @@ from voxload.clock import NS_PER_S, Clock, monotonic_ns, sleep_s, unix_ns
 from voxload.dialects.base import Dialect, HttpRequest, HttpResponse
 from voxload.errors import RunAbortedError
 from voxload.model.twin import TwinSettings
+from voxload.timer import WheelTimer
 from voxload.twin.agent import Agent
 from voxload.twin.desk import Desk, Repertoire
 from voxload.twin.front import MESSAGE_BYTES_MAX, Front
-from voxload.wheel import Wheel, WheelTimer
+from voxload.wheel import Wheel
 
 BODY_BYTES_MAX = 1024 * 1024
 BACKLOG_BYTES_MAX = 8 * 1024 * 1024
@@ -122,7 +123,7 @@ class TwinServer:
         self.desk = Desk(settings, dialect, repertoire, wheel, clock, unix_ns() - clock(), _stand_still)
         self.sockets: set[CallSocket] = set()
         self._loop = asyncio.get_running_loop()
-        self._timer = WheelTimer(wheel, clock, self._loop.call_later)
+        self._timer = WheelTimer.on_loop(wheel, clock, self._loop)
         self._web = web.Server(self._serve_http, access_log=None)
         self._fronts: dict[web.RequestHandler, Front] = {}
         self._server: asyncio.Server | None = None

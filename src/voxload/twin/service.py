@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
-import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -17,6 +15,7 @@ from pydantic import BaseModel, Field
 from voxload.dialects.registry import build_dialect
 from voxload.model.base import Model
 from voxload.model.twin import Port, TwinSettings
+from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit
 from voxload.twin.replies import CorpusRepertoire
 from voxload.twin.server import TwinServer, listen
 
@@ -82,7 +81,8 @@ def run_twin(job: TwinJob, announce: Callable[[str], None], parent: bool = False
         BadInputError: settings or options that cannot work.
         RunAbortedError: the address cannot be listened on.
     """
-    _raise_file_limit()
+    raise_file_limit()
+    prefer_this_process()
     uvloop.run(_serve(job, announce, parent))
 
 
@@ -99,10 +99,7 @@ async def _serve(job: TwinJob, announce: Callable[[str], None], parent: bool) ->
         await server.start(listener)
         if parent:
             await loop.connect_read_pipe(lambda: _ParentWatch(stopping), sys.stdin)
-        # What is here now stays; collecting it again and again would hold up frames.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(100_000, 50, 100)
+        freeze_garbage()
         announce(url)
         await stopping.wait()
         await server.stop()
@@ -116,9 +113,3 @@ class _ParentWatch(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
         self._gone.set()
-
-
-def _raise_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,34 @@
+"""What a process that keeps time asks of its machine: open files, a fair share of the cores, no pauses for garbage."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import resource
+
+PRIORITY = -10
+"""Niceness of processes that keep time: other work on the machine must not make frames late."""
+
+
+def raise_file_limit() -> int:
+    """Raise the soft limit on open files to the hard one; returns the limit that is now in force."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def prefer_this_process() -> bool:
+    """Ask for a higher priority; returns whether the system granted it (it needs root or CAP_SYS_NICE)."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+        return True
+    return False
+
+
+def freeze_garbage() -> None:
+    """Leave what exists now out of garbage collection, and collect seldom: a collection holds up frames."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
