@@ -28,7 +28,7 @@ from voxload.engine.context import CallContext, Line
 from voxload.engine.side import SideTasks
 from voxload.load.workload import CallSpec
 from voxload.measure.summary import CallRecord
-from voxload.model.outcome import Outcome
+from voxload.model.outcome import NOT_ATTEMPTED, Outcome
 
 MESSAGES_PER_S_MAX = 10_000
 """More messages a second than this from the agent of one call are a flood (200 times real-time speech)."""
@@ -277,6 +277,8 @@ class Call:
         context, ready_ns = self._context, self._ready_ns
         if ready_ns:
             context.recorder.latency("call_duration", self._labels, now_ns - ready_ns)
+        if self._outcome not in NOT_ATTEMPTED:
+            context.recorder.observe("call_success", self._labels, self._outcome is Outcome.COMPLETED)
         context.recorder.call_ended(
             CallRecord(
                 index=self.spec.index,

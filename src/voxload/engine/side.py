@@ -49,6 +49,7 @@ class SideTasks:
 
         def answered(status: str, now_ns: int) -> None:
             recorder.http_answer(name, status)
+            recorder.observe("http_success", labels, status[0] in "123")
             if status != "error":
                 recorder.latency("http_latency", labels, now_ns - due_ns)
 

@@ -19,6 +19,7 @@ from voxload.measure.summary import (
     Totals,
     quantiles,
 )
+from voxload.model.metric import SCALE, is_latency
 from voxload.model.outcome import NOT_ATTEMPTED, Outcome
 
 WORST_CALLS = 25
@@ -39,19 +40,23 @@ class _Stretch:
         self.frames_sent = self.frames_received = self.bytes_sent = self.bytes_received = 0
         self.outcomes: Counter[str] = Counter()
         self.histograms: dict[str, Histogram] = defaultdict(Histogram)
-        self.frozen: dict[str, Quantiles] | None = None
+        self.frozen: tuple[dict[str, Quantiles], dict[str, float]] | None = None
         self.cpu = 0.0
 
-    def latencies(self) -> dict[str, Quantiles]:
-        """Return the percentiles by metric."""
+    def values(self) -> tuple[dict[str, Quantiles], dict[str, float]]:
+        """Return (percentiles of the latencies, means of the ratios and scores), by metric."""
         if self.frozen is not None:
             return self.frozen
-        found = {metric: quantiles(histogram) for metric, histogram in self.histograms.items()}
-        return {metric: values for metric, values in found.items() if values is not None}
+        latencies = {name: quantiles(histogram) for name, histogram in self.histograms.items() if is_latency(name)}
+        means = {name: histogram.mean for name, histogram in self.histograms.items() if not is_latency(name)}
+        return (
+            {name: found for name, found in latencies.items() if found is not None},
+            {name: mean / SCALE for name, mean in means.items() if mean is not None},
+        )
 
     def freeze(self) -> None:
-        """Keep the percentiles and let the histograms go."""
-        self.frozen = self.latencies()
+        """Keep the figures and let the histograms go."""
+        self.frozen = self.values()
         self.histograms.clear()
 
 
@@ -203,6 +208,7 @@ class Collector:
         points = []
         for number in range(max(self._stretches, default=-1) + 1):
             stretch = self._stretches.get(number) or _Stretch()
+            latencies, means = stretch.values()
             last_second = min((number + 1) * self.stretch_s, len(levels)) - 1
             points.append(
                 TimelinePoint(
@@ -217,7 +223,8 @@ class Collector:
                     frames_received=stretch.frames_received,
                     bytes_sent=stretch.bytes_sent,
                     bytes_received=stretch.bytes_received,
-                    latencies=stretch.latencies(),
+                    latencies=latencies,
+                    means=means,
                     cpu_percent=stretch.cpu,
                 )
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from voxload.measure.histogram import Histogram
 from voxload.measure.snapshot import Counters, Snapshot
 from voxload.measure.summary import CallRecord, Series
+from voxload.model.metric import SCALE
 
 Labels = tuple[tuple[str, str], ...]
 """Labels of a value as sorted pairs, so that they can key a dict; shared by all values of a call."""
@@ -58,12 +59,16 @@ class Recorder:
         self._http: dict[str, dict[str, int]] = {}
 
     def latency(self, metric: str, labels: Labels, value_ns: int) -> None:
-        """Record one value of a latency metric."""
+        """Record one value of a latency metric, in ns."""
         key = (metric, labels)
         histogram = self._series.get(key)
         if histogram is None:
             histogram = self._series[key] = Histogram()
         histogram.record(value_ns)
+
+    def observe(self, metric: str, labels: Labels, value: float) -> None:
+        """Record one value of a ratio (True or False) or a score, which must not be negative."""
+        self.latency(metric, labels, round(value * SCALE))
 
     def unknown_message(self, kind: str) -> None:
         """Count a message that the dialect does not know."""

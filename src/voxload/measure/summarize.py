@@ -13,7 +13,6 @@ from voxload.measure.summary import (
     Verdict,
 )
 from voxload.model.load import ConcurrencyLoad, Load, Phase
-from voxload.model.outcome import Outcome
 
 NS_PER_S = 1e9
 
@@ -45,15 +44,9 @@ def _levels(collector: Collector, plan: PlanFacts) -> dict[str, float]:
     levels: dict[str, float] = {}
     attempted = collector.attempted()
     if attempted:
-        levels["call_success"] = collector.outcomes[Outcome.COMPLETED] / attempted
         levels["calls"] = float(attempted)
         if plan.load_duration_s:
             levels["arrival_rate"] = attempted / plan.load_duration_s
-    answers = collector.totals().http_requests
-    sent = sum(sum(statuses.values()) for statuses in answers.values())
-    if sent:
-        good = sum(n for statuses in answers.values() for status, n in statuses.items() if status[0] in "123")
-        levels["http_success"] = good / sent
     if collector.levels():
         levels["concurrent_calls"] = float(collector.sustained_level())
         levels["peak_calls"] = float(max(collector.levels()))

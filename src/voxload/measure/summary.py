@@ -9,6 +9,7 @@ import msgspec
 
 from voxload.errors import BadInputError, Problem
 from voxload.measure.histogram import Histogram, HistogramData, merged
+from voxload.model.metric import is_latency
 
 SUMMARY_VERSION = 1
 LATENESS_LIMIT_MS = 5.0
@@ -16,7 +17,10 @@ LATENESS_LIMIT_MS = 5.0
 
 
 class Series(msgspec.Struct, frozen=True):
-    """All values of a latency metric under one set of labels (`call`, `turn`, `phase`, …), over the whole run."""
+    """All values of a metric under one set of labels (`call`, `turn`, `phase`, …), over the whole run.
+
+    The histogram holds values times `voxload.model.metric.SCALE`: ns for latencies, 0 or 1e9 for ratios.
+    """
 
     metric: str
     labels: dict[str, str]
@@ -50,9 +54,11 @@ class TimelinePoint(msgspec.Struct, frozen=True):
     bytes_sent: int
     bytes_received: int
     latencies: dict[str, Quantiles]
-    """By metric, over all labels, `frame_lateness` included."""
+    """Latency metrics by name, over all labels, `frame_lateness` included."""
     cpu_percent: float
     """Busiest generator process, percent of one core."""
+    means: dict[str, float] = {}
+    """Ratios (0 to 1) and scores by name: the mean over all labels."""
 
 
 class ShardHealth(msgspec.Struct, frozen=True):
@@ -197,7 +203,7 @@ class Summary(msgspec.Struct, frozen=True):
     plan: PlanFacts
     totals: Totals
     levels: dict[str, float]
-    """Metrics of kind ratio and level that have data, by name (`call_success`: 0 to 1)."""
+    """Metrics of kind level that have data, by name."""
     series: list[Series]
     timeline: list[TimelinePoint]
     shards: list[ShardHealth]
@@ -207,7 +213,7 @@ class Summary(msgspec.Struct, frozen=True):
     verdict: Verdict
 
     def histogram(self, metric: str, labels: dict[str, str] | None = None) -> Histogram:
-        """Return all values of a latency metric, merged over the series whose labels include `labels`."""
+        """Return all values of a metric, merged over the series whose labels include `labels`."""
         wanted = (labels or {}).items()
         return merged(
             Histogram.from_data(series.histogram)
@@ -217,6 +223,10 @@ class Summary(msgspec.Struct, frozen=True):
 
     def latency_metrics(self) -> list[str]:
         """Return the names of the latency metrics that have data, in order of first appearance."""
+        return [name for name in self.metrics() if is_latency(name)]
+
+    def metrics(self) -> list[str]:
+        """Return the names of all metrics that have series, in order of first appearance."""
         return list(dict.fromkeys(series.metric for series in self.series))
 
 

@@ -4,32 +4,47 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["latency", "ratio", "level"]
+Kind = Literal["latency", "ratio", "score", "level"]
+
+SCALE = 1_000_000_000
+"""Histograms hold integers: a value times this. For latencies that makes ns of s; a yes is 1 · SCALE, a no is 0."""
 
 
 class Metric(NamedTuple):
-    """One metric: `latency` is a distribution in ns, `ratio` a share of 0 to 1, `level` one number for the run."""
+    """One metric.
+
+    `latency` is a distribution of times; `ratio` a share, the mean of observations that are yes or no; `score` a
+    distribution of plain numbers (`unit` says of what); `level` one number for the run, without labels.
+    """
 
     name: str
     kind: Kind
     meaning: str
     better: Literal["lower", "higher"] = "lower"
-    unit: str = "ns"
+    unit: str = "s"
+
+
+def _latency(name: str, meaning: str) -> Metric:
+    return Metric(name, "latency", meaning)
+
+
+def _ratio(name: str, meaning: str, better: Literal["lower", "higher"] = "lower") -> Metric:
+    return Metric(name, "ratio", meaning, better, "")
 
 
 _ALL = (
-    Metric("call_setup", "latency", "intended arrival → media channel ready"),
-    Metric("call_setup_uncorrected", "latency", "actual start of the set-up → media channel ready"),
-    Metric("greeting", "latency", "media channel ready → first audible agent speech"),
-    Metric("turn_latency", "latency", "caller's last active sample, as scheduled → agent's first active sample"),
-    Metric("turn_latency_uncorrected", "latency", "the same, from when that sample was really sent"),
-    Metric("first_packet", "latency", "caller's last active sample → first reply packet above -70 dBFS"),
-    Metric("message_rtt", "latency", "WebSocket ping, as scheduled → its pong"),
-    Metric("http_latency", "latency", "side traffic: request, as scheduled → whole answer"),
-    Metric("call_duration", "latency", "media channel ready → call over"),
-    Metric("frame_lateness", "latency", "the generator's own: frame due → frame sent"),
-    Metric("call_success", "ratio", "completed calls ÷ attempted calls", "higher", "ratio"),
-    Metric("http_success", "ratio", "side requests answered below 400 ÷ sent", "higher", "ratio"),
+    _ratio("call_success", "completed calls ÷ attempted calls", "higher"),
+    _latency("call_setup", "intended arrival → media channel ready"),
+    _latency("call_setup_uncorrected", "actual start of the set-up → media channel ready"),
+    _latency("greeting", "media channel ready → first audible agent speech"),
+    _latency("turn_latency", "caller's last active sample, as scheduled → agent's first active sample"),
+    _latency("turn_latency_uncorrected", "the same, from when that sample was really sent"),
+    _latency("first_packet", "caller's last active sample → first reply packet above -70 dBFS"),
+    _latency("message_rtt", "WebSocket ping, as scheduled → its pong"),
+    _latency("call_duration", "media channel ready → call over"),
+    _latency("http_latency", "side traffic: request, as scheduled → whole answer"),
+    _ratio("http_success", "side requests answered below 400 ÷ sent", "higher"),
+    _latency("frame_lateness", "the generator's own: frame due → frame sent"),
     Metric("concurrent_calls", "level", "calls up at once, the highest level held for 5 s", "higher", "calls"),
     Metric("peak_calls", "level", "calls up at once, the highest second", "higher", "calls"),
     Metric("calls", "level", "attempted calls", "higher", "calls"),
@@ -38,3 +53,8 @@ _ALL = (
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 """Every metric by name."""
+
+
+def is_latency(name: str) -> bool:
+    """Return whether a metric is a distribution of times; one that the catalogue does not know is taken for one."""
+    return name not in METRICS or METRICS[name].kind == "latency"

@@ -38,7 +38,7 @@ AGGREGATES = ("min", "mean", "max", "count")
 
 
 class Gate(NamedTuple):
-    """A parsed gate: `aggregate(metric{labels}) compare threshold`; latencies in ns, ratios 0 to 1."""
+    """A parsed gate: `aggregate(metric{labels}) compare threshold`; latencies in ns, ratios 0 to 1, others plain."""
 
     expression: str
     metric: Metric
@@ -74,19 +74,20 @@ def parse_gate(text: str) -> Gate:
     aggregate = match["aggregate"] or ""
     _check_aggregate(text, metric, aggregate)
     labels = _parse_labels(text, match["labels"])
-    if labels and metric.kind != "latency":
+    if labels and metric.kind == "level":
         raise ValueError(f"{text!r}: {metric.name} is one number for the run and has no labels")
     threshold = _threshold(text, metric, aggregate, match["value"], match["unit"])
     return Gate(text.strip(), metric, aggregate, labels, match["operator"], threshold)
 
 
 def _check_aggregate(text: str, metric: Metric, aggregate: str) -> None:
-    if metric.kind != "latency":
-        if aggregate:
+    if metric.kind in {"level", "ratio"}:
+        if aggregate and not (metric.kind == "ratio" and aggregate == "count"):
             raise ValueError(f"{text!r}: {metric.name} is one number; write it without {aggregate}(…)")
         return
     if not aggregate:
-        raise ValueError(f"{text!r}: {metric.name} is a distribution; write for example p95({metric.name}) < 800ms")
+        limit = "800ms" if metric.kind == "latency" else "3"
+        raise ValueError(f"{text!r}: {metric.name} is a distribution; write for example p95({metric.name}) < {limit}")
     if aggregate not in AGGREGATES and not _PERCENTILE.fullmatch(aggregate):
         raise ValueError(f"{text!r}: {aggregate!r} is unknown; use p50 … p99.9, {', '.join(AGGREGATES)}")
 
@@ -102,7 +103,11 @@ def _parse_labels(text: str, labels: str | None) -> tuple[tuple[str, str], ...]:
 
 
 def _threshold(text: str, metric: Metric, aggregate: str, value: str, unit: str) -> float:
-    if metric.kind == "latency" and aggregate != "count":
+    if aggregate == "count":
+        if unit:
+            raise ValueError(f"{text!r}: a count has no unit")
+        return float(value)
+    if metric.kind == "latency":
         if not unit:
             raise ValueError(f"{text!r}: the threshold needs a unit, such as {value}ms")
         try:

@@ -8,7 +8,9 @@ from typing import Literal
 import msgspec
 
 from voxload.errors import ExitCode
+from voxload.measure.histogram import Histogram
 from voxload.measure.summary import LATENESS_LIMIT_MS, GateResult, Summary, Verdict
+from voxload.model.metric import SCALE
 from voxload.model.outcome import Outcome
 from voxload.verdict.expression import OPERATORS, Gate
 
@@ -56,37 +58,36 @@ def _display(gate: Gate) -> tuple[float, str]:
 
 
 def _actual(summary: Summary, gate: Gate) -> tuple[float | None, int, str]:
-    """Return (value in the gate's own unit or None, sample size, why there is none)."""
+    """Return (value in the gate's own unit or None, sample size, why there is none or what to mind)."""
     metric = gate.metric
-    if metric.kind == "latency":
-        histogram = summary.histogram(metric.name, dict(gate.labels))
-        count = histogram.count
-        if gate.aggregate == "count":
-            return float(count), count, ""
-        if not count:
-            return None, 0, "no data" + (" under these labels" if gate.labels else "")
-        fraction = gate.fraction
-        if fraction is not None:
-            needed = round(1 / max(1 - fraction, 1e-9))
-            note = f"only {count} values: p{fraction * 100:g} is their maximum" if count < needed else ""
-            return histogram.quantile(fraction), count, note
-        values = {"min": float(histogram.minimum), "max": float(histogram.maximum), "mean": histogram.mean}
-        return values[gate.aggregate], count, ""
-    value = summary.levels.get(metric.name)
-    if value is None:
-        return None, 0, "no data"
+    if metric.kind == "level":
+        value = summary.levels.get(metric.name)
+        size = len(summary.timeline) if metric.name.endswith("_calls") else summary.totals.attempted
+        return (None, 0, "no data") if value is None else (value, size, "")
+    histogram = summary.histogram(metric.name, dict(gate.labels))
+    count = histogram.count
+    if gate.aggregate == "count":
+        return float(count), count, ""
+    if not count:
+        return None, 0, "no data" + (" under these labels" if gate.labels else "")
     if metric.kind == "ratio":
-        size = _observations(summary, metric.name)
-        if size < RATE_OBSERVATIONS_MIN:
-            return None, size, f"only {size} observations; a rate needs {RATE_OBSERVATIONS_MIN}"
-        return value, size, ""
-    return value, len(summary.timeline) if metric.name.endswith("_calls") else summary.totals.attempted, ""
+        if count < RATE_OBSERVATIONS_MIN:
+            return None, count, f"only {count} observations; a rate needs {RATE_OBSERVATIONS_MIN}"
+        return histogram.total / count / SCALE, count, ""
+    value, note = _aggregate(histogram, gate)
+    return value if metric.kind == "latency" else value / SCALE, count, note
 
 
-def _observations(summary: Summary, metric: str) -> int:
-    if metric == "http_success":
-        return sum(sum(statuses.values()) for statuses in summary.totals.http_requests.values())
-    return summary.totals.attempted
+def _aggregate(histogram: Histogram, gate: Gate) -> tuple[float, str]:
+    """Return a percentile, minimum, mean or maximum of a histogram that is not empty, and what to mind about it."""
+    fraction = gate.fraction
+    if fraction is None:
+        mean = histogram.mean or 0.0
+        values = {"min": float(histogram.minimum), "max": float(histogram.maximum), "mean": mean}
+        return values[gate.aggregate], ""
+    needed, count = round(1 / max(1 - fraction, 1e-9)), histogram.count
+    note = f"only {count} values: p{fraction * 100:g} is their maximum" if count < needed else ""
+    return histogram.quantile(fraction) or 0.0, note
 
 
 def distrust(summary: Summary) -> list[str]:

@@ -46,6 +46,7 @@ def test_labels():
         ("call_success >= 99ms", "is a share"),
         ("concurrent_calls >= 10s", "does not fit"),
         ('concurrent_calls{turn="x"} >= 10', "has no labels"),
+        ("count(turn_latency) >= 10ms", "a count has no unit"),
         ("p95(turn_latency{turn=x}) < 1s", "labels are written"),
         ("", "is not a gate"),
         ("p95(turn_latency) ~ 5ms", "is not a gate"),

@@ -21,16 +21,18 @@ def series(metric, values_ms, **labels):
 def make_summary(*, latencies=(), lateness_ms=1.0, outcomes=None, cut_short="", lost="", cpu=50.0, levels=None):
     outcomes = {"completed": 100} if outcomes is None else outcomes
     attempted = sum(n for name, n in outcomes.items() if name not in {"shed", "cancelled", "internal_error"})
-    levels = (
-        {"call_success": outcomes.get("completed", 0) / attempted} if levels is None and attempted else levels or {}
-    )
+    successes = [outcomes.get("completed", 0) > number for number in range(attempted)]
     return Summary(
         version=1,
         run=RunFacts("r", "s", "", "2026-01-01T00:00:00Z", 10, "t", "rtmed", 1, "0", cut_short),
         plan=PlanFacts("open", [], 100, 10, {}, 20, 1),
         totals=Totals(attempted, outcomes, 0, 0, 0, 0, 0, {}, {}, {}),
-        levels=levels,
-        series=[*latencies, series("frame_lateness", [lateness_ms] * 1000)],
+        levels=levels or {},
+        series=[
+            *latencies,
+            series("frame_lateness", [lateness_ms] * 1000),
+            series("call_success", [1000 * success for success in successes], call="booking"),
+        ],
         timeline=[],
         shards=[ShardHealth(0, 100, cpu, cpu, 50, lateness_ms, lateness_ms, lateness_ms, lost)],
         errors=[],
@@ -106,6 +108,13 @@ def test_a_rate_of_few_calls_is_unknown():
     few = make_summary(outcomes={"completed": 9})
     assert verdict_of(few, "call_success >= 99%")[:2] == ("unknown", 4)
     assert verdict_of(make_summary(outcomes={"completed": 10}), "call_success >= 99%")[:2] == ("passed", 0)
+
+
+def test_ratios_take_labels():
+    summary = make_summary(outcomes={"completed": 90, "rejected": 10})
+    assert evaluate(summary, parse_gate('call_success{call="booking"} >= 90%')).status == "pass"
+    assert evaluate(summary, parse_gate('call_success{call="other"} >= 90%')).status == "unknown"
+    assert evaluate(summary, parse_gate("count(call_success) >= 100")).actual == 100
 
 
 def test_results_carry_units_and_sample_sizes():
