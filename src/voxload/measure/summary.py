@@ -83,6 +83,33 @@ class TurnRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     speech_end_s: float
     latency_ms: float | None = None
     first_packet_ms: float | None = None
+    speech_start_s: float | None = None
+    """The caller's first active sample."""
+    reply_start_s: float | None = None
+    reply_end_s: float | None = None
+    """The agent's first and last active sample, as heard."""
+    stages_ms: dict[str, float] = {}
+    """`stt`, `llm`, `tts` where the dialect reveals them."""
+    said: str = ""
+    heard: str = ""
+    """What the caller said, and what the agent says it understood."""
+    reply: str = ""
+    intent: str = ""
+    intent_heard: str = ""
+    intent_correct: bool | None = None
+    word_error_rate: float | None = None
+    problems: list[str] = []
+    """What was bad about it, in plain words: `no reply within 15 s`, `speech broke off for 240 ms`."""
+
+
+class CallMoment(msgspec.Struct, frozen=True):
+    """Something that happened in a call: `kind` is one word (`barge_in`, `interrupted`, `underrun`, `dtmf`, …)."""
+
+    at_s: float
+    """Since the call's intended start."""
+    kind: str
+    text: str = ""
+    duration_s: float = 0.0
 
 
 class CallRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,6 +126,22 @@ class CallRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     turns: list[TurnRecord] = []
     error: str = ""
     shard: int = 0
+    persona: str = ""
+    mos: float | None = None
+    """E-model, see `mos_scale`."""
+    mos_scale: str = ""
+    """`narrowband` or `wideband`."""
+    late_share: float | None = None
+    """Agent audio that came too late for the playout buffer, 0 to 1."""
+    jitter_ms: float | None = None
+    underruns: int = 0
+    underrun_ms: float = 0.0
+    agent_speech_s: float = 0.0
+    caller_speech_s: float = 0.0
+    cost: float | None = None
+    moments: list[CallMoment] = []
+    recording: str = ""
+    """WAV file in the run's folder, where the call was recorded."""
 
 
 class PlannedPhase(msgspec.Struct, frozen=True):
