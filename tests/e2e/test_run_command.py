@@ -208,6 +208,19 @@ def test_closed_load(voxload):
     assert len(indexes) == len(set(indexes))
 
 
+def test_the_intended_starts_do_not_depend_on_the_number_of_processes(voxload):
+    scenario = scenario_with(
+        load={"shape": "poisson", "arrival_rate": 30, "duration": "2s"},
+        calls=[{"name": "short", "script": [{"listen": "100ms"}]}],
+    )
+    starts = []
+    for processes in ("1", "3"):
+        done = voxload.run(scenario, "--processes", processes)
+        starts.append(sorted((call.index, call.due_s) for call in read_calls(done.folder)))
+    assert starts[0] == starts[1]
+    assert len(starts[0]) > 30
+
+
 def test_overrides(voxload):
     done = voxload.run(scenario_with(), "--users", "3", "--duration", "2s", "--seed", "9")
     assert done.summary.plan.model == "closed"

@@ -1,0 +1,84 @@
+"""The documentation's commands do what it says: each page's console blocks run in a folder with its YAML files."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)?([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
+
+
+def blocks(page):
+    return [(kind, options.split(), body) for kind, options, body in BLOCK.findall(page.read_text())]
+
+
+def commands(page):
+    for kind, options, body in blocks(page):
+        if kind == "console" and "no-test" not in options:
+            code = next((int(option[5:]) for option in options if option.startswith("exit=")), 0)
+            for line in body.splitlines():
+                if line.startswith("$ "):
+                    yield line[2:], code
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if list(commands(page))], ids=lambda page: page.name)
+def test_commands(page, tmp_path):
+    for kind, _, body in blocks(page):
+        name = re.match(r"name: (\w+)", body)
+        if kind == "yaml" and name:
+            (tmp_path / f"{name[1]}.yaml").write_text(body)
+    for command, code in commands(page):
+        words = shlex.split(command)
+        assert words[0] == "voxload", command
+        expanded = []
+        for word in words[1:]:
+            expanded += [str(match) for match in sorted(tmp_path.glob(word))] if "*" in word else [word]
+        for _ in range(3):  # a busy machine may make a run unknown
+            arguments = [sys.executable, "-m", "voxload", *expanded]
+            done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False)
+            if done.returncode == code:
+                break
+        assert done.returncode == code, f"{command}: {done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target, _ in LINK.findall(page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_command_is_documented():
+    from voxload.cli.main import COMMANDS
+
+    text = (ROOT / "docs" / "commands.md").read_text()
+    for name in COMMANDS:
+        assert f"`voxload {name}" in text
+
+
+def test_every_metric_and_outcome_is_documented():
+    from voxload.model.metric import METRICS
+    from voxload.model.outcome import Outcome
+
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    for name in [*METRICS, *(outcome.value for outcome in Outcome)]:
+        assert f"`{name}`" in text, name
+
+
+def test_the_changelog_has_a_form():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert re.search(r"^## \[Unreleased\]$", text, re.MULTILINE)
+    assert set(re.findall(r"^### (\w+)$", text, re.MULTILINE)) <= {
+        "Added",
+        "Changed",
+        "Deprecated",
+        "Removed",
+        "Fixed",
+        "Security",
+    }
