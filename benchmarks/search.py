@@ -77,6 +77,17 @@ class Cell:
         return any(step.target_bound and step.result.calls == self.failed_at for step in self.steps)
 
     @property
+    def disturbed_end(self) -> bool:
+        """Whether every failure at the bound was a disturbed step: that says nothing of the peer's own limit."""
+        at_bound = [step for step in self.steps if step.failed and step.result.calls == self.failed_at]
+        return bool(at_bound) and all(step.disturbed for step in at_bound)
+
+    @property
+    def lower_bound(self) -> bool:
+        """Whether the peer may carry more than was found."""
+        return self.open_end or self.target_bound or self.disturbed_end
+
+    @property
     def open_end(self) -> bool:
         """Whether the search ended (time, or the mode's limit) before any number of calls failed."""
         return self.failed_at is None and self.best is not None

@@ -63,7 +63,7 @@ def _processor() -> str:
 def _calls(cell: Cell) -> str:
     if cell.best is None:
         return "—" if not cell.steps else f"< {cell.failed_at}"
-    if cell.open_end or cell.target_bound:
+    if cell.lower_bound:
         return f"≥ {cell.best.result.calls}"
     return f"{cell.best.result.calls} (not {cell.failed_at})"
 
@@ -74,6 +74,20 @@ def _us(value: float | None) -> str:
 
 def _ratio(top: float | None, bottom: float | None) -> str:
     return "—" if not top or not bottom else f"{top / bottom:.2f}"
+
+
+def _carries(ours: Cell | None, cell: Cell) -> str:
+    """Return how many times as many calls voxload carries; bounds stay bounds, and two of them give no ratio."""
+    if ours is None or ours.best is None or cell.best is None:
+        return "—"
+    ratio = f"{ours.best.result.calls / cell.best.result.calls:.2f}"
+    if ours is cell:
+        return ratio
+    if ours.lower_bound and cell.lower_bound:
+        return "unknown"
+    if ours.lower_bound:
+        return f"≥ {ratio}"
+    return f"≤ {ratio}" if cell.lower_bound else ratio
 
 
 def _fixed_us(cell: Cell) -> float | None:
@@ -94,14 +108,15 @@ def rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
             reason = f"missing: {cell.missing}" if cell.missing else "did not run, see the raw steps"
             lines.append((label, reason, "", "", "", "", ""))
             continue
-        our_calls = ours.best.result.calls if ours is not None and ours.best is not None else None
-        saturated = " (saturated)" if cell.fixed is not None and cell.fixed.failed else ""
+        marks = ""
+        if cell.fixed is not None:
+            marks = (" (failed)" if cell.fixed.failed else "") + (" (disturbed)" if cell.fixed.disturbed else "")
         lines.append(
             (
                 label,
                 _calls(cell),
-                _ratio(our_calls, cell.best.result.calls if cell.best is not None else None),
-                _us(_fixed_us(cell)) + saturated,
+                _carries(ours, cell),
+                _us(_fixed_us(cell)) + marks,
                 _ratio(_fixed_us(cell), _fixed_us(ours) if ours is not None else None),
                 _us(_limit_us(cell)),
                 _ratio(_limit_us(cell), _limit_us(ours) if ours is not None else None),
@@ -119,6 +134,10 @@ def _notes(cells: Sequence[Cell]) -> list[str]:
             f"{disturbed} of {steps} steps were disturbed: other processes held a core of the benchmark for over 1 % "
             "of the time."
         )
+    if any(cell.disturbed_end for cell in cells):
+        notes.append(
+            "A ≥ where the failing step was disturbed, and no quiet repeat was possible: not the peer's own limit."
+        )
     if any(cell.target_bound for cell in cells):
         notes.append("A ≥ where a step failed because the sink could not follow: the client may carry more.")
     if any(cell.open_end for cell in cells):
@@ -132,7 +151,8 @@ def caption() -> str:
         "calls a core: the largest step without errors, with at least 99 % of its frames and a frame lateness p99 of "
         f"at most {LATENESS_P99_MS_MAX:g} ms, one process on one core; beside it, how many times as many voxload "
         "carries. µs/frame: CPU time (user + system) of that process per frame sent; in duplex, the frame received "
-        "meanwhile included; beside it, the ratio to voxload. At 100 calls, waking up idle cores is a large part of it."
+        "meanwhile included; beside it, the ratio to voxload. The limits are different loads: like is compared with "
+        f"like at {FIXED_CALLS} calls only, where waking up idle cores is a large part of the cost."
     )
 
 
@@ -209,7 +229,8 @@ def as_data(modes: Sequence[tuple[Mode, Sequence[Cell]]], about: dict[str, str])
                         "broken": cell.broken,
                         "calls_a_core": cell.best.result.calls if cell.best is not None else None,
                         "failed_at": cell.failed_at,
-                        "lower_bound_only": cell.open_end or cell.target_bound,
+                        "lower_bound_only": cell.lower_bound,
+                        "bound_disturbed": cell.disturbed_end,
                         "us_per_frame_fixed": _fixed_us(cell),
                         "us_per_frame_at_limit": _limit_us(cell),
                         "steps": [{**asdict(step), "disturbed": step.disturbed} for step in cell.steps],

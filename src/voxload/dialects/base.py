@@ -94,6 +94,13 @@ class Ended(NamedTuple):
     reason: str = ""
 
 
+class Usage(NamedTuple):
+    """What a reply has cost at the language model, as the agent reports it."""
+
+    input_tokens: int
+    output_tokens: int
+
+
 class Unknown(NamedTuple):
     """A well-formed message of a kind that the dialect does not know: counted, never fatal."""
 
@@ -117,6 +124,7 @@ Event = (
     | Dtmf
     | PeerError
     | Ended
+    | Usage
     | Unknown
     | Malformed
 )
@@ -240,6 +248,9 @@ class AgentSession(ABC):
     def reply_started(self, text: str) -> Message | None:
         """Return the message that opens a spoken reply."""
         return None
+
+    def note_usage(self, usage: Usage) -> None:
+        """Take the cost of the reply that comes next; protocols that carry it put it into one of its messages."""
 
     def reply_ended(self) -> Message | None:
         """Return the message that closes a spoken reply."""

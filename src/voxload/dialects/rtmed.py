@@ -4,7 +4,7 @@ Caller: `POST /api/v1/calls/start {"agent_type","caller_number","language"}` ans
 WebSocket `/ws/call/{session_id}` with subprotocol `call-protocol`; at the message rate
 `{"type":"audio_chunk","data":b64,"timestamp":s}`, after an utterance `{"type":"end_speech"}`.
 Agent: `{"type":"transcript","text","is_final"}`, then `{"type":"agent_response","text","audio":b64,"sequence"}` in one
-message or many, closed by one with `"final":true`. `dtmf`, `interrupted` and `error` messages are extensions that a
+message or many, closed by one with `"final":true`, which may tell the `"usage":{"input_tokens","output_tokens"}`. `dtmf`, `interrupted` and `error` messages are extensions that a
 backend may ignore.
 """
 
@@ -45,6 +45,7 @@ from voxload.dialects.base import (
     SpeechStarted,
     Transcript,
     Unknown,
+    Usage,
 )
 from voxload.model.outcome import Outcome
 
@@ -89,6 +90,7 @@ class _Message(msgspec.Struct):
     code: str | int = ""
     message: str = ""
     speaker: str = "caller"
+    usage: Any = None
 
 
 _decoder = msgspec.json.Decoder(_Message)
@@ -204,13 +206,24 @@ def _reply_events(message: _Message) -> list[Event]:
     encoded = message.audio or message.data
     if encoded:
         events.append(_audio(encoded))
+    if isinstance(message.usage, dict):
+        events.append(Usage(_tokens(message.usage, "input_tokens"), _tokens(message.usage, "output_tokens")))
     if message.final:
         events.append(ReplyEnded())
     return events
 
 
+def _tokens(usage: Mapping[str, Any], name: str) -> int:
+    """Return a count of tokens; 0 where the agent gives none that makes sense."""
+    count = usage.get(name)
+    return count if isinstance(count, int) and not isinstance(count, bool) and count > 0 else 0
+
+
 class RtmedAgent(AgentSession):
     """The agent's side of one call."""
+
+    def __init__(self) -> None:
+        self._usage: Usage | None = None
 
     def decode(self, payload: bytes, text: bool) -> Sequence[Event]:
         """Return what the caller says."""
@@ -246,9 +259,17 @@ class RtmedAgent(AgentSession):
         """Send the text of the reply ahead of its audio."""
         return Message(json.dumps({"type": "agent_response", "text": text}).encode())
 
+    def note_usage(self, usage: Usage) -> None:
+        """Tell the cost when the reply closes."""
+        self._usage = usage
+
     def reply_ended(self) -> Message:
         """Close the reply."""
-        return Message(b'{"type":"agent_response","final":true}')
+        usage, self._usage = self._usage, None
+        if usage is None:
+            return Message(b'{"type":"agent_response","final":true}')
+        fields = {"type": "agent_response", "final": True, "usage": usage._asdict()}
+        return Message(json.dumps(fields).encode())
 
     def interrupted(self) -> Message:
         """Tell the caller to drop unplayed audio."""

@@ -87,6 +87,9 @@ class Quotas(Model):
     )
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class Stall(Model):
     """The agent's process stands still once: nothing is read, nothing is sent."""
 
@@ -94,15 +97,54 @@ class Stall(Model):
     for_ns: DurationNs = Field(alias="for")
 
 
+class Underruns(Model):
+    """Replies with a hole: in the middle nothing is sent for `gap`, and all later frames are late by as much."""
+
+    rate: Share = Field(description="Share of replies.")
+    gap_ns: DurationNs = Field(alias="gap", gt=0)
+
+
+class LateFrames(Model):
+    """Jitter: single frames of paced speech that are sent late; those behind wait for them, as TCP makes them."""
+
+    rate: Share = Field(description="Share of frames.")
+    by_ns: DurationNs = Field(alias="by", gt=0)
+
+
+class LateGreeting(Model):
+    """Greetings that come later than `greeting_delay`."""
+
+    rate: Share = Field(description="Share of calls.")
+    by_ns: DurationNs = Field(alias="by", gt=0)
+
+
 class AgentFaults(Model):
-    """What the agent does wrong on purpose."""
+    """What the agent does wrong on purpose. Each case is drawn from the seed, the call and the turn alone."""
 
     stalls: tuple[Stall, ...] = ()
-    silent_rate: float = Field(0.0, ge=0, le=1, description="Share of turns that get no reply.")
-    drop_rate: float = Field(0.0, ge=0, le=1, description="Share of calls that the agent cuts in mid-reply.")
-    reject_rate: float = Field(0.0, ge=0, le=1, description="Share of calls refused with 503.")
-    garbage_rate: float = Field(0.0, ge=0, le=1, description="Share of calls whose first reply is not the protocol.")
-    flood_rate: float = Field(0.0, ge=0, le=1, description="Share of calls that are flooded with messages.")
+    silent_rate: Share = Field(0.0, description="Share of turns that get no reply.")
+    drop_rate: Share = Field(0.0, description="Share of calls that the agent cuts in mid-reply.")
+    reject_rate: Share = Field(0.0, description="Share of calls refused with 503.")
+    garbage_rate: Share = Field(0.0, description="Share of calls whose first reply is not the protocol.")
+    flood_rate: Share = Field(0.0, description="Share of calls that are flooded with messages.")
+    missing_greeting_rate: Share = Field(0.0, description="Share of calls in which the agent does not speak first.")
+    late_greeting: LateGreeting | None = None
+    intent_error_rate: Share = Field(0.0, description="Share of turns taken for another intent, and answered so.")
+    word_error_rate: Share = Field(
+        0.0, description="Expected word error rate of transcripts: each word is drawn to be wrong or not."
+    )
+    ignore_barge_in_rate: Share = Field(0.0, description="Share of replies that the agent does not stop for anybody.")
+    false_barge_in_rate: Share = Field(0.0, description="Share of backchannels for which the agent stops all the same.")
+    agent_interruption_rate: Share = Field(0.0, description="Share of utterances that the agent speaks into.")
+    agent_interruption_after_ns: DurationNs = Field(
+        500_000_000, alias="agent_interruption_after", description="From the caller's onset to the agent's words."
+    )
+    underruns: Underruns | None = None
+    late_frames: LateFrames | None = None
+    truncated_rate: Share = Field(0.0, description="Share of replies that end in the middle as if they were complete.")
+    empty_audio_rate: Share = Field(0.0, description="Share of replies that are announced and closed without audio.")
+    clipped_rate: Share = Field(0.0, description="Share of replies that are clipped at full scale.")
+    wrong_rate: Share = Field(0.0, description="Share of replies sent at half the announced sample rate.")
 
 
 class TwinSettings(Model):
@@ -117,6 +159,12 @@ class TwinSettings(Model):
     delivery: Literal["paced", "burst"] = Field("paced", description="Send speech in real time, or all at once.")
     barge_in_delay_ns: DurationNs = Field(
         200_000_000, alias="barge_in_delay", description="From the caller's voice over the agent's to the agent's stop."
+    )
+    backchannel_tolerance_ns: DurationNs = Field(
+        100_000_000,
+        alias="backchannel_tolerance",
+        description="Speech over the agent's that is shorter does not stop it. The agent cannot stop before it knows: "
+        "where barge_in_delay is less than this and a frame, it stops as soon as it knows.",
     )
     quotas: Quotas = Quotas()
     faults: AgentFaults = AgentFaults()

@@ -150,3 +150,45 @@ def test_missing_peers_are_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -
     assert rows(cells)[0][1] == "≥ 100"
     assert as_data([(mode, cells)], {})["modes"][0]["peers"][1]["calls_a_core"] is None
     assert "no_such_package not installed" in as_markdown([(mode, cells)], {})
+
+
+def _cell(peer: str, held: int, failed_at: int, disturbed: bool) -> Cell:
+    cell = Cell(peer, Mode("up", "up", 50, duplex=False))
+    cell.fixed = cell.best = Step(_result(peer=peer, calls=held), SEEN)
+    wait_s = 1.0 if disturbed else 0.0
+    cell.steps = [cell.best, Step(_result(peer=peer, calls=failed_at, wait_s=wait_s), SEEN, failed="late")]
+    cell.failed_at = failed_at
+    return cell
+
+
+@pytest.mark.parametrize(
+    ("ours_disturbed", "theirs_disturbed", "calls", "ratio"),
+    [
+        (False, False, ("800 (not 1600)", "400 (not 500)"), "2.00"),
+        (True, False, ("≥ 800", "400 (not 500)"), "≥ 2.00"),
+        (False, True, ("800 (not 1600)", "≥ 400"), "≤ 2.00"),
+        (True, True, ("≥ 800", "≥ 400"), "unknown"),
+    ],
+)
+def test_a_disturbed_failure_is_no_limit_and_gives_no_firm_ratio(
+    ours_disturbed: bool, theirs_disturbed: bool, calls: tuple[str, str], ratio: str
+) -> None:
+    cells = [_cell("voxload", 800, 1600, ours_disturbed), _cell("websockets", 400, 500, theirs_disturbed)]
+    shown = rows(cells)
+    assert (shown[0][1], shown[1][1]) == calls
+    assert shown[1][2] == ratio
+
+
+def test_a_quiet_repeat_makes_the_limit_firm_again() -> None:
+    cell = _cell("voxload", 800, 1600, disturbed=True)
+    cell.steps.append(Step(_result(calls=1600), SEEN, failed="late"))
+    assert not cell.lower_bound
+
+
+def test_a_peer_that_does_not_start_is_no_result_of_zero_calls() -> None:
+    cell = Cell("locust", Mode("up", "up", 50, duplex=False))
+    crashed = _result(peer="locust", seconds=0.0, frames=0, errors=1, error="exit 1: ImportError")
+    Search(cell, lambda _: judge(crashed, SinkView()), window_s=4.0, budget_s=1e6).find()
+    assert len(cell.steps) == 1
+    assert "ImportError" in cell.broken
+    assert rows([cell])[0][1] == "did not run, see the raw steps"
