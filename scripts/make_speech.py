@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from voxload.audio.codec import FULL_SCALE, Samples, amplitude, read_wav, resample, write_wav
-from voxload.audio.corpus import GENERIC, GREETING, LABELS_FILE, SpeechLabel
+from voxload.audio.corpus import BACKCHANNEL, GENERIC, GREETING, LABELS_FILE, MONOLOGUE, NOISE, SpeechLabel
 from voxload.audio.speech import active_bounds
 
 DATA = Path(__file__).resolve().parent.parent / "src" / "voxload" / "audio" / "data"
@@ -63,19 +63,48 @@ AGENTS = {
     "opening_hours": "We are open from eight until six, Monday to Friday.",
     GENERIC: "Let me look into that for you, one moment please.",
 }
+MM_HM = "Mm-hm."
+PHONES = {MM_HM: "m m hh m m"}  # flite would spell it
+COUGH = "(cough)"
+MADE_HERE = "none"  # the voice of what nobody speaks
+LONG = (
+    "Hello, I hope you can help me, because this is a rather long story. My mother has had a cough since last "
+    "Monday, and her doctor told us to come back if it was not better by now, so we would like to book an "
+    "appointment for Thursday afternoon."
+)
+
+
+def speak(text: str, voice: str, folder: Path) -> Samples:
+    """Return what flite says, at 16 kHz."""
+    raw = folder / "flite.wav"
+    words = ["-p", PHONES[text]] if text in PHONES else ["-t", text]
+    subprocess.run(["flite", "-voice", voice, *words, "-o", str(raw)], check=True)
+    samples, rate_hz = read_wav(raw)
+    return resample(samples, rate_hz, RATE_HZ)
+
+
+def cough() -> Samples:
+    """Return a cough's three phases: a burst of air, turbulent flow that dies away, and a short voiced end."""
+    rng = np.random.default_rng(1)
+    time_s = np.arange(round(0.38 * RATE_HZ)) / RATE_HZ
+    air = rng.standard_normal(len(time_s))
+    air = np.convolve(air, np.hanning(7) / 3.5, "same") + 0.3 * air  # most of it below 4 kHz
+    burst = np.minimum(time_s / 0.004, 1) * np.exp(-np.maximum(time_s - 0.03, 0) / 0.025)
+    flow = 0.35 * np.minimum(time_s / 0.05, 1) * np.exp(-np.maximum(time_s - 0.12, 0) / 0.09)
+    voiced = np.exp(-(((time_s - 0.29) / 0.035) ** 2))
+    tone = sum(np.sin(2 * np.pi * 230 * k * time_s) / k for k in range(1, 9))
+    wave = air * (burst + flow) + 0.3 * tone * voiced
+    return np.rint(wave / np.abs(wave).max() * PEAK_MAX).astype(np.int16)
 
 
 def synthesise(text: str, voice: str, folder: Path) -> Samples:
     """Return a sentence at 16 kHz: 100 ms of silence at both ends, the speech between them at -20 dBFS."""
-    raw = folder / "flite.wav"
-    subprocess.run(["flite", "-voice", voice, "-t", text, "-o", str(raw)], check=True)
-    samples, rate_hz = read_wav(raw)
-    samples = resample(samples, rate_hz, RATE_HZ)
+    samples = cough() if voice == MADE_HERE else speak(text, voice, folder)
     # Bounds hang on the level and the level on the bounds: the second round settles it.
     for _ in range(2):
         bounds = active_bounds(samples, RATE_HZ)
         if bounds is None:
-            raise SystemExit(f"flite made no speech of {text!r} with voice {voice}")
+            raise SystemExit(f"there is no speech in {text!r} with voice {voice}")
         wave = samples.astype(np.float64)
         level = np.sqrt(np.mean(wave[slice(*bounds)] ** 2))
         gain = min(amplitude(LEVEL_DBFS) / level, PEAK_MAX / np.abs(wave).max())
@@ -99,7 +128,12 @@ def planned() -> list[tuple[str, str, str, str, str]]:
         for number, text in enumerate(texts, 1)
     ]
     agents = [(f"{intent}-{AGENT_VOICE}-1", "agent", text, intent, AGENT_VOICE) for intent, text in AGENTS.items()]
-    return callers + agents
+    extras = [
+        *((f"mm_hm-{voice}-1", "caller", MM_HM, BACKCHANNEL, voice) for voice in CALLER_VOICES),
+        ("cough-1", "noise", COUGH, NOISE, MADE_HERE),
+        ("book_appointment-slt-long", "caller", LONG, MONOLOGUE, "slt"),
+    ]
+    return callers + agents + extras
 
 
 def make(folder: Path) -> list[SpeechLabel]:

@@ -15,6 +15,11 @@ from voxload.errors import BadInputError, Problem
 LABELS_FILE = "speech.json"
 GREETING = "greeting"
 GENERIC = "generic"
+BACKCHANNEL = "backchannel"
+NOISE = "noise"
+MONOLOGUE = "monologue"
+EXTRA_INTENTS = (BACKCHANNEL, NOISE, MONOLOGUE)
+"""What callers utter besides their requests: an mm-hm, a cough, a speech of a quarter of a minute."""
 
 
 class SpeechLabel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,7 +27,7 @@ class SpeechLabel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     id: str
     role: str
-    """`caller` or `agent`."""
+    """`caller`, `agent` or `noise`."""
     text: str
     intent: str
     voice: str
@@ -64,23 +69,29 @@ class Utterance:
 
 
 class Corpus:
-    """The utterances of callers and of the embedded agent, in the order of the labels file."""
+    """The utterances of callers and of the embedded agent, in the order of the labels file.
 
-    def __init__(self, callers: tuple[Utterance, ...], agents: tuple[Utterance, ...]) -> None:
+    `callers` holds their requests; `extras` what else they utter (`EXTRA_INTENTS`), which no agent has to answer.
+    """
+
+    def __init__(
+        self, callers: tuple[Utterance, ...], agents: tuple[Utterance, ...], extras: tuple[Utterance, ...] = ()
+    ) -> None:
         self.callers = callers
         self.agents = agents
-        self._by_id = {utterance.id: utterance for utterance in (*callers, *agents)}
+        self.extras = extras
+        self._by_id = {utterance.id: utterance for utterance in (*callers, *agents, *extras)}
         self._replies = {utterance.intent: utterance for utterance in reversed(agents)}
 
     def find(self, name: str) -> tuple[Utterance, ...]:
-        """Return the utterance with this id, or all caller utterances of this intent, or nothing."""
+        """Return the utterance with this id, or all that callers utter with this intent, or nothing."""
         if name in self._by_id:
             return (self._by_id[name],)
-        return tuple(utterance for utterance in self.callers if utterance.intent == name)
+        return tuple(utterance for utterance in (*self.callers, *self.extras) if utterance.intent == name)
 
     def names(self) -> list[str]:
         """Return what `find` knows: the callers' intents, then all ids."""
-        return [*dict.fromkeys(utterance.intent for utterance in self.callers), *self._by_id]
+        return [*dict.fromkeys(utterance.intent for utterance in (*self.callers, *self.extras)), *self._by_id]
 
     def reply(self, intent: str) -> Utterance:
         """Return what the agent answers to an intent; a generic reply to one that it does not know."""
@@ -100,15 +111,16 @@ def load_corpus() -> Corpus:
     labels = msgspec.json.decode((folder / LABELS_FILE).read_bytes(), type=list[SpeechLabel])
     callers: list[Utterance] = []
     agents: list[Utterance] = []
+    extras: list[Utterance] = []
     for label in labels:
         samples, rate_hz = read_wav((folder / label.file).read_bytes(), label.file)
         samples.flags.writeable = False
-        (callers if label.role == "caller" else agents).append(
+        (extras if label.intent in EXTRA_INTENTS else callers if label.role == "caller" else agents).append(
             Utterance(
                 label.id, label.text, label.intent, label.voice, samples, rate_hz, label.active_start, label.active_end
             )
         )
-    return Corpus(tuple(callers), tuple(agents))
+    return Corpus(tuple(callers), tuple(agents), tuple(extras))
 
 
 def utterance_from_wav(data: bytes, name: str, text: str = "", intent: str = "") -> Utterance:

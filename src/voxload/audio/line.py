@@ -65,8 +65,7 @@ class LineImpairment:
             edge = bisect.bisect_right(stalls, leave_ns)
             if edge & 1:
                 leave_ns = stalls[edge]
-        if leave_ns < self._last_ns:
-            leave_ns = self._last_ns
+        leave_ns = max(leave_ns, self._last_ns)
         self._last_ns = leave_ns
         if self._mutes and bisect.bisect_left(self._mutes, due_ns) & 1:
             return "mute", leave_ns - due_ns

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from voxload.audio.codec import Encoding, amplitude, decode_pcm, rms
 from voxload.audio.speech import OPEN_DBFS, SpeechDetector
 from voxload.clock import NS_PER_MS, NS_PER_S
@@ -32,19 +34,22 @@ class Playout:
     late.
     """
 
-    __slots__ = ("buffer_ns", "end_ns", "underrun_ns", "underruns")
+    __slots__ = ("buffer_ns", "end_ns", "spurts", "underrun_ns", "underruns")
 
     end_ns: int
     """When the audio that has arrived will have played."""
     underruns: int
     underrun_ns: int
     """Sum of the gaps of all underruns."""
+    spurts: int
+    """How many talk spurts have begun."""
 
     def __init__(self, buffer_ns: int) -> None:
         self.buffer_ns = buffer_ns
         self.end_ns = _NEVER_NS
         self.underruns = 0
         self.underrun_ns = 0
+        self.spurts = 0
 
     def add(self, arrival_ns: int, duration_ns: int, last_active_ns: int) -> int:
         """Take in a packet and return when it starts to play.
@@ -60,6 +65,8 @@ class Playout:
             self.underruns += 1
             self.underrun_ns += gap_ns
             arrival_ns -= self.buffer_ns
+        else:
+            self.spurts += 1
         self.end_ns = arrival_ns + duration_ns
         return arrival_ns
 
@@ -82,13 +89,15 @@ class Ear:
 
     __slots__ = (
         "_buffer", "_detector", "_encoding", "_opened", "_pcm16", "_quiet", "_rate_hz", "_since_ns", "first_sound_ns",
-        "heard_ns", "reply_onset_ns",
+        "heard_ns", "last_start_ns", "reply_onset_ns",
     )  # fmt: skip
 
     first_sound_ns: int
     """Arrival of the first packet above -70 dBFS at or after the instant given to `await_reply`."""
     reply_onset_ns: int
     """Onset of the first segment of speech that began at or after that instant."""
+    last_start_ns: int
+    """When the packet that came last starts to play."""
     heard_ns: int
     """Duration of all audio that arrived, less what `flush` dropped."""
 
@@ -104,6 +113,7 @@ class Ear:
         self.first_sound_ns = 0
         self.reply_onset_ns = 0
         self.heard_ns = 0
+        self.last_start_ns = 0
 
     def hear(self, audio: bytes, arrival_ns: int) -> None:
         """Take in audio of any length that arrived at `arrival_ns`; half a sample at the end is dropped."""
@@ -116,7 +126,8 @@ class Ear:
         self.heard_ns += duration_ns
         if not self.first_sound_ns and arrival_ns >= self._since_ns and rms(audio, 2) > self._quiet:
             self.first_sound_ns = arrival_ns
-        detector.feed(audio, self._buffer.add(arrival_ns, duration_ns, detector.last_active_ns))
+        self.last_start_ns = start_ns = self._buffer.add(arrival_ns, duration_ns, detector.last_active_ns)
+        detector.feed(audio, start_ns)
         if detector.opened != self._opened:
             self._note_segments()
 
@@ -163,6 +174,16 @@ class Ear:
     def segments(self) -> int:
         """How many segments of speech have opened."""
         return self._detector.opened
+
+    @property
+    def ended_segments(self) -> Iterable[tuple[int, int]]:
+        """(onset_ns, end_ns) of the segments that have ended, the latest 64, oldest first."""
+        return self._detector.closed
+
+    @property
+    def spurts(self) -> int:
+        """How many talk spurts have begun: packets that found the buffer empty and no speech broken off."""
+        return self._buffer.spurts
 
     @property
     def underruns(self) -> int:

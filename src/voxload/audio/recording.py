@@ -47,21 +47,14 @@ class Moment(NamedTuple):
 class CallRecording:
     """Collects one call while it runs: references to what the caller says, the agent's audio as µ-law.
 
-    `agent` is on the hot path. Of linear audio it keeps the µ-law form (half the size, 38 dB above its own noise) at the
-    agent's sample rate: 16 kB for each audible second at 16 kHz, 8 kB at 8 kHz. Packets below -70 dBFS are not kept.
+    `agent` is on the hot path: about 2 µs for a frame of 20 ms. Of linear audio it keeps the µ-law form (half the size,
+    about 38 dB of signal to noise) at the agent's sample rate: 16 kB for each audible second at 16 kHz, 8 kB at 8 kHz.
+    Packets below -70 dBFS are not kept.
     """
 
     __slots__ = (
-        "_bytes_left",
-        "_encoding",
-        "_mulaw",
-        "_packets",
-        "_rate_hz",
-        "_said",
-        "_starts_ns",
-        "moments",
-        "truncated",
-    )
+        "_bytes_left", "_encoding", "_mulaw", "_packets", "_rate_hz", "_said", "_starts_ns", "moments", "truncated",
+    )  # fmt: skip
 
     truncated: bool
     """Agent audio beyond the limit was left out."""
@@ -242,7 +235,8 @@ class RecordingPolicy:
         return cls("worst", amount) if match[1] else cls("share", amount / 100) if match[3] else cls("count", amount)
 
 
-class FinishedRecording(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FinishedRecording:
     """The recording of a call that is over, ready to be rendered; instants on the monotonic clock."""
 
     index: int
@@ -255,8 +249,8 @@ class FinishedRecording(NamedTuple):
 class RecordingKeeper:
     """Decides which calls of a shard are recorded, and holds the recordings of those that are over.
 
-    Share and number are decided by seed and call index before a call starts, so that all shards agree and the same calls
-    are recorded whatever the number of processes. With `worst:N` every call records, and the N worst are kept: a
+    Share and number are decided by seed and call index before a call starts, so that all shards agree and the same
+    calls are recorded whatever the number of processes. With `worst:N` every call records, and the N worst are kept: a
     process then holds the audio of N calls and of all that are up (16 kB for each audible second of the agent at
     16 kHz, so 100 calls up with 30 s of agent speech each: 48 MB).
     """

@@ -249,7 +249,7 @@ class AgentSession(ABC):
         """Return the message that opens a spoken reply."""
         return None
 
-    def note_usage(self, usage: Usage) -> None:
+    def note_usage(self, usage: Usage) -> None:  # noqa: B027  # most protocols carry none
         """Take the cost of the reply that comes next; protocols that carry it put it into one of its messages."""
 
     def reply_ended(self) -> Message | None:

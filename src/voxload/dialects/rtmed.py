@@ -4,8 +4,8 @@ Caller: `POST /api/v1/calls/start {"agent_type","caller_number","language"}` ans
 WebSocket `/ws/call/{session_id}` with subprotocol `call-protocol`; at the message rate
 `{"type":"audio_chunk","data":b64,"timestamp":s}`, after an utterance `{"type":"end_speech"}`.
 Agent: `{"type":"transcript","text","is_final"}`, then `{"type":"agent_response","text","audio":b64,"sequence"}` in one
-message or many, closed by one with `"final":true`, which may tell the `"usage":{"input_tokens","output_tokens"}`. `dtmf`, `interrupted` and `error` messages are extensions that a
-backend may ignore.
+message or many, closed by one with `"final":true`, which may tell `"usage":{"input_tokens","output_tokens"}`. `dtmf`,
+`interrupted` and `error` messages are extensions that a backend may ignore.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
+import pybase64
 from pydantic import Field, field_validator
 
 from voxload.dialects.base import (
@@ -102,7 +103,7 @@ def _fast_audio(payload: bytes, head: bytes) -> bytes | None:
     if end < 0:
         return None
     try:
-        return binascii.a2b_base64(payload[len(head) : end], strict_mode=True)
+        return pybase64.b64decode(payload[len(head) : end], validate=True)
     except binascii.Error:
         return None
 
@@ -120,7 +121,7 @@ def _decode(payload: bytes, text: bool) -> _Message | Unknown | Malformed:
 
 def _audio(encoded: str) -> AudioIn | Malformed:
     try:
-        return AudioIn(binascii.a2b_base64(encoded, strict_mode=True))
+        return AudioIn(pybase64.b64decode(encoded, validate=True))
     except (binascii.Error, ValueError) as error:
         return Malformed(f"audio is not base64: {error}")
 
@@ -299,7 +300,7 @@ class RtmedDialect(Dialect):
 
     def prepare_caller(self, frames: Sequence[bytes]) -> list[bytes]:
         """Encode all but the time stamp."""
-        return [_CHUNK_HEAD + binascii.b2a_base64(frame, newline=False) + b'","timestamp":' for frame in frames]
+        return [_CHUNK_HEAD + pybase64.b64encode(frame) + b'","timestamp":' for frame in frames]
 
     def caller(self, identity: CallIdentity) -> RtmedCaller:
         """Return the caller's side of a new call."""
@@ -307,7 +308,7 @@ class RtmedDialect(Dialect):
 
     def prepare_agent(self, frames: Sequence[bytes]) -> list[bytes]:
         """Encode all but the sequence number."""
-        return [_REPLY_HEAD + binascii.b2a_base64(frame, newline=False) + b'","sequence":' for frame in frames]
+        return [_REPLY_HEAD + pybase64.b64encode(frame) + b'","sequence":' for frame in frames]
 
     def agent(self, call_id: str) -> RtmedAgent:
         """Return the agent's side of a call."""

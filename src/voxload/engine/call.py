@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
+from typing import Any
 
+from voxload.audio.line import LineImpairment
 from voxload.audio.playout import Ear
 from voxload.dialects.base import (
     AudioIn,
@@ -19,13 +21,18 @@ from voxload.dialects.base import (
     Message,
     PeerError,
     Ready,
+    ReplyEnded,
     SetupFailed,
     SetupStep,
+    Transcript,
     Unknown,
 )
 from voxload.engine.caller import Caller
 from voxload.engine.context import CallContext, Line
+from voxload.engine.hearing import HearingMeter
+from voxload.engine.listener import Listener
 from voxload.engine.side import SideTasks
+from voxload.engine.speaker import Speaker
 from voxload.load.workload import CallSpec
 from voxload.measure.summary import CallRecord
 from voxload.model.outcome import NOT_ATTEMPTED, Outcome
@@ -59,11 +66,12 @@ class Call:
         "_caller",
         "_context",
         "_due_ns",
-        "_ear",
         "_ended",
         "_error",
+        "_hearing",
         "_inbound",
         "_labels",
+        "_listener",
         "_message_limit",
         "_outcome",
         "_phase",
@@ -90,15 +98,15 @@ class Call:
         self._due_ns = due_ns
         self._ended = ended
         self._session = context.dialect.caller(CallIdentity(spec.index, spec.call_id, spec.values))
-        self._labels = (("call", spec.call_type.name), ("phase", spec.phase))
+        self._labels = (("call", spec.call_type.name), ("persona", spec.persona.name), ("phase", spec.phase))
         self._phase = Phase.NEW
         self._outcome: Outcome | None = None
         self._error = ""
         self._started_ns = self._ready_ns = 0
         self._awaiting_ready = False
         self._caller: Caller | None = None
-        form = context.dialect.agent_format
-        self._ear = Ear(form.sample_rate_hz, form.encoding, context.workload.scenario.measurement.playout_buffer_ns)
+        self._listener: Listener | None = None
+        self._hearing: HearingMeter | None = None
         self._inbound = 0
         interval_ns = context.workload.scenario.measurement.ping_interval_ns
         self._message_limit = max(MESSAGES_PER_S_MAX * interval_ns // 1_000_000_000, 1000)
@@ -160,14 +168,24 @@ class Call:
         self._setup_over(self)
         context.recorder.latency("call_setup", self._labels, now_ns - self._due_ns)
         context.recorder.latency("call_setup_uncorrected", self._labels, now_ns - self._started_ns)
-        self._caller = Caller(
-            self.spec, self._session, self._ear, self.line, context, self._labels, self._on_script_end
-        )
-        self._caller.start(now_ns)
+        self._begin_talk(now_ns)
         context.wheel.at(now_ns + measurement.ping_interval_ns, self._on_ping)
         side = context.workload.scenario.side_traffic
         if side is not None:
             SideTasks(side, self, context, self._session.template_values()).start(now_ns)
+
+    def _begin_talk(self, now_ns: int) -> None:
+        """Give the caller its ear, its mouth and its script."""
+        context, persona, form = self._context, self.spec.persona, self._context.dialect.agent_format
+        buffer_ns = context.workload.scenario.measurement.playout_buffer_ns
+        ear = Ear(form.sample_rate_hz, form.encoding, buffer_ns)
+        self._hearing = HearingMeter(ear, form, buffer_ns)
+        self._listener = Listener(ear, context, self._labels, self._due_ns, now_ns)
+        line_seed = self.spec.rng.getrandbits(64)
+        impairment = None if persona.line is None else LineImpairment(persona.line, line_seed, now_ns)
+        speaker = Speaker(self._session, self.line, context, context.media.bed(persona), impairment)
+        self._caller = Caller(self.spec, self._session, speaker, self._listener, context, self._on_script_end)
+        self._caller.start(now_ns)
 
     # --- the call is up ---
 
@@ -184,18 +202,37 @@ class Call:
         for event in self._session.decode(payload, text):
             if event.__class__ is AudioIn:
                 recorder.frames_received += 1
-                if self._caller is not None:
-                    self._caller.on_audio(event.audio, now_ns)
+                self._on_audio(event.audio, now_ns)
             else:
                 self._on_event(event, now_ns)
 
+    def _on_audio(self, audio: bytes, now_ns: int) -> None:
+        """Hear a piece of agent audio; the other hot path."""
+        listener, hearing, caller = self._listener, self._hearing, self._caller
+        if listener is None or hearing is None or caller is None:
+            return
+        ear = listener.ear
+        segments, heard_ns = ear.segments, ear.heard_ns
+        ear.hear(audio, now_ns)
+        hearing.heard(audio, heard_ns, now_ns)
+        if listener.recording is not None:
+            listener.recording.agent(ear.last_start_ns, audio)
+        if ear.segments != segments:
+            listener.speech_began()
+            caller.look(now_ns)
+
     def _on_event(self, event: Event, now_ns: int) -> None:
+        listener = self._listener
         match event:
             case Ready():
                 if self._phase is Phase.SETUP and self._awaiting_ready:
                     self._on_ready(now_ns)
-            case Interrupted():
-                self._ear.flush(now_ns)
+            case Interrupted() if listener is not None:
+                listener.on_interrupted(now_ns)
+            case Transcript() if listener is not None:
+                listener.on_transcript(event, now_ns)
+            case ReplyEnded() if listener is not None:
+                listener.on_reply_ended(now_ns)
             case PeerError(code=code):
                 self._context.recorder.peer_error(code)
             case Unknown(kind=kind):
@@ -221,7 +258,10 @@ class Call:
     def on_pong(self, payload: bytes, now_ns: int) -> None:
         """The answer to a ping, which carries the instant at which the ping was due."""
         if self._phase is Phase.UP and len(payload) == 8:
-            self._context.recorder.latency("message_rtt", self._labels, now_ns - int.from_bytes(payload, "big"))
+            rtt_ns = now_ns - int.from_bytes(payload, "big")
+            self._context.recorder.latency("message_rtt", self._labels, rtt_ns)
+            if self._hearing is not None:
+                self._hearing.rtt(rtt_ns)
 
     # --- the end ---
 
@@ -275,11 +315,22 @@ class Call:
     def _record(self, now_ns: int) -> None:
         assert self._outcome is not None
         context, ready_ns = self._context, self._ready_ns
+        recorder, listener, hearing = context.recorder, self._listener, self._hearing
         if ready_ns:
-            context.recorder.latency("call_duration", self._labels, now_ns - ready_ns)
+            recorder.latency("call_duration", self._labels, now_ns - ready_ns)
         if self._outcome not in NOT_ATTEMPTED:
-            context.recorder.observe("call_success", self._labels, self._outcome is Outcome.COMPLETED)
-        context.recorder.call_ended(
+            recorder.observe("call_success", self._labels, self._outcome is Outcome.COMPLETED)
+        heard: dict[str, Any] = {}
+        if listener is not None and hearing is not None:
+            listener.finish()
+            heard = {
+                **hearing.finish(recorder, self._labels),
+                "turns": [turn.record(self._due_ns) for turn in listener.turns],
+                "moments": listener.moments,
+                "agent_speech_s": listener.agent_speech_ns() / 1e9,
+                "caller_speech_s": listener.caller_speech_ns / 1e9,
+            }
+        recorder.call_ended(
             CallRecord(
                 index=self.spec.index,
                 call_id=self.spec.call_id,
@@ -289,9 +340,10 @@ class Call:
                 outcome=self._outcome.value,
                 duration_s=(now_ns - ready_ns) / 1e9 if ready_ns else 0.0,
                 setup_ms=(ready_ns - self._due_ns) / 1e6 if ready_ns else None,
-                turns=self._caller.turn_records(self._due_ns) if self._caller is not None else [],
                 error=context.workload.redact(self._error),
                 shard=context.shard,
+                persona=self.spec.persona.name,
+                **heard,
             )
         )
 

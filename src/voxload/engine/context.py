@@ -9,6 +9,7 @@ from typing import Protocol
 from voxload.clock import Clock
 from voxload.dialects.base import Dial, Dialect, HttpRequest
 from voxload.engine.media import Media
+from voxload.engine.understanding import Understanding
 from voxload.load.workload import Workload
 from voxload.measure.recorder import Recorder
 from voxload.wheel import Wheel
@@ -46,6 +47,7 @@ class CallContext:
     workload: Workload
     dialect: Dialect
     media: Media
+    understanding: Understanding
     recorder: Recorder
     wheel: Wheel
     clock: Clock

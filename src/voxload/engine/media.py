@@ -1,4 +1,4 @@
-"""Caller speech, encoded once for the run and shared by all calls."""
+"""Caller speech, as each persona says it, encoded once for the run and shared by all calls."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from voxload.audio.corpus import Utterance
-from voxload.audio.frames import cut_frames, silence_frame
+from voxload.audio.frames import silence_frame
+from voxload.audio.persona import apply_persona, bed_frames, cut_persona_frames, voiced_by
 from voxload.dialects.base import Dialect
 from voxload.load.workload import Workload
+from voxload.model.persona import Persona
 from voxload.model.scenario import CallType
-from voxload.model.script import BargeInStep, RepeatStep, SayStep, Step
+from voxload.model.script import BackchannelStep, BargeInStep, RepeatStep, SayStep, Step
+
+BACKCHANNEL = "backchannel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,37 +25,52 @@ class PreparedUtterance:
     """
 
     utterance: Utterance
+    """As the persona says it."""
     payloads: tuple[bytes, ...]
     active_start_ns: int
     active_end_ns: int
 
 
 class Media:
-    """All utterances that the scripts can say, by the name that the scripts use, and one frame of silence."""
+    """All utterances that the scripts can say, by name and persona, and what is sent between them."""
 
     def __init__(self, dialect: Dialect, workload: Workload) -> None:
         form = dialect.caller_format
+        self._dialect = dialect
+        self._seed = workload.scenario.seed
         silence = silence_frame(form.sample_rate_hz, form.encoding, form.frame_ms)
         self.silence = dialect.prepare_caller([silence])[0]
-        self._by_id: dict[str, PreparedUtterance] = {}
-        self._by_name: dict[str, tuple[PreparedUtterance, ...]] = {}
-        for name in sorted(spoken_names(workload.scenario.calls)):
-            self._by_name[name] = tuple(self._prepare(dialect, found) for found in workload.utterances(name))
+        self._prepared: dict[tuple[str, object], PreparedUtterance] = {}
+        self._spoken: dict[tuple[str, str], tuple[PreparedUtterance, ...]] = {}
+        self._beds: dict[str, tuple[bytes, ...]] = {}
+        names = spoken_names(workload.scenario.calls)
+        for persona in workload.personas:
+            for name in sorted(names | ({BACKCHANNEL} if persona.backchannel else set())):
+                found = voiced_by(workload.utterances(name), persona)
+                self._spoken[name, persona.name] = tuple(self._prepare(utterance, persona) for utterance in found)
+            bed = bed_frames(persona, form.sample_rate_hz, form.encoding, form.frame_ms, self._seed)
+            self._beds[persona.name] = tuple(dialect.prepare_caller(bed)) or (self.silence,)
 
-    def spoken(self, name: str) -> Sequence[PreparedUtterance]:
+    def spoken(self, name: str, persona: Persona) -> Sequence[PreparedUtterance]:
         """Return the utterances among which `name` chooses."""
-        return self._by_name[name]
+        return self._spoken[name, persona.name]
 
-    def _prepare(self, dialect: Dialect, utterance: Utterance) -> PreparedUtterance:
-        known = self._by_id.get(utterance.id)
-        if known is not None:
-            return known
-        form = dialect.caller_format
-        cut = cut_frames(utterance, form.sample_rate_hz, form.encoding, form.frame_ms)
-        payloads = dialect.prepare_caller(cut.frames[: cut.last_active_frame + 1])
-        prepared = PreparedUtterance(utterance, tuple(payloads), cut.active_start_ns, cut.active_end_ns)
-        self._by_id[utterance.id] = prepared
-        return prepared
+    def bed(self, persona: Persona) -> tuple[bytes, ...]:
+        """Return what is sent between utterances, in a loop: silence, or the noise around the caller."""
+        return self._beds[persona.name]
+
+    def _prepare(self, utterance: Utterance, persona: Persona) -> PreparedUtterance:
+        key = (utterance.id, persona.sound)
+        if key not in self._prepared:
+            form = self._dialect.caller_format
+            cut = cut_persona_frames(utterance, persona, form.sample_rate_hz, form.encoding, form.frame_ms, self._seed)
+            self._prepared[key] = PreparedUtterance(
+                apply_persona(utterance, persona, self._seed),
+                tuple(self._dialect.prepare_caller(cut.frames[: cut.last_active_frame + 1])),
+                cut.active_start_ns,
+                cut.active_end_ns,
+            )
+        return self._prepared[key]
 
 
 def spoken_names(calls: Iterable[CallType]) -> set[str]:
@@ -61,10 +80,8 @@ def spoken_names(calls: Iterable[CallType]) -> set[str]:
     def visit(steps: Iterable[Step]) -> None:
         for step in steps:
             match step:
-                case SayStep(say=say):
-                    names.add(say.utterance)
-                case BargeInStep(barge_in=barge_in):
-                    names.add(barge_in.utterance)
+                case SayStep(say=said) | BargeInStep(barge_in=said) | BackchannelStep(backchannel=said):
+                    names.add(said.utterance)
                 case RepeatStep(repeat=repeat):
                     visit(repeat.steps)
                 case _:

@@ -28,6 +28,7 @@ from voxload.engine.health import HealthMeter
 from voxload.engine.media import Media
 from voxload.engine.placer import Placer
 from voxload.engine.transport import Network, SocketLine
+from voxload.engine.understanding import Understanding
 from voxload.load.workload import Workload
 from voxload.measure.recorder import Recorder
 from voxload.measure.snapshot import Snapshot
@@ -66,6 +67,7 @@ class Shard:
             self.workload,
             self.dialect,
             self.media,
+            Understanding(self.workload),
             recorder,
             wheel,
             self.clock,

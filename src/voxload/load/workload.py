@@ -14,6 +14,7 @@ from voxload.audio.corpus import Utterance, load_corpus, utterance_from_wav
 from voxload.load.arrivals import Arrival, arrivals, slice_arrivals
 from voxload.load.template import expand
 from voxload.model.load import ConcurrencyLoad
+from voxload.model.persona import Persona, resolve_personas
 from voxload.model.plan import Plan
 from voxload.model.scenario import CallType, CsvFeeder, RandomPhone, Scenario, VariableSource
 
@@ -36,6 +37,8 @@ class CallSpec(msgspec.Struct, frozen=True):
     phase: str
     values: dict[str, str]
     """Every variable as this call has it, `CALL_VALUES`, and the dialect's text options with variables filled in."""
+    persona: Persona
+    """Who calls."""
     rng: random.Random
     """For everything else that the call draws."""
 
@@ -48,6 +51,9 @@ class Workload:
         self.scenario = Scenario.model_validate(plan.scenario)
         weights = [call.weight for call in self.scenario.calls]
         self._shares = list(itertools.accumulate(weight / math.fsum(weights) for weight in weights))
+        self.personas = resolve_personas(self.scenario.personas)
+        weights = [persona.weight for persona in self.personas]
+        self._persona_shares = list(itertools.accumulate(weight / math.fsum(weights) for weight in weights))
         self._makers = self._build_makers()
         self._options = {name: text for name, text in self.scenario.dialect.options.items() if isinstance(text, str)}
         self._seed = self.scenario.seed << 64  # leaves room for the index: no two calls of any seed share a generator
@@ -64,13 +70,15 @@ class Workload:
         rng = random.Random(self._seed + index)
         drawn = bisect.bisect_right(self._shares, rng.random())
         call_type = self.scenario.calls[min(drawn, len(self._shares) - 1)]
+        drawn = bisect.bisect_right(self._persona_shares, rng.random()) if len(self.personas) > 1 else 0
+        persona = self.personas[min(drawn, len(self.personas) - 1)]
         call_id = f"{self._plan.run_id}-{index}"
         values = {**self._plan.constants, "call_id": call_id, "call_index": str(index)}
         for name, make in self._makers:
             values[name] = make(index, rng)
         if self._options:
             values.update([(name, expand(text, values)) for name, text in self._options.items()])
-        return CallSpec(index, call_id, call_type, phase, values, rng)
+        return CallSpec(index, call_id, call_type, phase, values, persona, rng)
 
     def headers(self) -> dict[str, str]:
         """Return the scenario's HTTP headers with the run's constants filled in."""

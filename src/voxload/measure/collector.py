@@ -29,7 +29,7 @@ SUSTAINED_S = 5
 OPEN_STRETCHES = 90
 """Stretches of the time line whose histograms are kept for late snapshots; older ones keep their percentiles only."""
 
-FRAME_COUNTS = ("frames_sent", "frames_received", "frames_dropped", "bytes_sent", "bytes_received")
+FRAME_COUNTS = ("frames_sent", "frames_received", "frames_dropped", "frames_lost", "bytes_sent", "bytes_received")
 
 
 class _Stretch:

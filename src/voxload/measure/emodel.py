@@ -1,7 +1,7 @@
 """How a listener would rate a call: the E-model of ITU-T G.107 (narrowband) and G.107.1 (wideband).
 
-Symbols and equations are those of the recommendations. What the two have in common (delay, echo, packet loss) is written
-once. Over a WebSocket there is no echo path, so T = Tr = 0; Ta is transport, jitter buffer and one frame (`mouth_to_ear_ms`).
+Symbols and equations are those of the recommendations; what the two have in common (delay, echo, packet loss) is
+written once. Over a WebSocket there is no echo path, so T = Tr = 0; `mouth_to_ear_ms` says what Ta is made of.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ IMPAIRMENTS: dict[tuple[Codec, Scale], tuple[float, float]] = {
     ("wideband_pcm", "wideband"): (0.0, 4.3),
     ("wideband_pcm", "narrowband"): (0.0, 4.3),
 }
-"""Ie and Bpl by codec and scale. G.711 from G.113, appendix I. No value is published for linear PCM at 16 kHz: it has no
-coding loss and, like G.711 without concealment, plays a gap where a frame is missing, so G.711's Bpl is taken. On the
-narrowband scale it is rated as G.711, which lets runs over different protocols be compared."""
+"""Ie and Bpl by codec and scale; G.711 from G.113, appendix I.
+
+For linear PCM at 16 kHz we know of no published value: it has no coding loss and, like G.711 without concealment, plays
+a gap where a frame is missing, so G.711's Bpl is taken. On the narrowband scale it is rated as G.711, which lets runs
+over different protocols be compared.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +100,8 @@ def rating(channel: Channel) -> float:
 def wideband_rating(channel: Channel) -> float:
     """Return R of G.107.1 on its scale to 129, for a channel whose loudness and noise are the defaults.
 
-    R = 129 - Idle - 1.29·Idd - Ie,eff + A; `ie` and `bpl` are the wideband ones. Without echo (T = Tr = 0) Idle is 0.15.
-    Talker echo is not modelled: its wideband form needs parameters that no call of ours has.
+    R = 129 - Idle - 1.29·Idd - Ie,eff + A; `ie` and `bpl` are the wideband ones. Without echo (T = Tr = 0) Idle is
+    0.154. Talker echo is left out.
     """
     delay = _listener_echo(channel, WIDEBAND_RO) + WIDEBAND_STRETCH * _long_delay(channel)
     return WIDEBAND_RO - delay - _equipment(channel) + channel.a
@@ -191,16 +194,16 @@ def _noise(channel: Channel) -> float:
 def _too_loud(channel: Channel, no: float) -> float:
     """Iolr: the connection is louder than people like (7-9, 7-10)."""
     xolr = channel.slr + channel.rlr + 0.2 * (64.0 + no - channel.rlr)
-    return 20.0 * ((1.0 + (xolr / 8.0) ** 8) ** (1 / 8) - xolr / 8.0)
+    return 20.0 * (_root_of_sum(xolr / 8.0, 8) - xolr / 8.0)
 
 
 def _sidetone(channel: Channel) -> float:
     """Ist: sidetone far from its best level (7-11, 7-12)."""
     stmro = -10.0 * log10(10.0 ** (-channel.stmr / 10.0) + exp(-channel.t_ms / 4.0) * 10.0 ** (-channel.telr / 10.0))
     return (
-        12.0 * (1.0 + ((stmro - 13.0) / 6.0) ** 8) ** (1 / 8)
-        - 28.0 * (1.0 + ((stmro + 1.0) / 19.4) ** 35) ** (1 / 35)
-        - 13.0 * (1.0 + ((stmro - 3.0) / 33.0) ** 13) ** (1 / 13)
+        12.0 * _root_of_sum((stmro - 13.0) / 6.0, 8)
+        - 28.0 * _root_of_sum((stmro + 1.0) / 19.4, 35)
+        - 13.0 * _root_of_sum((stmro - 3.0) / 33.0, 13)
         + 29.0
     )
 
@@ -231,7 +234,7 @@ def _talker_echo(channel: Channel, no: float, ist: float) -> float:
 
 def _listener_echo(channel: Channel, ro: float) -> float:
     """Idle: the listener hears the talker twice (7-25, 7-26)."""
-    rle = 10.5 * (channel.wepl + 7.0) * (channel.tr_ms + 1.0) ** -0.25
+    rle = 10.5 * (channel.wepl + 7.0) / sqrt(sqrt(channel.tr_ms + 1.0))
     half = (ro - rle) / 2.0
     return half + sqrt(half**2 + 169.0)
 
@@ -242,10 +245,15 @@ def _long_delay(channel: Channel) -> float:
         return 0.0
     x = log2(channel.ta_ms / channel.mt_ms)
     power = 6.0 * channel.st
-    return 25.0 * ((1.0 + x**power) ** (1 / power) - 3.0 * (1.0 + (x / 3.0) ** power) ** (1 / power) + 2.0)
+    return 25.0 * (_root_of_sum(x, power) - 3.0 * _root_of_sum(x / 3.0, power) + 2.0)
 
 
 def _equipment(channel: Channel) -> float:
     """Ie,eff: the codec, and what packet loss makes of it (7-29)."""
     ppl = channel.ppl_percent
     return channel.ie + (95.0 - channel.ie) * ppl / (ppl / channel.burst_ratio + channel.bpl)
+
+
+def _root_of_sum(x: float, power: float) -> float:
+    """Return (1 + x^power)^(1/power), the soft maximum of 1 and x that the recommendation is fond of."""
+    return float((1.0 + x**power) ** (1.0 / power))

@@ -76,6 +76,16 @@ class Histogram:
         index = value if shift <= 0 else (shift << 8) + (value >> shift)
         counts[index] = counts.get(index, 0) + 1
 
+    def record_many(self, value: int, times: int) -> None:
+        """Count one value several times."""
+        if times > 0:
+            self.record(value)
+            self.total += value * (times - 1)
+            if value > VALUE_MAX:
+                self.overflow += times - 1
+            else:
+                self.counts[bucket_index(max(value, 0))] += times - 1
+
     @property
     def count(self) -> int:
         """How many values were recorded, those over the range included."""

@@ -46,8 +46,8 @@ class LateFrames:
     """Frames that would miss their turn in a fixed playout buffer of `buffer_ns`.
 
     The first packet of a talk spurt is the anchor and plays `buffer_ns` after it arrived; a frame is late when
-    arrival - anchor > media - anchor_media + buffer. The buffer does not adapt: when the sender pauses in mid-spurt by more
-    than the buffer, every later frame of the spurt is late.
+    arrival - anchor > media - anchor_media + buffer. The buffer does not adapt: when the sender pauses in mid-spurt by
+    more than the buffer, every later frame of the spurt is late.
     """
 
     __slots__ = ("_anchored", "_deadline_ns", "_in_run", "buffer_ns", "frames", "late", "runs")

@@ -33,6 +33,7 @@ class Recorder:
         "bytes_sent",
         "ended",
         "frames_dropped",
+        "frames_lost",
         "frames_received",
         "frames_sent",
         "lateness",
@@ -48,7 +49,7 @@ class Recorder:
     def _clear(self) -> None:
         self.lateness = Histogram()
         self.started = self.ended = 0
-        self.frames_sent = self.frames_received = self.frames_dropped = 0
+        self.frames_sent = self.frames_received = self.frames_dropped = self.frames_lost = 0
         self.bytes_sent = self.bytes_received = 0
         self._series: dict[tuple[str, Labels], Histogram] = {}
         self._calls: list[CallRecord] = []
@@ -69,6 +70,17 @@ class Recorder:
     def observe(self, metric: str, labels: Labels, value: float) -> None:
         """Record one value of a ratio (True or False) or a score, which must not be negative."""
         self.latency(metric, labels, round(value * SCALE))
+
+    def observe_many(self, metric: str, labels: Labels, good: int, count: int) -> None:
+        """Record `count` observations of a ratio at once, `good` of them yes."""
+        if count <= 0:
+            return
+        key = (metric, labels)
+        histogram = self._series.get(key)
+        if histogram is None:
+            histogram = self._series[key] = Histogram()
+        histogram.record_many(SCALE, good)
+        histogram.record_many(0, count - good)
 
     def unknown_message(self, kind: str) -> None:
         """Count a message that the dialect does not know."""
@@ -105,6 +117,7 @@ class Recorder:
             frames_sent=self.frames_sent,
             frames_received=self.frames_received,
             frames_dropped=self.frames_dropped,
+            frames_lost=self.frames_lost,
             bytes_sent=self.bytes_sent,
             bytes_received=self.bytes_received,
             outcomes=self._outcomes,

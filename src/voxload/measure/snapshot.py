@@ -15,6 +15,7 @@ class Counters(msgspec.Struct):
     frames_sent: int = 0
     frames_received: int = 0
     frames_dropped: int = 0
+    frames_lost: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
     outcomes: dict[str, int] = {}

@@ -167,6 +167,8 @@ class PlanFacts(msgspec.Struct, frozen=True):
     """Share of each kind of call, 0 to 1."""
     frame_ms: int
     processes: int
+    personas: dict[str, float] = {}
+    """Share of each caller persona (voice, line, manner), 0 to 1."""
 
 
 class RunFacts(msgspec.Struct, frozen=True):
@@ -228,6 +230,8 @@ class Totals(msgspec.Struct, frozen=True):
     """Errors that the agent reported without ending the call, by code."""
     http_requests: dict[str, dict[str, int]]
     """Side traffic: by request name, by status (`200`, `503`, `error`)."""
+    frames_lost: int = 0
+    """Frames that the callers' impaired lines lost on purpose."""
 
 
 class ErrorSample(msgspec.Struct, frozen=True):
@@ -254,6 +258,8 @@ class Summary(msgspec.Struct, frozen=True):
     worst_calls: list[CallRecord]
     gates: list[GateResult]
     verdict: Verdict
+    cost: dict[str, float] = {}
+    """Money spent on the whole run by item (`tts`, `llm_input`, …), in US dollars."""
 
     def histogram(self, metric: str, labels: dict[str, str] | None = None) -> Histogram:
         """Return all values of a metric, merged over the series whose labels include `labels`."""

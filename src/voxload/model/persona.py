@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from voxload.model.base import Model, ShortModel
 from voxload.model.line import LineSettings
@@ -43,7 +43,7 @@ NoiseOrNone = Annotated[Noise | None, BeforeValidator(_none_word)]
 """Noise, or the word `none`."""
 
 
-class PersonaTraits(Model):
+class PersonaTraits(ShortModel):
     """All that describes a caller, but its name; the defaults are a calm caller in a quiet room."""
 
     voice: Voice = Field("any", description="Voice of the corpus; WAV files are spoken as they are.")
@@ -66,6 +66,8 @@ class PersonaTraits(Model):
 
 class Persona(PersonaTraits):
     """A caller with a name."""
+
+    short_field: ClassVar[str] = "name"
 
     name: str = Field(min_length=1)
 
@@ -114,7 +116,7 @@ class PersonaMatrix(Model):
         return self
 
 
-class PersonaEntry(PersonaTraits, ShortModel):
+class PersonaEntry(PersonaTraits):
     """One entry of a scenario's `personas:`: a ready persona, one with changes, one of its own, or a matrix.
 
     `use` names the ready persona to start from (calm by default); every other key that is written replaces its value.
@@ -123,12 +125,12 @@ class PersonaEntry(PersonaTraits, ShortModel):
     short_field: ClassVar[str] = "use"
 
     use: ReadyName | None = Field(None, description="The ready persona to start from.")
-    name: str = Field("", pattern=r"^$|^[A-Za-z_][\w.-]*$", description="Name in reports; that of use by default.")
+    name: str | None = Field(None, pattern=r"^[A-Za-z_][\w.-]*$", description="Name in reports; default: as use.")
     matrix: PersonaMatrix | None = Field(None, description="Expand to all combinations of these traits.")
 
     @model_validator(mode="after")
     def _has_a_name(self) -> PersonaEntry:
-        if self.use is None and not self.name and self.matrix is None:
+        if self.use is None and self.name is None and self.matrix is None:
             raise ValueError("a persona needs use (a ready persona) or a name of its own")
         return self
 
@@ -179,5 +181,13 @@ def _resolvable(mix: tuple[PersonaEntry, ...] | PersonaMatrix) -> tuple[PersonaE
     return mix
 
 
-PersonaMix = Annotated[tuple[PersonaEntry, ...] | PersonaMatrix, AfterValidator(_resolvable)]
+def _form(mix: Any) -> str:
+    return "matrix" if isinstance(mix, dict | PersonaMatrix) else "list"
+
+
+PersonaMix = Annotated[
+    Annotated[tuple[PersonaEntry, ...], Tag("list")] | Annotated[PersonaMatrix, Tag("matrix")],
+    Discriminator(_form),
+    AfterValidator(_resolvable),
+]
 """A scenario's `personas:`: a list of entries, or one matrix; what `resolve_personas` takes."""

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from voxload.model.base import Model
 from voxload.model.load import Load
+from voxload.model.persona import PersonaMix
 from voxload.model.script import Step
 from voxload.model.twin import TwinSettings
 from voxload.model.units import DurationNs, SpanNs
@@ -132,6 +133,7 @@ class Scenario(Model):
     dialect: DialectSettings = DialectSettings(name="rtmed")
     load: Load
     calls: tuple[CallType, ...] = Field(min_length=1)
+    personas: PersonaMix = Field((), description="Who calls, spread over the calls by weight; calm callers by default.")
     variables: dict[str, str | int | float | VariableSource] = {}
     headers: dict[str, str] = Field({}, description="Sent with every HTTP request and WebSocket handshake.")
     side_traffic: SideTraffic | None = None

@@ -56,6 +56,16 @@ class BargeIn(ShortModel):
     turn: str = ""
 
 
+class Backchannel(ShortModel):
+    """Make a sound into the agent's speech that must not stop it: an mm-hm, a cough."""
+
+    short_field: ClassVar[str] = "utterance"
+
+    utterance: str = Field("backchannel", description="backchannel, noise, or as for say.")
+    after_ns: SpanNs = Field((1_000_000_000, 1_000_000_000), alias="after", description="Into the agent's speech.")
+    timeout_ns: DurationNs | None = Field(None, alias="timeout", description="Default: timeouts.agent_reply.")
+
+
 class Dtmf(ShortModel):
     """Press keys."""
 
@@ -114,6 +124,12 @@ class BargeInStep(Model):
     barge_in: BargeIn
 
 
+class BackchannelStep(Model):
+    """`backchannel:`."""
+
+    backchannel: Backchannel
+
+
 class DtmfStep(Model):
     """`dtmf:`."""
 
@@ -126,7 +142,7 @@ class RepeatStep(Model):
     repeat: Repeat
 
 
-STEP_NAMES = ("say", "wait_for_agent", "think", "listen", "barge_in", "dtmf", "repeat", "hang_up")
+STEP_NAMES = ("say", "wait_for_agent", "think", "listen", "barge_in", "backchannel", "dtmf", "repeat", "hang_up")
 """The steps of a script; `wait_for_agent` and `hang_up` may stand as plain words."""
 
 
@@ -145,6 +161,7 @@ Step = Annotated[
     | Annotated[ThinkStep, Tag("think")]
     | Annotated[ListenStep, Tag("listen")]
     | Annotated[BargeInStep, Tag("barge_in")]
+    | Annotated[BackchannelStep, Tag("backchannel")]
     | Annotated[DtmfStep, Tag("dtmf")]
     | Annotated[RepeatStep, Tag("repeat")]
     | Annotated[Literal["wait_for_agent", "hang_up"], Tag("word")],

@@ -9,8 +9,10 @@ from typing import Any
 
 from voxload.measure.histogram import Histogram, bucket_bounds
 from voxload.measure.summary import LATENESS_LIMIT_MS, Summary, TimelinePoint
+from voxload.model.metric import METRICS
 from voxload.model.outcome import Outcome
 from voxload.report import text, view
+from voxload.report.targets import kind_of
 
 POINTS_MAX = 600
 """Points of a time series; a longer run is drawn with several stretches to a point."""
@@ -18,13 +20,16 @@ CURVE_POINTS_MAX = 160
 _NOT_SHOWN = frozenset({"frame_lateness", "call_duration"})
 _GATE = re.compile(r"\s*(?:p\d[\d.]*|min|mean|median|max)\s*\(\s*(\w+)\s*\)\s*[<>]=?\s*[\d.]+\s*\w+\s*")
 
+_MEAN_GATE = re.compile(r"\s*(?:(\w+)|mean\s*\(\s*(\w+)\s*\))\s*[<>]=?\s*[\d.]+\s*\S*\s*")
+
 
 def chart_data(summary: Summary) -> dict[str, Any]:
     """Return the data of all charts as plain values for JSON.
 
     `time` holds columns of equal length over the stretches of the run (`t` is the end of a stretch in s, rates are a
-    second, latencies in ms); `curves` holds by metric the distribution as [ms, percent] columns; `limits` the gates
-    that are a line in a latency chart; `phases` the bands.
+    second, latencies in ms, `means` of ratios from 0 to 1 and of scores); `units` says what those means are; `curves`
+    holds by metric the distribution as [ms, percent] columns; `limits` and `meanLimits` the gates that are a line in a
+    chart of a latency or a mean; `phases` the bands.
     """
     groups = _grouped(summary.timeline, stretches_a_point(summary))
     return {
@@ -33,18 +38,35 @@ def chart_data(summary: Summary) -> dict[str, Any]:
         "phases": _phases(summary),
         "curves": _curves(summary),
         "limits": _limits(summary),
+        "units": _units(summary),
+        "meanLimits": _mean_limits(summary),
         "latenessLimit": LATENESS_LIMIT_MS,
         "titles": {
-            text.clean(name): text.title(name) for name in [*view.metric_order(summary), *_outcomes(summary.timeline)]
+            text.clean(name): text.title(name)
+            for name in [*view.metric_order(summary), *_means(summary), *_outcomes(summary.timeline)]
         },
     }
 
 
 def series_metrics(summary: Summary) -> list[str]:
-    """Return the latency metrics that the time chart offers, turn latency first."""
+    """Return the metrics that the time chart offers: latencies, turn latency first, then ratios and scores."""
     present = {name for point in summary.timeline for name in point.latencies}
     names = [name for name in view.metric_order(summary) if name in present - _NOT_SHOWN]
-    return sorted(names, key=lambda name: name != "turn_latency")
+    return [*sorted(names, key=lambda name: name != "turn_latency"), *_means(summary)]
+
+
+def _means(summary: Summary) -> list[str]:
+    """Return the ratios and scores that have a mean in some stretch, those of the catalogue first."""
+    present = dict.fromkeys(name for point in summary.timeline for name in point.means)
+    return [name for name in METRICS if name in present] + [name for name in present if name not in METRICS]
+
+
+def _units(summary: Summary) -> dict[str, str]:
+    """Return the unit of each mean: `%` for a ratio, else that of the score."""
+    return {
+        text.clean(name): "%" if kind_of(name) == "ratio" else METRICS[name].unit if name in METRICS else ""
+        for name in _means(summary)
+    }
 
 
 def curve_metrics(summary: Summary) -> list[str]:
@@ -79,6 +101,9 @@ def _time_columns(groups: Sequence[Sequence[TimelinePoint]]) -> dict[str, Any]:
         "started": _rates(groups, lambda point: point.started),
         "outcomes": {text.clean(name): _rates(groups, _outcome_counter(name)) for name in _outcomes(points)},
         "latencies": {text.clean(name): _latency_columns(groups, name) for name in metrics},
+        "means": {
+            text.clean(name): _mean_column(groups, name) for name in dict.fromkeys(n for p in points for n in p.means)
+        },
         "cpu": [_short(max(point.cpu_percent for point in group)) for group in groups],
     }
 
@@ -102,6 +127,12 @@ def _latency_columns(groups: Sequence[Sequence[TimelinePoint]], metric: str) -> 
         columns["p99"].append(_short(max(item.p99_ms for item in found)) if found else None)
         columns["n"].append(sum(item.count for item in found))
     return columns
+
+
+def _mean_column(groups: Sequence[Sequence[TimelinePoint]], metric: str) -> list[float | None]:
+    """Return a mean over time; the counts behind it are not known, so a wider point weighs its stretches alike."""
+    found = [[point.means[metric] for point in group if metric in point.means] for group in groups]
+    return [_short(sum(values) / len(values)) if values else None for values in found]
 
 
 def _phases(summary: Summary) -> list[dict[str, Any]]:
@@ -150,6 +181,18 @@ def _limits(summary: Summary) -> dict[str, list[dict[str, Any]]]:
         if match and limit_ms is not None:
             label = text.clean(gate.expression, 60)
             found.setdefault(match[1], []).append({"ms": limit_ms, "label": label, "status": gate.status})
+    return found
+
+
+def _mean_limits(summary: Summary) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for gate in summary.gates:
+        match = _MEAN_GATE.fullmatch(gate.expression)
+        metric = (match[1] or match[2]) if match else ""
+        if kind_of(metric) in {"ratio", "score"}:
+            value = gate.threshold / 100 if gate.unit == "%" else gate.threshold
+            label = text.clean(gate.expression, 60)
+            found.setdefault(metric, []).append({"value": value, "label": label, "status": gate.status})
     return found
 
 

@@ -4,51 +4,33 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from voxload.measure.summary import CallRecord, Summary, TurnRecord
-from voxload.report import charts, text, view
+from voxload.measure.summary import Summary
+from voxload.report import charts, lanes, sound, text, view, voice
 
 WORST_CALLS_MAX = 25
+CARDS_OPEN = 3
+"""Worst calls that are shown in full at once; the others open on a click."""
 ROWS_MAX = 50
 """Rows of a table of things that the target chose (error texts, message names)."""
 
 
-class TurnMark(NamedTuple):
-    """One turn of a call as drawn: positions and widths in percent of the longest call."""
+def render_html(summary: Summary, recordings: Mapping[str, bytes] | None = None) -> str:
+    """Return the report of a run as one self-contained HTML page (UTF-8).
 
-    left: float
-    width: float
-    answered: bool
-
-
-class CallRow(NamedTuple):
-    """One of the worst calls, ready to show."""
-
-    call_id: str
-    call: str
-    phase: str
-    due: str
-    outcome: str
-    tone: str
-    setup: str
-    worst_turn: str
-    error: str
-    setup_width: float
-    length: float
-    marks: tuple[TurnMark, ...]
-    told: str
-
-
-def render_html(summary: Summary) -> str:
-    """Return the report of a run as one self-contained HTML page (UTF-8)."""
+    `recordings` holds WAV files by the names that the calls give (`CallRecord.recording`). Those of the worst calls are
+    carried in the page in a small form, as far as there is room, else linked; without `recordings` all are linked.
+    """
+    worst = summary.worst_calls[:WORST_CALLS_MAX]
+    sounds = sound.sounds([call.recording for call in worst], recordings)
     template = _environment().get_template("report.html.j2")
     scripts = {"uplot": _asset("vendor/uplot/uPlot.iife.min.js"), "app": _asset("templates/report.js")}
     return template.render(
@@ -61,7 +43,12 @@ def render_html(summary: Summary) -> str:
         series_metrics=charts.series_metrics(summary),
         curve_metrics=charts.curve_metrics(summary),
         latency_groups=_latency_groups(summary),
-        worst_calls=call_rows(summary.worst_calls[:WORST_CALLS_MAX]),
+        voice_groups=voice.voice_groups(summary),
+        voice_note=voice.NOTE,
+        cost_rows=voice.cost_rows(summary),
+        cards=lanes.call_cards(worst, sounds),
+        cards_open=CARDS_OPEN,
+        recorded=recordings is not None,
         rows_max=ROWS_MAX,
         data=Markup(script_json(charts.chart_data(summary))),  # noqa: S704 - script_json leaves nothing to escape
         scripts={name: Markup(source) for name, source in scripts.items()},  # noqa: S704 - files of this package
@@ -113,47 +100,3 @@ def _latency_groups(summary: Summary) -> list[list[view.LatencyRow]]:
         else:
             groups.append([row])
     return groups
-
-
-def call_rows(calls: list[CallRecord]) -> list[CallRow]:
-    """Return calls as rows whose drawings share one time scale."""
-    longest_s = max((_length_s(call) for call in calls), default=0.0) or 1.0
-    return [_call_row(call, lambda seconds: round(100 * min(seconds / longest_s, 1), 2)) for call in calls]
-
-
-def _length_s(call: CallRecord) -> float:
-    answers_s = [turn.speech_end_s + (turn.latency_ms or 0) / 1e3 for turn in call.turns]
-    return max([(call.setup_ms or 0) / 1e3 + call.duration_s, *answers_s])
-
-
-def _answer(turn: TurnRecord) -> str:
-    return "no reply" if turn.latency_ms is None else text.milliseconds(turn.latency_ms)
-
-
-def _call_row(call: CallRecord, scale: Callable[[float], float]) -> CallRow:
-    answered_ms = [turn.latency_ms for turn in call.turns if turn.latency_ms is not None]
-    length_s = _length_s(call)
-    marks = tuple(
-        TurnMark(
-            scale(turn.speech_end_s),
-            scale(turn.latency_ms / 1e3 if turn.latency_ms is not None else length_s - turn.speech_end_s),
-            turn.latency_ms is not None,
-        )
-        for turn in call.turns
-    )
-    told = "; ".join(f"{text.clean(turn.turn, 40)} {_answer(turn)}" for turn in call.turns)
-    return CallRow(
-        call.call_id,
-        call.call,
-        call.phase,
-        f"{call.due_s:.1f} s",
-        text.title(call.outcome),
-        view.outcome_tone(call.outcome),
-        text.milliseconds(call.setup_ms),
-        text.milliseconds(max(answered_ms)) if answered_ms else text.MISSING,
-        text.clean(call.error, 200),
-        scale((call.setup_ms or 0) / 1e3),
-        scale(length_s),
-        marks,
-        told or "no turn",
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from voxload.measure.summary import GateResult
@@ -16,7 +17,15 @@ OBSERVATIONS_MIN = 10
 """A rate of fewer observations says nothing: only the counts are shown."""
 
 _MS_PER = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4, "min": 6e4, "h": 3.6e6}
-_TITLES = {"message_rtt": "Message round trip", "http_latency": "HTTP latency", "http_success": "HTTP success"}
+_TITLES = {
+    "message_rtt": "Message round trip",
+    "http_latency": "HTTP latency",
+    "http_success": "HTTP success",
+    "stt": "Speech to text",
+    "llm": "Language model",
+    "tts": "Text to speech",
+    "mos": "MOS",
+}
 _DIGITS_MAX = 9
 
 OUTCOME_MEANINGS: dict[str, str] = {
@@ -100,6 +109,16 @@ def size(byte_count: float) -> str:
     return f"{byte_count:,.1f} TB"
 
 
+def money(value: float | None) -> str:
+    """Return an amount of US dollars: to the cent from $10 up, with three significant digits below."""
+    if value is None:
+        return MISSING
+    if abs(value) >= 10 or not value:
+        return f"${value:,.2f}"
+    digits = max(2, 2 - math.floor(math.log10(abs(value))))
+    return f"${value:.{min(digits, _DIGITS_MAX)}f}"
+
+
 def in_ms(value: float, unit: str) -> float | None:
     """Return a value of a time unit in ms, or None when `unit` is not one."""
     return value * _MS_PER[unit] if unit in _MS_PER else None
@@ -113,6 +132,8 @@ def with_unit(value: float | None, unit: str) -> str:
         return milliseconds(value * _MS_PER[unit])
     if unit in {"ratio", "%"}:
         return percent(value if unit == "ratio" else value / 100)
+    if unit in {"$", "USD"}:
+        return money(value)
     return f"{number(value)} {clean(unit)}".rstrip()
 
 

@@ -12,6 +12,7 @@ from voxload.engine.call import Call
 from voxload.engine.context import CallContext
 from voxload.engine.media import Media
 from voxload.engine.placer import Placer
+from voxload.engine.understanding import Understanding
 from voxload.load.workload import Workload
 from voxload.measure.collector import Collector
 from voxload.measure.recorder import Recorder
@@ -154,6 +155,7 @@ class VirtualWorld:
             self.workload,
             self.dialect,
             media,
+            Understanding(self.workload),
             self.recorder,
             self.wheel,
             self.clock,

@@ -18,26 +18,24 @@ from voxload.dialects.base import (
     Unknown,
 )
 from voxload.twin.desk import Desk, Exchange
+from voxload.twin.faults import Faults
 from voxload.twin.hearing import Hearing
-from voxload.twin.latency import chance, uniform
+from voxload.twin.latency import chance
 from voxload.twin.record import CallRecord
-from voxload.twin.speaking import PreparedReply, Send, Speaking
+from voxload.twin.speaking import Outlet, Send
 from voxload.twin.turn import SttSlot, Turn
+from voxload.twin.understanding import drawn_exchange, understand
+from voxload.twin.voice import FLOOD_MESSAGES, Voice
+
+__all__ = ["FLOOD_MESSAGES", "Agent", "Close"]
 
 ENDPOINT_SILENCE_NS = 500 * NS_PER_MS
 """Silence that ends an utterance where the protocol has no message for it."""
-BARGE_IN_SPEECH_NS = 100 * NS_PER_MS
-"""So much speech over the agent's is an interruption; less is a noise."""
-FLOOD_MESSAGES = 20_000
-FLOOD_BATCH = 200
 
-CLOSE_OK, CLOSE_PROTOCOL, CLOSE_INTERNAL = 1000, 1002, 1011
+CLOSE_OK, CLOSE_PROTOCOL = 1000, 1002
 
 Close = Callable[[int], None]
 """Closes the media socket with a WebSocket close code."""
-
-_FLOOD = b'{"type":"twin_flood","kind":"TwinFlood"}'
-_GARBAGE = b"<<< this is not the protocol"
 
 
 class Agent:
@@ -48,33 +46,29 @@ class Agent:
     """
 
     __slots__ = (
-        "_barge_due_ns", "_check_armed", "_close", "_closed", "_flooded", "_handled", "_hearing", "_outcome",
-        "_replied", "_send", "_session", "_speaking", "_stt_slot", "desk", "record", "turn",
+        "_check_armed", "_close", "_closed", "_handled", "_hearing", "_interrupted_turn", "_outcome", "_send",
+        "_session", "_stt_slot", "desk", "faults", "record", "turn", "voice",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, record: CallRecord, session: AgentSession, send: Send, close: Close) -> None:
         self.desk = desk
         self.record = record
+        self.faults = Faults(desk.settings, record, desk.meters)
         self._session = session
         self._send = send
         self._close = close
         self._hearing = Hearing(desk.dialect.caller_format)
-        self._hearing.watch(self._always_watching)
+        self._hearing.watch(desk.always_watching)
         self._handled = 0  # segments of speech that the detector had opened when the last utterance ended
-        self._speaking: Speaking | None = None
-        self._barge_due_ns = 0  # when the agent will stop for the caller; 0: it was not interrupted
+        outlet = Outlet(desk.dialect, record, session, send, desk.unix_offset_ns)
+        self.voice = Voice(desk, outlet, self.faults, self.hang_up, self._watch)
+        self._interrupted_turn = 0  # the turn for which it has been drawn whether the agent speaks into it
         self._check_armed = False
         self._stt_slot = SttSlot(desk)
-        self._replied = False
-        self._flooded = 0
         self._closed = False
         self._outcome = ""
         self.turn: Turn | None = None
         """The turn whose reply is owed."""
-
-    @property
-    def _always_watching(self) -> bool:
-        return not self.desk.ends_by_message or self.desk.stt.limit > 0
 
     # --- what happens ---
 
@@ -82,8 +76,14 @@ class Agent:
         """The media socket is open."""
         for message in self._session.on_connected():
             self._send(message.payload, message.text)
-        if self.desk.settings.greeting:
-            self.desk.wheel.at(now_ns + self.desk.settings.greeting_delay_ns, self._greet)
+        settings = self.desk.settings
+        if not settings.greeting or self.faults.strikes("missing_greeting", settings.faults.missing_greeting_rate, 0):
+            return
+        due_ns = now_ns + settings.greeting_delay_ns
+        late = settings.faults.late_greeting
+        if late is not None and self.faults.strikes("late_greeting", late.rate, 0):
+            due_ns += late.by_ns
+        self.desk.wheel.at(due_ns, self._greet)
 
     def on_message(self, payload: bytes, text: bool, now_ns: int) -> None:
         """A message of the caller has arrived."""
@@ -125,8 +125,14 @@ class Agent:
             case _:  # keys, transcripts and the like: heard, and of no consequence here
                 pass
 
+    def _watch(self, on: bool) -> None:
+        """Listen closely while the agent speaks; some agents always do."""
+        if not self.desk.always_watching:
+            self._hearing.watch(on)
+            self._handled = 0
+
     def _notice_speech(self, now_ns: int) -> None:
-        """Act on what the detector says: claim a recogniser, listen for the end, stop for an interruption."""
+        """Act on what the detector says: claim a recogniser, listen for the end, cut in, stop for an interruption."""
         detector = self._hearing.detector
         if detector.opened <= self._handled:
             return
@@ -135,13 +141,10 @@ class Agent:
         if not self.desk.ends_by_message and not self._check_armed:
             self._check_armed = True
             self.desk.wheel.at(detector.last_active_ns + ENDPOINT_SILENCE_NS, self._check_silence)
-        if (
-            self._speaking is not None
-            and not self._barge_due_ns
-            and detector.last_active_ns - detector.onset_ns >= BARGE_IN_SPEECH_NS
-        ):
-            self._barge_due_ns = max(detector.onset_ns + self.desk.settings.barge_in_delay_ns, now_ns)
-            self.desk.wheel.at(self._barge_due_ns, self._yield)
+        if self.voice.speaking:
+            self.voice.hear_over(detector.opened, detector.onset_ns, detector.last_active_ns, now_ns)
+        elif self._interrupted_turn != self.record.turns + 1:
+            self._maybe_cut_in(detector.onset_ns)
 
     def _check_silence(self, _due_ns: int) -> int:
         """End the utterance when the caller has been silent for long enough; else look again at the next chance."""
@@ -161,12 +164,13 @@ class Agent:
             self._refuse("stt", f"speech: all {self.desk.stt.limit} recognisers are in use")
 
     def _end_utterance(self, now_ns: int) -> None:
-        """The caller has finished: a turn begins, unless it was a mere noise while the agent speaks."""
-        hearing = self._hearing
-        spoken_ns, speech_end_ns = hearing.loud_ns, hearing.speech_end_ns()
+        """The caller has finished: a turn begins, unless it was a backchannel or a noise while the agent speaks."""
+        hearing, detector = self._hearing, self._hearing.detector
+        speech_end_ns, fingerprint = hearing.speech_end_ns(), hearing.fingerprint
         hearing.end_utterance()
-        self._handled = hearing.detector.opened
-        if self._speaking is not None and not self._barge_due_ns and spoken_ns < BARGE_IN_SPEECH_NS:
+        onset_ns, last_ns = (detector.onset_ns, detector.last_active_ns) if detector.opened > self._handled else (0, 0)
+        self._handled = detector.opened
+        if self.voice.is_backchannel(onset_ns, last_ns):
             self._stt_slot.give_back()
             return
         if self.desk.stt.limit:
@@ -175,16 +179,16 @@ class Agent:
         if self.turn is not None:
             self.turn.abandon()
         self.record.turns += 1
-        self.turn = Turn(self, self.record.turns, speech_end_ns or now_ns, slot)
+        number = self.record.turns
+        exchange = understand(self.desk, self.faults, self.record.call_id, number, fingerprint)
+        self.turn = Turn(self, number, exchange, speech_end_ns or now_ns, slot)
         self.turn.begin(now_ns)
 
     # --- thinking: what the turn asks for ---
 
     def exchange(self, turn: int) -> Exchange:
-        """Return what is said in a turn; the same for the same call, whatever else happens."""
-        exchanges = self.desk.repertoire.exchanges
-        draw = uniform(self.desk.settings.seed, self.record.call_id, turn, "exchange")
-        return exchanges[int(draw * len(exchanges))]
+        """Return what is said in a turn, where the utterance is not known; the same for the same call."""
+        return drawn_exchange(self.desk, self.record.call_id, turn)
 
     def say_transcript(self, exchange: Exchange) -> None:
         """Send what was understood."""
@@ -194,80 +198,27 @@ class Agent:
         """Report that the language model has refused a turn."""
         self._refuse("tokens", f"llm: rate limit, retry after {retry_ns / 1e9:.3f} s")
 
-    def reply(self, exchange: Exchange, due_ns: int) -> None:
-        """Speak, or do instead what the faults of this call say."""
-        if self._speaking is not None:
-            self._interrupt()
-        settings, call_id = self.desk.settings, self.record.call_id
-        faults, first = settings.faults, not self._replied
-        self._replied = True
-        if first and chance(faults.garbage_rate, settings.seed, call_id, 0, "garbage"):
-            self._send(_GARBAGE, True)
-        elif first and chance(faults.flood_rate, settings.seed, call_id, 0, "flood"):
-            self.desk.wheel.at(due_ns, self._flood)
-        else:
-            drop = first and chance(faults.drop_rate, settings.seed, call_id, 0, "drop")
-            self._speak(exchange.reply, due_ns, drop)
-
     # --- speaking ---
 
     def _greet(self, due_ns: int) -> int:
-        if not self._closed and self.turn is None and self._speaking is None and not self.record.turns:
-            self._speak(self.desk.repertoire.greeting, due_ns, drop=False)
+        if not self._closed and self.turn is None and not self.voice.speaking and not self.record.turns:
+            self.voice.greet(due_ns)
         return 0
 
-    def _speak(self, reply: PreparedReply, due_ns: int, drop: bool) -> None:
-        desk = self.desk
-        speaking = Speaking(
-            reply,
-            self.record,
-            self._session,
-            self._send,
-            desk.dialect.audio_is_text,
-            desk.unix_offset_ns,
-            self._stop_listening_for_barge_in,
-        )
-        if drop:
-            speaking.cut_in_the_middle(lambda: self.hang_up("dropped", CLOSE_INTERNAL))
-        self._speaking, self._barge_due_ns = speaking, 0
-        if not self._always_watching:
-            self._hearing.watch(True)
-            self._handled = 0
-        next_ns = speaking.begin(due_ns, desk.settings.delivery == "burst")
-        if next_ns:
-            desk.wheel.at(next_ns, speaking.on_due)
+    def _maybe_cut_in(self, onset_ns: int) -> None:
+        """See once for each utterance whether the agent will speak into it."""
+        faults, turn = self.desk.settings.faults, self.record.turns + 1
+        self._interrupted_turn = turn
+        if not chance(faults.agent_interruption_rate, self.desk.settings.seed, self.record.call_id, turn, "cut_in"):
+            return
 
-    def _stop_listening_for_barge_in(self) -> None:
-        """The reply is over."""
-        self._speaking = None
-        if not self._always_watching:
-            self._hearing.watch(False)
-
-    def _yield(self, due_ns: int) -> int:
-        """Stop for the caller, unless the interrupted reply is over or another one has begun."""
-        if self._speaking is not None and self._barge_due_ns == due_ns:
-            self._interrupt()
-        return 0
-
-    def _interrupt(self) -> None:
-        if self._speaking is not None:
-            self._speaking.stop()
-        self._stop_listening_for_barge_in()
-        self.record.interruptions += 1
-        self.desk.meters.interrupted()
-        self._tell(self._session.interrupted())
-
-    def _flood(self, due_ns: int) -> int:
-        """Send a batch of messages that nobody knows each ms; after the last one end the call."""
-        if self._closed:
+        def cut_in(due_ns: int) -> int:
+            idle = not self._closed and self.turn is None and not self.voice.speaking
+            if idle and self.record.turns + 1 == turn and self._hearing.loud_ns:
+                self.voice.cut_in(self.exchange(turn).reply, due_ns)
             return 0
-        for _ in range(FLOOD_BATCH):
-            self._send(_FLOOD, True)
-        self._flooded += FLOOD_BATCH
-        if self._flooded < FLOOD_MESSAGES:
-            return due_ns + NS_PER_MS
-        self.hang_up("flooded", CLOSE_INTERNAL)
-        return 0
+
+        self.desk.wheel.at(onset_ns + faults.agent_interruption_after_ns, cut_in)
 
     def _refuse(self, quota: str, text: str) -> None:
         self.record.rate_limited += 1
@@ -280,9 +231,7 @@ class Agent:
 
     def _fall_silent(self) -> None:
         self._closed = True
-        if self._speaking is not None:
-            self._speaking.stop()
-            self._speaking = None
+        self.voice.fall_silent()
         if self.turn is not None:
             self.turn.abandon()
             self.turn = None

@@ -13,6 +13,7 @@ from voxload.clock import NS_PER_S, Clock
 from voxload.dialects.base import CallIdentity, Dialect, HttpRequest, HttpResponse
 from voxload.errors import BadInputError, Problem
 from voxload.model.twin import TwinSettings
+from voxload.twin.faults import SoundFaults
 from voxload.twin.latency import build_sampler, chance
 from voxload.twin.meters import Meters
 from voxload.twin.quotas import ConcurrencyLimit, TokenBucket
@@ -29,10 +30,7 @@ _JSON = {"content-type": "application/json"}
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One turn as the twin models it: what the caller is taken to have said, its intent, and the reply to it.
-
-    The twin does not recognise speech: it draws the exchange from the corpus, seeded by call and turn.
-    """
+    """One turn as the twin models it: what the caller is taken to have said, its intent, and the reply to it."""
 
     heard: str
     intent: str
@@ -48,7 +46,11 @@ class Repertoire(Protocol):
 
     @property
     def exchanges(self) -> tuple[Exchange, ...]:
-        """The turns from which the twin draws; at least one."""
+        """The turns from which the twin draws where it does not know what was said; at least one."""
+
+    @property
+    def known(self) -> Mapping[bytes, Exchange]:
+        """The turns by the caller's utterance: its last frame with an active sample, as 16-bit PCM."""
 
 
 class Desk:
@@ -99,6 +101,11 @@ class Desk:
         """The callers of this dialect say when an utterance is over; else the agent listens for silence."""
         self.admits_by_http = isinstance(probe.open(), HttpRequest)
         """Callers of this dialect open a session over HTTP before they dial; else the socket alone is the call."""
+        self.always_watching = (
+            not self.ends_by_message or self.stt.limit > 0 or settings.faults.agent_interruption_rate > 0
+        )
+        """Agents listen for speech at all times, not only while they speak."""
+        self.sound_faults = SoundFaults(settings, dialect, (exchange.reply for exchange in repertoire.exchanges))
         self._stall = stall
         self._pending: dict[str, CallRecord] = {}
         self._active: dict[str, CallRecord] = {}

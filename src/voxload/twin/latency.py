@@ -17,14 +17,14 @@ Z_P95 = NormalDist().inv_cdf(0.95)
 _UNIT = 2.0**-53
 
 
-def _digest(seed: int, call_id: str, turn: int, name: str) -> int:
+def digest(seed: int, call_id: str, turn: int, name: str) -> int:
     """Return 64 bits that any change of seed, call, turn or name turns into unrelated ones."""
     return int.from_bytes(blake2b(f"{seed}\0{call_id}\0{turn}\0{name}".encode(), digest_size=8).digest(), "big")
 
 
 def uniform(seed: int, call_id: str, turn: int, name: str) -> float:
     """Return an even draw from the open interval (0, 1)."""
-    return ((_digest(seed, call_id, turn, name) >> 11) + 0.5) * _UNIT
+    return ((digest(seed, call_id, turn, name) >> 11) + 0.5) * _UNIT
 
 
 def chance(rate: float, seed: int, call_id: str, turn: int, name: str) -> bool:
@@ -67,7 +67,7 @@ def _gamma(settings: Gamma, seed: int, stage: str) -> Sampler:
     scale_ns = settings.mean_ns / settings.shape
 
     def sample(call_id: str, turn: int) -> int:
-        return round(Random(_digest(seed, call_id, turn, stage)).gammavariate(settings.shape, scale_ns))
+        return round(Random(digest(seed, call_id, turn, stage)).gammavariate(settings.shape, scale_ns))
 
     return sample
 

@@ -30,6 +30,7 @@ class Meters(Collector):
             "twin_interruptions", "Replies that the agent stopped because the caller spoke.", registry=self._registry
         )
         self._refusals = Counter("twin_quota_refusals", "Refusals by quota.", ["quota"], registry=self._registry)
+        self._faults = Counter("twin_faults", "Faults that have struck, by name.", ["fault"], registry=self._registry)
         self._stages = Histogram(
             "twin_stage_seconds",
             "Latency that was drawn, by stage.",
@@ -62,6 +63,10 @@ class Meters(Collector):
     def interrupted(self) -> None:
         """Count a reply that was stopped for the caller."""
         self._interruptions.inc()
+
+    def fault(self, name: str) -> None:
+        """Count a fault that has struck."""
+        self._faults.labels(name).inc()
 
     def refused(self, quota: str) -> None:
         """Count a refusal by a quota."""

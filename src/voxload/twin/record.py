@@ -11,7 +11,7 @@ class CallRecord:
     """What the agent counted in one call; times in ns of the agent's monotonic clock."""
 
     __slots__ = (
-        "admitted_ns", "call_id", "connected_ns", "ended_ns", "frames_in", "frames_out", "interruptions",
+        "admitted_ns", "call_id", "connected_ns", "ended_ns", "faults", "frames_in", "frames_out", "interruptions",
         "latencies_ns", "outcome", "rate_limited", "turns", "unknown",
     )  # fmt: skip
 
@@ -27,6 +27,8 @@ class CallRecord:
         self.interruptions = 0
         self.rate_limited = 0
         self.unknown = 0
+        self.faults: dict[str, int] = {}
+        """How often each fault has struck, by its name."""
         self.latencies_ns: list[dict[str, int]] = []
         """Of the first turns: the stages that were drawn, and `reply`, measured from the end of speech to the reply."""
 
@@ -50,6 +52,7 @@ class CallRecord:
             "interruptions": self.interruptions,
             "rate_limited": self.rate_limited,
             "unknown_messages": self.unknown,
+            "faults": dict(self.faults),
             "latency_ms": [{name: _ms(value) for name, value in turn.items()} for turn in self.latencies_ns],
         }
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from voxload.audio.codec import decode_audio, encode_audio, resample
+from voxload.audio.codec import amplitude, decode_audio, decode_pcm, encode_audio, peak, resample, rms
 from voxload.audio.corpus import Corpus, Utterance, load_corpus
 from voxload.audio.frames import cut_frames
-from voxload.audio.speech import active_bounds
+from voxload.audio.speech import OPEN_DBFS, active_bounds
 from voxload.clock import NS_PER_MS
 from voxload.dialects.base import AudioFormat, Dialect
 from voxload.twin.desk import Exchange
+from voxload.twin.hearing import ACTIVE_LEVEL
 from voxload.twin.speaking import PreparedReply
 
 
@@ -34,6 +36,12 @@ class CorpusRepertoire:
         self.exchanges = tuple(
             Exchange(caller.text, caller.intent, reply(corpus.reply(caller.intent))) for caller in corpus.callers
         )
+        form = dialect.caller_format
+        self.known = {
+            fingerprint: exchange
+            for caller, exchange in zip(corpus.callers, self.exchanges, strict=True)
+            for fingerprint in fingerprints(caller, form)
+        }
 
 
 def audible_part(utterance: Utterance, form: AudioFormat, seconds_max: float | None) -> Utterance:
@@ -61,4 +69,31 @@ def prepare_reply(utterance: Utterance, dialect: Dialect, seconds_max: float | N
     form = dialect.agent_format
     part = audible_part(utterance, form, seconds_max)
     frames = cut_frames(part, form.sample_rate_hz, form.encoding, form.frame_ms).frames
-    return PreparedReply(utterance.text, tuple(dialect.prepare_agent(frames)), form.frame_ms * NS_PER_MS)
+    return PreparedReply(
+        utterance.text,
+        tuple(dialect.prepare_agent(frames)),
+        form.frame_ms * NS_PER_MS,
+        frames,
+        break_in_speech(frames, form),
+    )
+
+
+def break_in_speech(frames: Sequence[bytes], form: AudioFormat) -> int:
+    """Return the frame nearest to the middle that has speech right before it and in it: there a hole is heard."""
+    levels = [rms(decode_pcm(frame, form.encoding), 2) for frame in frames]
+    speech = amplitude(OPEN_DBFS)
+    inside = [n for n in range(1, len(levels)) if min(levels[n - 1], levels[n]) >= speech]
+    return min(inside, key=lambda n: abs(2 * n - len(levels)), default=-1)
+
+
+def fingerprints(utterance: Utterance, form: AudioFormat) -> set[bytes]:
+    """Return the last loud frames by which `Hearing.fingerprint` knows an utterance that is sent as it is.
+
+    Some callers send all of it, others stop after the last active sample: then a faint rest is not in it.
+    """
+    cut = cut_frames(utterance, form.sample_rate_hz, form.encoding, form.frame_ms)
+    found: set[bytes] = set()
+    for last in (len(cut.frames), cut.last_active_frame + 1):
+        sent = (decode_pcm(frame, form.encoding) for frame in reversed(cut.frames[:last]))
+        found.add(next((pcm for pcm in sent if peak(pcm, 2) >= ACTIVE_LEVEL), b""))
+    return found - {b""}

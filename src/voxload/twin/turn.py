@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from voxload.twin.desk import Desk
-from voxload.twin.latency import chance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from voxload.twin.agent import Agent
+    from voxload.twin.desk import Exchange
 
 TRANSCRIPT_SHARE = 0.3
 """Where only the whole turn is told: the share of it after which the transcript is sent."""
@@ -81,11 +81,12 @@ class Turn:
     With the whole turn told: the transcript after 30 % of it. Waiting for a quota moves all that follows.
     """
 
-    __slots__ = ("_abandoned", "_agent", "_base_ns", "_drawn_ns", "_number", "_slot", "_speech_end_ns")
+    __slots__ = ("_abandoned", "_agent", "_base_ns", "_drawn_ns", "_exchange", "_number", "_slot", "_speech_end_ns")
 
-    def __init__(self, agent: Agent, number: int, speech_end_ns: int, slot: SttSlot) -> None:
+    def __init__(self, agent: Agent, number: int, exchange: Exchange, speech_end_ns: int, slot: SttSlot) -> None:
         self._agent = agent
         self._number = number
+        self._exchange = exchange
         self._speech_end_ns = self._base_ns = speech_end_ns
         self._slot = slot
         self._abandoned = False
@@ -125,7 +126,7 @@ class Turn:
         if self._abandoned:
             return 0
         self._slot.give_back()
-        self._agent.say_transcript(self._agent.exchange(self._number))
+        self._agent.say_transcript(self._exchange)
         return self._ask_model(due_ns)
 
     def _ask_model(self, due_ns: int) -> int:
@@ -152,10 +153,10 @@ class Turn:
         agent, settings = self._agent, self._agent.desk.settings
         self._abandoned = True
         agent.turn = None
-        if chance(settings.faults.silent_rate, settings.seed, agent.record.call_id, self._number, "silent"):
+        if agent.faults.strikes("silent", settings.faults.silent_rate, self._number):
             return 0
         latency_ns = agent.desk.clock() - self._speech_end_ns
         self._drawn_ns["reply"] = latency_ns  # the call's record holds this very dictionary
         agent.desk.meters.replied(latency_ns)
-        agent.reply(agent.exchange(self._number), due_ns)
+        agent.voice.reply(self._exchange, self._number, due_ns)
         return 0

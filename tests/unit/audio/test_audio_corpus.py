@@ -14,7 +14,7 @@ import pytest
 
 from voxload.audio.codec import read_wav
 from voxload.audio.corpus import SpeechLabel, load_corpus, utterance_from_wav
-from voxload.audio.speech import active_bounds
+from voxload.audio.speech import SpeechDetector, active_bounds
 from voxload.errors import BadInputError
 
 FOLDER = resources.files("voxload.audio") / "data"
@@ -23,6 +23,17 @@ INTENTS = {
     "book_appointment", "cancel_appointment", "refill_prescription", "test_results", "billing_question",
     "opening_hours",
 }  # fmt: skip
+SECONDS = {
+    "backchannel": pytest.approx(0.6, abs=0.2),
+    "noise": pytest.approx(0.6, abs=0.1),
+    "monologue": pytest.approx(13.5, abs=1.5),
+}
+EXTRAS = {
+    "mm_hm-slt-1": ("caller", "backchannel"),
+    "mm_hm-rms-1": ("caller", "backchannel"),
+    "cough-1": ("noise", "noise"),
+    "book_appointment-slt-long": ("caller", "monologue"),
+}
 
 
 @pytest.mark.parametrize("label", LABELS, ids=lambda label: label.id)
@@ -40,11 +51,12 @@ def test_label_holds_against_its_audio(label):
     assert 20 * np.log10(np.sqrt(np.mean(speech**2)) / 32_768) == pytest.approx(-20, abs=1)
     assert np.abs(speech).max() < 32_000
     assert label.text
-    assert 1.5 <= label.samples / rate_hz <= 4
+    assert label.samples / rate_hz == SECONDS.get(label.intent, pytest.approx(2.75, abs=1.25))
 
 
 def test_the_set_is_complete_and_small():
-    callers = [label for label in LABELS if label.role == "caller"]
+    extras = [label for label in LABELS if label.intent in SECONDS]
+    callers = [label for label in LABELS if label.role == "caller" and label not in extras]
     agents = [label for label in LABELS if label.role == "agent"]
     assert {label.id for label in callers} == {
         f"{intent}-{voice}-{number}" for intent, voice, number in product(INTENTS, ("slt", "rms"), (1, 2))
@@ -52,7 +64,8 @@ def test_the_set_is_complete_and_small():
     for intent in INTENTS:
         assert len({label.text for label in callers if label.intent == intent}) == 2
     assert {label.intent for label in agents} == INTENTS | {"greeting", "generic"}
-    assert len(callers) + len(agents) == len(LABELS) == len({label.id for label in LABELS})
+    assert {label.id: (label.role, label.intent) for label in extras} == EXTRAS
+    assert len(callers) + len(agents) + len(extras) == len(LABELS) == len({label.id for label in LABELS})
     assert len({label.sha256 for label in LABELS}) == len(LABELS)
     files = [file for file in FOLDER.iterdir() if file.is_file()]
     assert {file.name for file in files} == {label.file for label in LABELS} | {"speech.json"}
@@ -71,6 +84,25 @@ def test_find_by_id_by_intent_or_not_at_all():
     assert corpus.find("greeting-awb-1") == (corpus.greeting,)
     assert all(corpus.find(name) for name in corpus.names())
     assert corpus.names()[:6] == list(dict.fromkeys(utterance.intent for utterance in corpus.callers))
+
+
+def test_extras_are_found_but_are_no_requests():
+    corpus = load_corpus()
+    assert [utterance.id for utterance in corpus.extras] == list(EXTRAS)
+    assert {utterance.intent for utterance in corpus.callers} == INTENTS
+    assert len(corpus.callers) == 24
+    assert [utterance.voice for utterance in corpus.find("backchannel")] == ["slt", "rms"]
+    assert [utterance.id for utterance in corpus.find("noise")] == ["cough-1"]
+    assert corpus.find("monologue") == corpus.find("book_appointment-slt-long")
+    assert {"backchannel", "noise", "monologue"} <= set(corpus.names())
+    assert corpus.reply("backchannel").intent == "generic"
+
+
+def test_the_monologue_has_no_pause_that_ends_an_utterance():
+    long = load_corpus().find("monologue")[0]
+    detector = SpeechDetector(long.sample_rate_hz)
+    detector.feed(long.samples.tobytes(), 0)
+    assert (detector.opened, len(detector.closed)) == (1, 0)
 
 
 def test_replies_by_intent():

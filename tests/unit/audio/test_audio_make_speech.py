@@ -54,6 +54,14 @@ def test_one_utterance_is_made_as_it_is_committed(script, labels, tmp_path):
     assert script.active_bounds(samples, 16_000)[0] == pytest.approx(label.active_start, abs=script.TOLERANCE)
 
 
+def test_the_cough_is_made_as_it_is_committed(script, labels, tmp_path):
+    label = next(label for label in labels if label.intent == "noise")
+    samples = script.synthesise(label.text, label.voice, tmp_path)
+    committed, _ = script.read_wav(script.DATA / label.file)
+    assert len(samples) == label.samples
+    assert abs(samples.astype(int) - committed).max() <= 2  # floating point may differ between machines
+
+
 def test_it_has_help():
     result = subprocess.run([sys.executable, str(SCRIPT), "--help"], capture_output=True, text=True, check=True)
     assert "--check" in result.stdout

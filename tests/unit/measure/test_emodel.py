@@ -42,9 +42,13 @@ def test_check_points_of_g711_without_concealment(ppl, expected_r, expected_mos)
     assert round(mos(r), 2) == expected_mos
 
 
-@pytest.mark.parametrize(("r", "expected"), [(90, 4.34), (80, 4.02), (70, 3.60), (60, 3.10), (50, 2.575)])
-def test_mos_of_a_rating(r, expected):
-    assert mos(r) == pytest.approx(expected, abs=MOS_TOLERANCE)
+@pytest.mark.parametrize(
+    ("r", "printed", "exact"),
+    [(90, 4.34, 4.339), (80, 4.02, 4.024), (70, 3.60, 3.597), (60, 3.10, 3.100), (50, 2.58, 2.575)],
+)
+def test_mos_of_a_rating(r, printed, exact):
+    assert mos(r) == pytest.approx(exact, abs=1e-9)
+    assert mos(r) == pytest.approx(printed, abs=0.005 + 1e-9)  # two digits are printed
 
 
 def test_mos_at_the_ends():

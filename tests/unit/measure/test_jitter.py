@@ -1,6 +1,7 @@
 """Jitter and late frames on arrivals whose answer is known."""
 
 import timeit
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ FRAME = 20 * MS
 def rfc_jitter(packets):
     """RFC 3550, 6.4.1, in real numbers."""
     jitter = 0.0
-    for (arrival, media), (next_arrival, next_media) in zip(packets, packets[1:], strict=False):
+    for (arrival, media), (next_arrival, next_media) in pairwise(packets):
         jitter += (abs((next_arrival - arrival) - (next_media - media)) - jitter) / 16
     return jitter
 

@@ -68,7 +68,12 @@ def test_stages_add_up_and_the_transcript_comes_after_the_first():
     assert transcript["intent"] in {"refill", "appointment"}
     opening = call.messages("agent_response")[0][1]
     assert opening["text"] == f"answer to {transcript['intent']}"
-    assert call.messages("agent_response")[-1][1] == {"type": "agent_response", "final": True}
+    output_tokens = -(-len(opening["text"]) // 4)
+    assert call.messages("agent_response")[-1][1] == {
+        "type": "agent_response",
+        "final": True,
+        "usage": {"input_tokens": 600 - output_tokens, "output_tokens": output_tokens},
+    }
     metrics = bench.desk.call_metrics(call.record.call_id)
     assert metrics["turns"] == 1
     assert metrics["frames_out"] == 50

@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from voxload.audio.codec import decode_audio
+from voxload.audio.codec import decode_audio, rms
 from voxload.audio.corpus import load_corpus
 from voxload.audio.speech import SpeechDetector
 from voxload.dialects.base import AudioFormat
 from voxload.dialects.rtmed import RtmedDialect, RtmedOptions
-from voxload.twin.replies import CorpusRepertoire, audible_part
+from voxload.twin.replies import CorpusRepertoire, audible_part, fingerprints
 
 FORMATS = [AudioFormat(16_000, "pcm16", 20), AudioFormat(24_000, "pcm16", 20), AudioFormat(8_000, "mulaw", 20)]
 
@@ -60,3 +60,21 @@ def test_each_exchange_answers_its_own_intent_and_shares_payloads(dialect):
 def test_replies_can_be_cut_short(dialect):
     short = CorpusRepertoire(dialect, 0.5)
     assert all(exchange.reply.length_ns == 500_000_000 for exchange in short.exchanges)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_no_two_utterances_end_alike(form):
+    seen = {}
+    for utterance in load_corpus().callers:
+        found = fingerprints(utterance, form)
+        assert 1 <= len(found) <= 2
+        for fingerprint in found:
+            assert seen.setdefault(fingerprint, utterance.id) == utterance.id
+
+
+def test_a_reply_breaks_where_there_is_speech_on_both_sides(dialect):
+    for exchange in CorpusRepertoire(dialect).exchanges:
+        reply = exchange.reply
+        assert abs(reply.break_at - len(reply.frames) / 2) <= len(reply.frames) / 4
+        for frame in reply.frames[reply.break_at - 1 : reply.break_at + 1]:
+            assert rms(frame, 2) >= 184  # -45 dBFS

@@ -42,9 +42,10 @@ class ToneRepertoire:
         frames = [pcm[at : at + form.frame_bytes] for at in range(0, len(pcm), form.frame_bytes)]
         payloads = tuple(dialect.prepare_agent(frames))
         frame_ns = form.frame_ms * MS
-        self.greeting = PreparedReply("hello", payloads[:20], frame_ns)
+        self.greeting = PreparedReply("hello", payloads[:20], frame_ns, tuple(frames[:20]))
+        self.known = {}
         self.exchanges = tuple(
-            Exchange(f"about {intent}", intent, PreparedReply(f"answer to {intent}", payloads, frame_ns))
+            Exchange(f"about {intent}", intent, PreparedReply(f"answer to {intent}", payloads, frame_ns, tuple(frames)))
             for intent in ("refill", "appointment")
         )
 

@@ -149,6 +149,7 @@
     const choice = document.getElementById("latency-metric");
     if (!choice) return;
     const metric = choice.value;
+    if (time.means[metric]) return drawMean(metric);
     const columns = time.latencies[metric];
     const limits = nearLimits(data.limits[metric] || [], columns.p99);
     const least = Math.max(0.001, ...limits.map((limit) => limit.ms));
@@ -156,6 +157,21 @@
       line("p50", "p50", ms), line("p95", "p95", ms, { width: 2.25 }), line("p99", "p99", ms, { width: 1.25 }),
       { label: "n", scale: "n", value: (u, value) => (value == null ? MISSING : String(value)), paths: () => null, points: { show: false } },
     ], msTick, least, limits), [time.t, columns.p50, columns.p95, columns.p99, columns.n]);
+  };
+
+  // A ratio from 0 to 100 %, a score on its own scale.
+  const drawMean = (metric) => {
+    const share = data.units[metric] === "%";
+    const factor = share ? 100 : 1;
+    const unit = share ? " %" : data.units[metric] && " " + data.units[metric];
+    const write = (value) => (value == null ? MISSING : trim(value.toFixed(2)) + unit);
+    const tick = (value) => (value == null ? "" : trim(value.toFixed(2)) + (share ? " %" : ""));
+    const values = time.means[metric].map((value) => (value == null ? null : value * factor));
+    const limits = (data.meanLimits[metric] || []).map((limit) => ({ ...limit, ms: limit.value * factor }));
+    const options = timeOptions(240, [line("mean", "p95", write, { width: 2.25 })], tick, share ? 1 : 0.001, limits);
+    const top = Math.max(0, ...values, ...limits.map((limit) => limit.ms));
+    if (share) options.scales.y.range = () => [0, top > 40 ? 104 : Math.max(top * 1.25, 1)];
+    show("latency", options, [time.t, values]);
   };
 
   const drawOutcomes = () => {
@@ -232,6 +248,38 @@
     drawCurve();
   };
   draw();
+
+  // Recordings: a line runs over the lanes as the sound plays; a click on a lane goes there.
+  document.querySelectorAll("details.call").forEach((call) => {
+    const sound = call.querySelector("audio");
+    const stage = call.querySelector(".stage");
+    if (!sound || !stage) return;
+    const head = stage.querySelector(".playhead");
+    const length = Number(stage.dataset.length);
+    const move = () => {
+      head.hidden = false;
+      head.style.left = Math.min(100, (100 * sound.currentTime) / length) + "%";
+      if (!sound.paused) requestAnimationFrame(move);
+    };
+    sound.addEventListener("play", () => {
+      document.querySelectorAll("audio").forEach((other) => other !== sound && other.pause());
+      move();
+    });
+    sound.addEventListener("seeked", move);
+    stage.classList.add("seekable");
+    stage.querySelectorAll(".lane").forEach((lane) => lane.addEventListener("click", (event) => {
+      const box = lane.getBoundingClientRect();
+      sound.currentTime = Math.max(0, ((event.clientX - box.left) / box.width) * length);
+      sound.play();
+    }));
+  });
+  const openTarget = () => {
+    const target = location.hash.startsWith("#call-") && document.getElementById(location.hash.slice(1));
+    if (target) target.open = true;
+  };
+  addEventListener("hashchange", openTarget);
+  openTarget();
+
   document.getElementById("latency-metric")?.addEventListener("change", drawLatency);
   document.getElementById("curve-metric")?.addEventListener("change", drawCurve);
   let width = innerWidth;

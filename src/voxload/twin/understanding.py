@@ -1,0 +1,41 @@
+"""What the modelled agent makes of an utterance: it knows the corpus by its very samples, and errs as often as told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from voxload.twin.latency import uniform
+from voxload.twin.wording import misheard
+
+if TYPE_CHECKING:
+    from voxload.twin.desk import Desk, Exchange
+    from voxload.twin.faults import Faults
+
+
+def drawn_exchange(desk: Desk, call_id: str, turn: int) -> Exchange:
+    """Return what is taken to be said where the utterance is not known; the same for the same call and turn."""
+    exchanges = desk.repertoire.exchanges
+    return exchanges[int(uniform(desk.settings.seed, call_id, turn, "exchange") * len(exchanges))]
+
+
+def understand(desk: Desk, faults: Faults, call_id: str, turn: int, fingerprint: bytes) -> Exchange:
+    """Return what the agent understands of an utterance.
+
+    `fingerprint` is the utterance's last frame with an active sample (`Hearing.fingerprint`). An utterance of the
+    corpus that arrives untouched is known by it; of any other (other audio, noise, another packet size) the twin draws
+    what it was. Then intent errors strike, which change intent and reply, and word errors, which change the text.
+    """
+    exchange = desk.repertoire.known.get(fingerprint) or drawn_exchange(desk, call_id, turn)
+    rates = desk.settings.faults
+    if rates.intent_error_rate:
+        others = [other for other in desk.repertoire.exchanges if other.intent != exchange.intent]
+        if others and faults.strikes("intent_error", rates.intent_error_rate, turn):
+            other = faults.random("other_intent", turn).choice(others)
+            exchange = replace(exchange, intent=other.intent, reply=other.reply)
+    if rates.word_error_rate:
+        heard = misheard(exchange.heard, rates.word_error_rate, faults.random("word_error", turn))
+        if heard != exchange.heard:
+            faults.note("word_error")
+            exchange = replace(exchange, heard=heard)
+    return exchange
