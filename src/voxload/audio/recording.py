@@ -208,6 +208,11 @@ def _cue_chunks(labels: list[tuple[int, int, str]]) -> bytes:
     return _chunk(b"cue ", cues) + _chunk(b"LIST", texts)
 
 
+def recording_file(call_id: str) -> str:
+    """Return the file of a call's recording within the run's folder."""
+    return f"recordings/{call_id}.wav"
+
+
 @dataclass(frozen=True, slots=True)
 class RecordingPolicy:
     """Which calls of a run are recorded: a share of them, a number of them, or the worst ones."""
@@ -264,6 +269,11 @@ class RecordingKeeper:
         # Without a known number of calls, the first ones are taken.
         spread = range(planned_calls or count)
         self._chosen = frozenset(random.Random(f"recordings {seed}").sample(spread, min(count, len(spread))))
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether every recording that is wanted is kept (not so under `worst:N`)."""
+        return self._policy.kind != "worst"
 
     def wants(self, index: int) -> bool:
         """Return whether call `index` of the run (over all shards) is to be recorded."""

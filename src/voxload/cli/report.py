@@ -10,7 +10,7 @@ from rich.console import Console
 from voxload.measure.summary import encode_summary, read_summary
 from voxload.report.files import write_reports
 from voxload.report.terminal import print_summary
-from voxload.runners.results import write_atomically
+from voxload.runners.results import RecordingFiles, write_atomically
 
 EPILOG = """\b
 Examples:
@@ -33,7 +33,10 @@ def report_command(run: Path, out: Path | None, as_json: bool) -> None:
     summary = read_summary(run)
     folder = out or (run if run.is_dir() else run.parent)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = write_reports(summary, lambda name, content: write_atomically(folder / name, content))
+    source = run if run.is_dir() else run.parent
+    paths = write_reports(
+        summary, lambda name, content: write_atomically(folder / name, content), RecordingFiles(source)
+    )
     if as_json:
         click.echo(encode_summary(summary).decode(), nl=False)
     else:

@@ -15,8 +15,10 @@ import uvloop
 from rich.console import Console
 
 from voxload import __version__
+from voxload.audio.recording import recording_file
 from voxload.cli.options import load_overrides, read_gates
 from voxload.clock import utc_now
+from voxload.engine import wire
 from voxload.measure.collector import Collector
 from voxload.measure.snapshot import Snapshot
 from voxload.measure.summarize import build_summary
@@ -29,7 +31,7 @@ from voxload.runners.estimate import plan_facts
 from voxload.runners.local import LocalRunner, RunData
 from voxload.runners.prepare import Prepared, prepare, with_target
 from voxload.runners.progress import ProgressTracker
-from voxload.runners.results import ResultsFolder
+from voxload.runners.results import RecordingFiles, ResultsFolder
 from voxload.twin.process import TwinProcess
 from voxload.verdict.gate import judge
 
@@ -55,6 +57,7 @@ Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
 )
+@click.option("--record", help="Record calls: a share (1%), a number (10), or worst:20 of each process.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, nothing else.")
 @click.option("--quiet", is_flag=True, help="No live view.")
 def run_command(
@@ -94,7 +97,7 @@ def run_command(
     summary = judge(
         build_summary(collector, _run_facts(prepared, data, started_at), facts, prepared.scenario.load), gates
     )
-    paths = write_reports(summary, folder.write)
+    paths = write_reports(summary, folder.write, RecordingFiles(folder.path))
     if folder.write_error:
         console.print(f"[yellow]warning:[/] {folder.write_error}; calls are missing from it", highlight=False)
     _print(summary, paths, console, as_json)
@@ -116,7 +119,13 @@ async def _run(
     def on_snapshot(snapshot: Snapshot) -> None:
         folder.append_calls(snapshot.calls)
 
-    runner = LocalRunner(prepared.plan, processes, collector, on_snapshot, stop_when=stop_when)
+    def on_recording(recording: wire.Recording) -> None:
+        name = recording_file(recording.call_id)
+        folder.write(name, recording.wav)
+        folder.write(name.removesuffix(".wav") + ".txt", recording.labels)
+        collector.recordings[recording.call_id] = name
+
+    runner = LocalRunner(prepared.plan, processes, collector, on_snapshot, on_recording, stop_when=stop_when)
 
     def on_signal() -> None:
         if runner.stopping:

@@ -8,6 +8,7 @@ from typing import Any
 
 from voxload.audio.line import LineImpairment
 from voxload.audio.playout import Ear
+from voxload.audio.recording import CallRecording, FinishedRecording, recording_file
 from voxload.dialects.base import (
     AudioIn,
     CallIdentity,
@@ -181,6 +182,8 @@ class Call:
         ear = Ear(form.sample_rate_hz, form.encoding, buffer_ns)
         self._hearing = HearingMeter(ear, form, buffer_ns)
         self._listener = Listener(ear, context, self._labels, self._due_ns, now_ns)
+        if context.keeper is not None and context.keeper.wants(self.spec.index):
+            self._listener.recording = CallRecording(form.sample_rate_hz, form.encoding)
         line_seed = self.spec.rng.getrandbits(64)
         impairment = None if persona.line is None else LineImpairment(persona.line, line_seed, now_ns)
         speaker = Speaker(self._session, self.line, context, context.media.bed(persona), impairment)
@@ -329,6 +332,7 @@ class Call:
                 "moments": listener.moments,
                 "agent_speech_s": listener.agent_speech_ns() / 1e9,
                 "caller_speech_s": listener.caller_speech_ns / 1e9,
+                "recording": self._keep_recording(listener, now_ns),
             }
         recorder.call_ended(
             CallRecord(
@@ -346,6 +350,18 @@ class Call:
                 **heard,
             )
         )
+
+    def _keep_recording(self, listener: Listener, now_ns: int) -> str:
+        """Hand the call's recording over; returns its file in the run's folder, if it is sure to be there."""
+        keeper, recording = self._context.keeper, listener.recording
+        if keeper is None or recording is None:
+            return ""
+        longest_ns = max((turn.latency_ns for turn in listener.turns if turn.onset_ns), default=0)
+        problems = sum(len(turn.problems) for turn in listener.turns)
+        failed = self._outcome is not Outcome.COMPLETED
+        finished = FinishedRecording(self.spec.index, self.spec.call_id, recording, self._due_ns, now_ns)
+        keeper.ended(finished, longest_ns / 1e9 + 10 * problems + 1000 * failed)
+        return recording_file(self.spec.call_id) if keeper.keeps_all else ""
 
     def _send(self, messages: Sequence[Message]) -> None:
         for message in messages:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from voxload.audio.recording import RecordingKeeper
 from voxload.clock import Clock
 from voxload.dialects.base import Dial, Dialect, HttpRequest
 from voxload.engine.media import Media
@@ -56,3 +57,5 @@ class CallContext:
     unix_offset_ns: int
     """Add it to the monotonic clock to get the time of day for a protocol's stamps."""
     shard: int = 0
+    keeper: RecordingKeeper | None = None
+    """Where recordings of calls go, if any are to be made."""

@@ -75,6 +75,8 @@ class Listener:
         """Note something for the report's time axis."""
         if len(self.moments) < MOMENTS_MAX:
             self.moments.append(CallMoment((at_ns - self._due_ns) / 1e9, kind, text, duration_ns / 1e9))
+            if self.recording is not None:
+                self.recording.moment(at_ns, kind, text, duration_ns)
 
     # --- the caller speaks ---
 
@@ -175,6 +177,8 @@ class Listener:
     def on_interrupted(self, now_ns: int) -> None:
         """The agent drops what it has sent and not yet played."""
         dropped_ns = self.ear.flush(now_ns)
+        if self.recording is not None:
+            self.recording.flush(now_ns)
         self.moment(now_ns, "interrupted", f"{dropped_ns / 1e6:.0f} ms dropped")
         for overlap in self._overlaps:
             overlap.interrupted_ns = overlap.interrupted_ns or now_ns

@@ -18,6 +18,7 @@ import aiohttp
 import picows
 import uvloop
 
+from voxload.audio.recording import RecordingKeeper, RecordingPolicy
 from voxload.clock import NS_PER_S, Clock, monotonic_ns, unix_ns
 from voxload.dialects.registry import build_dialect
 from voxload.engine import wire
@@ -29,9 +30,10 @@ from voxload.engine.media import Media
 from voxload.engine.placer import Placer
 from voxload.engine.transport import Network, SocketLine
 from voxload.engine.understanding import Understanding
+from voxload.load.arrivals import count_calls
 from voxload.load.workload import Workload
 from voxload.measure.recorder import Recorder
-from voxload.measure.snapshot import Snapshot
+from voxload.model.load import ConcurrencyLoad
 from voxload.model.outcome import Outcome
 from voxload.model.plan import Plan, decode_plan
 from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit
@@ -44,7 +46,7 @@ SNAPSHOT_NS = NS_PER_S
 class Shard:
     """One process's part of a run on real sockets."""
 
-    def __init__(self, plan: Plan, shard: int, shards: int, emit: Callable[[Snapshot], None]) -> None:
+    def __init__(self, plan: Plan, shard: int, shards: int, emit: Callable[[wire.FromShard], None]) -> None:
         self._shard, self._shards = shard, shards
         self._emit = emit
         self.workload = Workload(plan)
@@ -74,6 +76,7 @@ class Shard:
             start_ns,
             unix_ns() - self.clock(),
             self._shard,
+            self._keeper(),
         )
         scenario = self.workload.scenario
         timeouts = scenario.timeouts
@@ -115,7 +118,25 @@ class Shard:
                 task.cancel()
             if self._fatal is not None:
                 raise self._fatal
+            self._hand_in_recordings(context.keeper)
             report(final=True)
+
+    def _keeper(self) -> RecordingKeeper | None:
+        """Return what keeps this shard's recordings, if the scenario wants any."""
+        scenario = self.workload.scenario
+        if not scenario.record:
+            return None
+        planned = 0
+        if not isinstance(scenario.load, ConcurrencyLoad):
+            planned = sum(count_calls(scenario.load.phases(), scenario.load.process, scenario.seed))
+        return RecordingKeeper(RecordingPolicy.parse(scenario.record), scenario.seed, planned)
+
+    def _hand_in_recordings(self, keeper: RecordingKeeper | None) -> None:
+        """Render what was recorded: only now, because it takes milliseconds a call."""
+        for finished in keeper.take() if keeper is not None else ():
+            span = (finished.t0_ns, finished.end_ns)
+            recording = finished.recording
+            self._emit(wire.Recording(finished.call_id, recording.wav(*span), recording.label_track(*span)))
 
     def _on_callback_failed(self, callback: Due, error: Exception) -> None:
         """A defect of ours ends one call, not the shard; outside of a call it ends the shard, which says so."""

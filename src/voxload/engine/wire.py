@@ -35,6 +35,14 @@ class Prepared(msgspec.Struct, tag="prepared"):
     shard: int
 
 
+class Recording(msgspec.Struct, tag="recording"):
+    """From a shard: the recording of one call, after its last call is over."""
+
+    call_id: str
+    wav: bytes
+    labels: str
+
+
 class Failed(msgspec.Struct, tag="failed"):
     """From a shard: it cannot go on; `detail` says why."""
 
@@ -43,7 +51,7 @@ class Failed(msgspec.Struct, tag="failed"):
 
 
 ToShard = Prepare | Go | Stop
-FromShard = Prepared | Failed | Snapshot
+FromShard = Prepared | Failed | Recording | Snapshot
 
 _to_shard = msgspec.msgpack.Decoder(ToShard)
 _from_shard = msgspec.msgpack.Decoder(FromShard)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import heapq
 from collections import Counter, defaultdict
 
+import msgspec
+
 from voxload.clock import NS_PER_S
 from voxload.measure.histogram import Histogram
 from voxload.measure.recorder import Labels
@@ -86,6 +88,8 @@ class Collector:
         self._http: dict[str, Counter[str]] = defaultdict(Counter)
         self.outcomes: Counter[str] = Counter()
         self.started = 0
+        self.recordings: dict[str, str] = {}
+        """Files of recorded calls within the run's folder, by call id."""
         self._frames = Counter[str]()
 
     # --- input ---
@@ -267,4 +271,5 @@ class Collector:
 
     def worst_calls(self) -> list[CallRecord]:
         """Return the calls that failed or waited longest, worst first."""
-        return [record for _, _, record in sorted(self._worst, key=lambda item: item[:2], reverse=True)]
+        worst = [record for _, _, record in sorted(self._worst, key=lambda item: item[:2], reverse=True)]
+        return [msgspec.structs.replace(record, recording=self.recordings.get(record.call_id, "")) for record in worst]

@@ -1,8 +1,8 @@
 """How the agent's audio sounds: signal scores of recorded calls, taken after the run in a process of their own.
 
 DNSMOS and PLCMOS rate a recording by itself; clean speech gets only about 3.3 and 4.0, so what counts is the change
-from the same score of clean agent audio. ViSQOL compares a recording with the very audio that the agent sent. All models
-come inside their packages: nothing is fetched. PESQ is left out for the rights on its source.
+from the same score of clean agent audio. ViSQOL compares a recording with the very audio that the agent sent. All
+models come inside their packages: nothing is fetched. PESQ is left out for the rights on its source.
 """
 
 from __future__ import annotations

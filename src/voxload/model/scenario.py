@@ -141,6 +141,7 @@ class Scenario(Model):
     timeouts: Timeouts = Timeouts()
     measurement: Measurement = Measurement()
     twin: TwinSettings = Field(TwinSettings(), description="The embedded agent, where target is twin.")
+    record: str = Field("", description="Record calls: a share (1%), a number (10), or worst:20 of each process.")
     seed: int = Field(1, ge=0, description="Same seed, same calls at the same instants.")
 
     @field_validator("dialect", mode="before")

@@ -150,7 +150,19 @@ class AgentFaults(Model):
 class TwinSettings(Model):
     """The embedded voice agent: what a scenario's `twin:` holds, and the file that `voxload twin` takes."""
 
-    latency: AgentLatency = AgentLatency()
+    mode: Literal["modelled", "real"] = Field(
+        "modelled",
+        description="modelled: latencies and errors are drawn as told, for thousands of calls. real: a voice activity "
+        "detector ends utterances, a recogniser hears words, and it takes as long as it takes; for a handful of calls "
+        "(needs voxload[real]).",
+    )
+    latency: AgentLatency = Field(AgentLatency(), description="Of modelled turns.")
+    endpoint_silence_ns: DurationNs = Field(
+        500_000_000,
+        alias="endpoint_silence",
+        gt=0,
+        description="Silence that ends an utterance, where no message does (real agents never wait for one).",
+    )
     greeting: bool = Field(True, description="The agent speaks first.")
     greeting_delay_ns: DurationNs = Field(200_000_000, alias="greeting_delay")
     reply_seconds_max: float | None = Field(

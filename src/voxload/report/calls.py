@@ -61,7 +61,11 @@ def length_of(call: CallRecord) -> float:
 
 def answer_of(turn: TurnRecord) -> str:
     """Return how long the caller waited for the reply, in words."""
-    return "no reply" if turn.latency_ms is None else text.milliseconds(turn.latency_ms)
+    if turn.latency_ms is None:
+        return "no reply"
+    # An agent that speaks before the caller has finished.
+    early = " early" if turn.latency_ms < 0 else ""
+    return text.milliseconds(abs(turn.latency_ms)) + early
 
 
 def _call_row(call: CallRecord, scale: Scale) -> CallRow:
@@ -70,7 +74,7 @@ def _call_row(call: CallRecord, scale: Scale) -> CallRow:
     marks = tuple(
         TurnMark(
             scale(turn.speech_end_s),
-            scale(turn.latency_ms / 1e3 if turn.latency_ms is not None else length_s - turn.speech_end_s),
+            scale(max(turn.latency_ms, 0) / 1e3 if turn.latency_ms is not None else length_s - turn.speech_end_s),
             turn.latency_ms is not None,
         )
         for turn in call.turns

@@ -62,10 +62,10 @@ def _means(summary: Summary) -> list[str]:
 
 
 def _units(summary: Summary) -> dict[str, str]:
-    """Return the unit of each mean: `%` for a ratio, else that of the score."""
+    """Return the unit of each mean: `%` for a ratio or a share, else that of the score."""
+    units = {name: METRICS[name].unit if name in METRICS else "" for name in _means(summary)}
     return {
-        text.clean(name): "%" if kind_of(name) == "ratio" else METRICS[name].unit if name in METRICS else ""
-        for name in _means(summary)
+        text.clean(name): "%" if kind_of(name) == "ratio" or unit == "share" else unit for name, unit in units.items()
     }
 
 

@@ -16,7 +16,7 @@ import soxr
 EMBEDDED_MAX_BYTES = 4_000_000
 """Recorded sound that one page carries at most, as base64 text; what does not fit is linked."""
 EMBEDDED_RATE_HZ = 8_000
-ENVELOPE_POINTS = 600
+ENVELOPE_POINTS = 480
 _DISPLAY_FLOOR_DB = 48.0
 
 Samples = npt.NDArray[np.int16]

@@ -34,12 +34,12 @@ TARGETS: dict[str, tuple[Target, ...]] = {
     "false_barge_in": (Target("share", 0.0),),
     "agent_interruption": (Target("share", 0.05, 0.15),),
     "missed_response": (Target("share", 0.01, 0.05),),
-    "underruns": (Target("mean", 0.0, 1.0),),
+    "underruns": (Target("mean", 0.0),),
     "late_frames": (Target("share", 0.0074, 0.0156),),
     "jitter": (Target("p95", 0.020, 0.050),),
     "mos": (Target("mean", 4.0, 3.5),),
     "intent_accuracy": (Target("share", 0.95),),
-    "word_error_rate": (Target("mean", 0.05, 0.10),),
+    "word_error_rate": (Target("share", 0.05, 0.10),),
     "call_success": (Target("share", 0.995, 0.95),),
     "cost_per_call": (Target("total", 0.10),),
 }
@@ -101,6 +101,8 @@ GROUPS = (
             "late_frames",
             "jitter",
             "underruns",
+            "underrun_ms_per_min",
+            "clipped_audio",
             "message_rtt",
             "word_error_rate",
             "intent_accuracy",
@@ -129,8 +131,6 @@ def higher_is_better(metric: str) -> bool:
 
 def targets_of(metric: str) -> tuple[Target, ...]:
     """Return the reference values of a metric; for one without, what to show of it."""
-    if metric in METRICS and METRICS[metric].kind == "score" and metric in TARGETS:
-        return tuple(item._replace(aggregate="mean") if item.aggregate == "share" else item for item in TARGETS[metric])
     return TARGETS.get(metric) or _DEFAULT[kind_of(metric)]
 
 

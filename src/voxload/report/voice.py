@@ -94,7 +94,10 @@ def voice_groups(summary: Summary) -> list[VoiceGroup]:
 def _whole_rows(summary: Summary, metric: str, series: list[Series]) -> list[VoiceRow]:
     histogram = _merged(series)
     if histogram.count:
-        return [_row(metric, histogram, target, "") for target in targets_of(metric)]
+        rows = [_row(metric, histogram, target, "") for target in targets_of(metric)]
+        scales = sorted({text.clean(item.labels["scale"], 40) for item in series if "scale" in item.labels})
+        note = f"scale: {' and '.join(scales)}; " if scales else ""
+        return [row._replace(detail=note + row.detail) for row in rows]
     if metric in summary.levels:
         return [_level_row(metric, summary.levels[metric])]
     return []
@@ -129,13 +132,13 @@ def shown(metric: str, value: float | None) -> str:
     """Return a value of a metric (s, 0 to 1, or its own unit) as reports write it."""
     if value is None:
         return text.MISSING
-    match kind_of(metric):
-        case "latency":
-            return text.nanoseconds(value * SCALE)
-        case "ratio":
-            return text.percent(value)
-        case _:
-            return text.with_unit(value, METRICS[metric].unit)
+    if metric == "cost_per_call":
+        return text.money(value)
+    kind = kind_of(metric)
+    if kind == "latency":
+        return text.nanoseconds(value * SCALE)
+    unit = METRICS[metric].unit
+    return text.percent(value) if kind == "ratio" or unit == "share" else text.with_unit(value, unit)
 
 
 def _row(metric: str, histogram: Histogram, target: Target, label: str) -> VoiceRow:

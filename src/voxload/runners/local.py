@@ -58,6 +58,7 @@ class LocalRunner:
     processes: int
     collector: Collector
     on_snapshot: Callable[[Snapshot], None] = lambda _: None
+    on_recording: Callable[[wire.Recording], None] = lambda _: None
     on_tick: Callable[[float], None] = lambda _: None
     stop_when: Callable[[Collector], str] = lambda _: ""
     """Returns a reason to end the run early, or nothing."""
@@ -153,6 +154,9 @@ class LocalRunner:
                     return
                 case wire.Failed(detail=detail):
                     self.collector.lose(child.shard, detail)
+                case wire.Recording():
+                    child.last_seen_ns = monotonic_ns()
+                    self.on_recording(message)
                 case Snapshot():
                     child.last_seen_ns = monotonic_ns()
                     child.final = child.final or message.final

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from voxload.audio.recording import RecordingPolicy
 from voxload.clock import utc_now
 from voxload.errors import BadInputError, Problem
 from voxload.model.plan import Plan
@@ -42,6 +43,7 @@ def prepare(
     duration: Amount | None = None,
     rate: Amount | None = None,
     seed: int | None = None,
+    record: str | None = None,
     environ: Mapping[str, str],
 ) -> Prepared:
     """Read a scenario, apply the options, check everything and return the plan.
@@ -51,7 +53,7 @@ def prepare(
             environment.
     """
     source = read_source(path)
-    source = _with_options(source, target, seed)
+    source = _with_options(source, target, seed, record)
     written, problems = validate_partly(source, Scenario)
     if written is None:
         raise BadInputError(problems)
@@ -61,6 +63,13 @@ def prepare(
         scenario = _validate_options(source)
     resources = gather(scenario, source, environ)
     findings = Findings(source, [*problems, *resources.problems])
+    if scenario.record:
+        try:
+            RecordingPolicy.parse(scenario.record)
+        except BadInputError as error:
+            findings.problems += [
+                replace(item, file=source.file, line=source.line(("record",))) for item in error.problems
+            ]
     resolved = check_scenario(scenario, resources, written.load, findings)
     if findings.problems:
         raise BadInputError(sorted(findings.problems, key=lambda problem: (problem.file != source.file, problem.line)))
@@ -87,11 +96,11 @@ def new_run_id(name: str) -> str:
     return f"{utc_now():%Y%m%d-%H%M%S}-{slug or 'run'}-{secrets.token_hex(2)}"
 
 
-def _with_options(source: Source, target: str | None, seed: int | None) -> Source:
+def _with_options(source: Source, target: str | None, seed: int | None, record: str | None) -> Source:
     if target is not None and target != TWIN_TARGET and not target.startswith(("http://", "https://")):
         message = f"--target: {target!r} does not start with http:// or https://, and is not twin"
         raise BadInputError([Problem(message)])
-    changes: dict[str, Any] = {"target": target, "seed": seed}
+    changes: dict[str, Any] = {"target": target, "seed": seed, "record": record}
     changes = {key: value for key, value in changes.items() if value is not None}
     if not changes or not isinstance(source.data, dict):
         return source

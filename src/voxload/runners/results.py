@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -67,7 +67,28 @@ class ResultsFolder:
 
     def write(self, name: str, content: bytes | str) -> Path:
         """Write a file atomically; see `write_atomically`."""
-        return write_atomically(self.path / name, content)
+        path = self.path / name
+        path.parent.mkdir(exist_ok=True)
+        return write_atomically(path, content)
+
+
+class RecordingFiles(Mapping[str, bytes]):
+    """The recordings in a run's folder by name (`recordings/CALL.wav`), read when they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._names = sorted(str(path.relative_to(folder)) for path in folder.glob("recordings/*.wav"))
+
+    def __getitem__(self, name: str) -> bytes:
+        if name not in self._names:
+            raise KeyError(name)
+        return (self._folder / name).read_bytes()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def write_atomically(path: Path, content: bytes | str) -> Path:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
-from voxload.clock import NS_PER_MS
 from voxload.dialects.base import (
     AgentSession,
     AudioIn,
@@ -29,13 +29,17 @@ from voxload.twin.voice import FLOOD_MESSAGES, Voice
 
 __all__ = ["FLOOD_MESSAGES", "Agent", "Close"]
 
-ENDPOINT_SILENCE_NS = 500 * NS_PER_MS
-"""Silence that ends an utterance where the protocol has no message for it."""
-
 CLOSE_OK, CLOSE_PROTOCOL = 1000, 1002
 
 Close = Callable[[int], None]
 """Closes the media socket with a WebSocket close code."""
+
+
+class OwedTurn(Protocol):
+    """A turn whose reply is being thought about."""
+
+    def abandon(self) -> None:
+        """Let the turn come to nothing."""
 
 
 class Agent:
@@ -67,7 +71,7 @@ class Agent:
         self._stt_slot = SttSlot(desk)
         self._closed = False
         self._outcome = ""
-        self.turn: Turn | None = None
+        self.turn: OwedTurn | None = None
         """The turn whose reply is owed."""
 
     # --- what happens ---
@@ -90,9 +94,7 @@ class Agent:
         for event in self._session.decode(payload, text):
             if type(event) is AudioIn:
                 self.record.frames_in += 1
-                self._hearing.hear(event.audio, now_ns)
-                if self._hearing.watching:
-                    self._notice_speech(now_ns)
+                self._on_audio(event.audio, now_ns)
             else:
                 self._on_event(event, now_ns)
 
@@ -111,11 +113,15 @@ class Agent:
 
     # --- hearing ---
 
+    def _on_audio(self, audio: bytes, now_ns: int) -> None:
+        self._hearing.hear(audio, now_ns)
+        if self._hearing.watching:
+            self._notice_speech(now_ns)
+
     def _on_event(self, event: Event, now_ns: int) -> None:
         match event:
             case EndOfSpeech():
-                if self.desk.ends_by_message:
-                    self._end_utterance(now_ns)
+                self._on_end_of_speech(now_ns)
             case Malformed():
                 self.hang_up("protocol_error", CLOSE_PROTOCOL)
             case Ended():
@@ -124,6 +130,11 @@ class Agent:
                 self.record.unknown += 1
             case _:  # keys, transcripts and the like: heard, and of no consequence here
                 pass
+
+    def _on_end_of_speech(self, now_ns: int) -> None:
+        """The caller says that it has finished."""
+        if self.desk.ends_by_message:
+            self._end_utterance(now_ns)
 
     def _watch(self, on: bool) -> None:
         """Listen closely while the agent speaks; some agents always do."""
@@ -138,18 +149,26 @@ class Agent:
             return
         if self.desk.stt.limit:
             self._claim_stt()
-        if not self.desk.ends_by_message and not self._check_armed:
-            self._check_armed = True
-            self.desk.wheel.at(detector.last_active_ns + ENDPOINT_SILENCE_NS, self._check_silence)
+        if not self.desk.ends_by_message:
+            self._await_silence()
         if self.voice.speaking:
             self.voice.hear_over(detector.opened, detector.onset_ns, detector.last_active_ns, now_ns)
         elif self._interrupted_turn != self.record.turns + 1:
             self._maybe_cut_in(detector.onset_ns)
 
+    def _last_active_ns(self) -> int:
+        """Return the end of what has been heard of the caller's speech."""
+        return self._hearing.detector.last_active_ns
+
+    def _await_silence(self) -> None:
+        """End the utterance as soon as the caller has been silent for long enough."""
+        if not self._check_armed:
+            self._check_armed = True
+            self.desk.wheel.at(self._last_active_ns() + self.desk.settings.endpoint_silence_ns, self._check_silence)
+
     def _check_silence(self, _due_ns: int) -> int:
-        """End the utterance when the caller has been silent for long enough; else look again at the next chance."""
         now_ns = self.desk.clock()
-        due_ns = self._hearing.detector.last_active_ns + ENDPOINT_SILENCE_NS
+        due_ns = self._last_active_ns() + self.desk.settings.endpoint_silence_ns
         if self._closed:
             return 0
         if now_ns < due_ns:
@@ -194,6 +213,10 @@ class Agent:
         """Send what was understood."""
         self._tell(self._session.transcript(Transcript(exchange.heard, "caller", True, exchange.intent)))
 
+    def say_error(self, code: str, text: str) -> None:
+        """Report an error; the call goes on."""
+        self._tell(self._session.error(PeerError(code, text)))
+
     def refuse_tokens(self, retry_ns: int) -> None:
         """Report that the language model has refused a turn."""
         self._refuse("tokens", f"llm: rate limit, retry after {retry_ns / 1e9:.3f} s")
@@ -223,7 +246,7 @@ class Agent:
     def _refuse(self, quota: str, text: str) -> None:
         self.record.rate_limited += 1
         self.desk.meters.refused(quota)
-        self._tell(self._session.error(PeerError("429", text)))
+        self.say_error("429", text)
 
     def _tell(self, message: Message | None) -> None:
         if message is not None:

@@ -45,6 +45,10 @@ class Repertoire(Protocol):
         """The first words of a call."""
 
     @property
+    def generic(self) -> PreparedReply:
+        """An answer to anything."""
+
+    @property
     def exchanges(self) -> tuple[Exchange, ...]:
         """The turns from which the twin draws where it does not know what was said; at least one."""
 

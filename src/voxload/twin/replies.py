@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from voxload.audio.codec import amplitude, decode_audio, decode_pcm, encode_audio, peak, resample, rms
-from voxload.audio.corpus import Corpus, Utterance, load_corpus
+from voxload.audio.corpus import GENERIC, Corpus, Utterance, load_corpus
 from voxload.audio.frames import cut_frames
 from voxload.audio.speech import OPEN_DBFS, active_bounds
 from voxload.clock import NS_PER_MS
@@ -33,6 +33,7 @@ class CorpusRepertoire:
             return prepared[utterance.id]
 
         self.greeting = reply(corpus.greeting)
+        self.generic = reply(corpus.reply(GENERIC))
         self.exchanges = tuple(
             Exchange(caller.text, caller.intent, reply(corpus.reply(caller.intent))) for caller in corpus.callers
         )
@@ -42,6 +43,9 @@ class CorpusRepertoire:
             for caller, exchange in zip(corpus.callers, self.exchanges, strict=True)
             for fingerprint in fingerprints(caller, form)
         }
+        for extra in corpus.extras:
+            exchange = Exchange(extra.text, extra.intent, self.generic)
+            self.known |= dict.fromkeys(fingerprints(extra, form), exchange)
 
 
 def audible_part(utterance: Utterance, form: AudioFormat, seconds_max: float | None) -> Utterance:

@@ -9,7 +9,7 @@ import ipaddress
 import json
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -19,13 +19,15 @@ from multidict import CIMultiDict
 from picows import WSCloseCode, WSFrame, WSMsgType, WSTransport, WSUpgradeRequest, WSUpgradeResponse
 
 from voxload.clock import NS_PER_S, Clock, monotonic_ns, sleep_s, unix_ns
-from voxload.dialects.base import Dialect, HttpRequest, HttpResponse
+from voxload.dialects.base import AgentSession, Dialect, HttpRequest, HttpResponse
 from voxload.errors import RunAbortedError
 from voxload.model.twin import TwinSettings
 from voxload.timer import WheelTimer
-from voxload.twin.agent import Agent
+from voxload.twin.agent import Agent, Close
 from voxload.twin.desk import Desk, Repertoire
 from voxload.twin.front import MESSAGE_BYTES_MAX, Front
+from voxload.twin.record import CallRecord
+from voxload.twin.speaking import Send
 from voxload.wheel import Wheel
 
 BODY_BYTES_MAX = 1024 * 1024
@@ -35,6 +37,10 @@ STOP_S = 2.0
 BACKLOG = 4096
 _PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _log = logging.getLogger("voxload.twin")
+
+
+MakeAgent = Callable[[Desk, CallRecord, AgentSession, Send, Close], Agent]
+"""Returns the brain of a new call."""
 
 
 class CallSocket(picows.WSListener):
@@ -115,10 +121,16 @@ class TwinServer:
     """Serves one dialect's agent. Create it inside the running loop, `start`, and `stop`."""
 
     def __init__(
-        self, settings: TwinSettings, dialect: Dialect, repertoire: Repertoire, clock: Clock = monotonic_ns
+        self,
+        settings: TwinSettings,
+        dialect: Dialect,
+        repertoire: Repertoire,
+        clock: Clock = monotonic_ns,
+        make_agent: MakeAgent = Agent,
     ) -> None:
         self.clock = clock
         self.dialect = dialect
+        self._make_agent = make_agent
         wheel = Wheel(clock())
         self.desk = Desk(settings, dialect, repertoire, wheel, clock, unix_ns() - clock(), _stand_still)
         self.sockets: set[CallSocket] = set()
@@ -163,7 +175,7 @@ class TwinServer:
         if isinstance(record, HttpResponse):
             return _refuse(record)
         opened = CallSocket(self)
-        opened.agent = Agent(self.desk, record, self.dialect.agent(call_id), opened.send, opened.close)
+        opened.agent = self._make_agent(self.desk, record, self.dialect.agent(call_id), opened.send, opened.close)
         offered = [name.strip() for name in headers.get("sec-websocket-protocol", "").split(",")]
         spoken = self.dialect.subprotocol()
         extra = {"Sec-WebSocket-Protocol": spoken} if spoken and spoken in offered else None

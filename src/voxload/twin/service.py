@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import json
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import uvloop
 from pydantic import BaseModel, Field
 
+from voxload.dialects.base import Dialect
 from voxload.dialects.registry import build_dialect
 from voxload.model.base import Model
 from voxload.model.twin import Port, TwinSettings
 from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit
+from voxload.twin.agent import Agent
+from voxload.twin.extras import REAL_MODULES, require
+from voxload.twin.real import APOLOGY, Interpreter, RealAgent
 from voxload.twin.replies import CorpusRepertoire
-from voxload.twin.server import TwinServer, listen
+from voxload.twin.server import MakeAgent, TwinServer, listen
+from voxload.twin.synthesis import synthesise
+from voxload.twin.worker import RecogniserWorker
 
 
 class TwinJob(Model):
@@ -78,7 +86,7 @@ def run_twin(job: TwinJob, announce: Callable[[str], None], parent: bool = False
     With `parent` the end of standard input stops the twin too: the process that holds its other end is gone.
 
     Raises:
-        BadInputError: settings or options that cannot work.
+        BadInputError: settings or options that cannot work, or the extra `real` is missing and needed.
         RunAbortedError: the address cannot be listened on.
     """
     raise_file_limit()
@@ -95,14 +103,32 @@ async def _serve(job: TwinJob, announce: Callable[[str], None], parent: bool) ->
     with listener:
         dialect = build_dialect(job.dialect, url, job.options)
         repertoire = CorpusRepertoire(dialect, job.settings.reply_seconds_max)
-        server = TwinServer(job.settings, dialect, repertoire)
-        await server.start(listener)
-        if parent:
-            await loop.connect_read_pipe(lambda: _ParentWatch(stopping), sys.stdin)
-        freeze_garbage()
-        announce(url)
-        await stopping.wait()
-        await server.stop()
+        async with _brain(job.settings, dialect, repertoire) as make_agent:
+            server = TwinServer(job.settings, dialect, repertoire, make_agent=make_agent)
+            await server.start(listener)
+            if parent:
+                await loop.connect_read_pipe(lambda: _ParentWatch(stopping), sys.stdin)
+            freeze_garbage()
+            announce(url)
+            await stopping.wait()
+            await server.stop()
+
+
+@contextlib.asynccontextmanager
+async def _brain(settings: TwinSettings, dialect: Dialect, repertoire: CorpusRepertoire) -> AsyncIterator[MakeAgent]:
+    """Make ready what the agents think with, and stop it afterwards."""
+    if settings.mode == "modelled":
+        yield Agent
+        return
+    for module in REAL_MODULES:
+        require(module)
+    worker = RecogniserWorker()
+    await worker.start(exchange.heard for exchange in repertoire.exchanges)
+    try:
+        apology = synthesise(APOLOGY, dialect, settings.reply_seconds_max)
+        yield functools.partial(RealAgent, Interpreter(repertoire, worker.recognise, apology))
+    finally:
+        await worker.stop()
 
 
 class _ParentWatch(asyncio.Protocol):

@@ -116,14 +116,14 @@ def scored(tmp_path_factory):
     paths = [
         write(folder / "stereo.wav", 0.1 * noise, clean),
         write(folder / "paused.wav", np.concatenate([np.zeros(4 * RATE), clean, np.zeros(5 * RATE)])),
-        write(folder / "lossy.wav", clean * 0 + lossy),
+        write(folder / "lossy.wav", lossy),
         write(folder / "noisy.wav", clean + 0.01 * noise),
         write(folder / "silent.wav", np.zeros(RATE)),
         folder / "missing.wav",
     ]
     (folder / "text.wav").write_text("not audio")
     paths.append(folder / "text.wav")
-    sent = [reference, reference, reference, None, None, None, None]
+    sent = [reference, None, reference, None, None, None, None]
     scores = score_in_process(paths, reference, folder, sent=sent, timeout_s=100)
     assert [Path(one.path) for one in scores] == paths
     assert not list(folder.glob("quality-*"))

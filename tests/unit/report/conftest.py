@@ -11,8 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from voxload.audio.corpus import load_corpus
+from voxload.audio.recording import CallRecording
 from voxload.measure.histogram import Histogram
 from voxload.measure.summary import (
+    CallMoment,
     CallRecord,
     ErrorSample,
     GateResult,
@@ -28,8 +31,15 @@ from voxload.measure.summary import (
     Verdict,
     quantiles,
 )
+from voxload.model.metric import SCALE, is_latency
 
 TURNS = ("greet", "order_status", "confirm")
+SAID = {
+    "greet": ("Hello, I would like to ask about an order, please.", "greeting", "Of course. What is the order number?"),
+    "order_status": ("Where is my order number four seven one?", "order_status", "It left our warehouse this morning."),
+    "confirm": ("Great, thanks. Please confirm by text message.", "confirm", "Done. Is there anything else?"),
+}
+PERSONAS = ("calm", "impatient", "noisy_street")
 RAMP_S, HOLD_S = 20.0, 20.0
 EVIL = "</script><script>alert(1)</script> | `x` \x1b[31m\x00\u202e <img src=http://e.vil/x onerror=y> ]]> \n## h &amp; [a](http://e.vil)"
 
@@ -39,14 +49,93 @@ class Run:
 
     def __init__(self, seed: int = 7, calls: int = 200) -> None:
         self.random = random.Random(seed)
+        self.ear = random.Random(seed + 1)
         self.values: dict[str, list[tuple[float, dict[str, str], int]]] = defaultdict(list)
-        self.calls = [self._call(index, calls) for index in range(calls)]
+        self.calls = [self._lived(self._call(index, calls)) for index in range(calls)]
 
     def _ms(self, median_ms: float, p95_ms: float) -> float:
         return median_ms * math.exp(self.random.gauss(0, math.log(p95_ms / median_ms) / 1.645))
 
     def _record(self, metric: str, at_s: float, labels: dict[str, str], value_ms: float) -> None:
         self.values[metric].append((at_s, labels, round(value_ms * 1e6)))
+
+    def _observe(self, metric: str, at_s: float, labels: dict[str, str], value: float) -> None:
+        self.values[metric].append((at_s, labels, round(value * SCALE)))
+
+    def _lived(self, call: CallRecord) -> CallRecord:
+        """Return the call with what a caller's ear makes of it, every voice metric recorded."""
+        ear, persona = self.ear, PERSONAS[call.index % 3]
+        labels = {"call": call.call, "phase": call.phase, "persona": persona}
+        self._observe("call_success", call.due_s, labels, call.outcome == "completed")
+        if call.setup_ms is None:
+            return msgspec.structs.replace(call, persona=persona)
+        noisy = persona == "noisy_street"
+        moments: list[CallMoment] = []
+        turns = [self._turn(turn, call, labels, noisy, moments) for turn in call.turns]
+        late = ear.random() * (0.05 if noisy else 0.004)
+        mos = 4.4 - late * 12 - ear.random() * 0.1
+        underruns = sum(moment.kind == "underrun" for moment in moments)
+        for metric, value in (
+            ("mos", mos), ("late_frames", ear.random() < late), ("jitter", 0.004 + late / 2), ("underruns", underruns),
+            ("talk_ratio", 0.4 + ear.random() * 0.2), ("greeting", 0.2 + ear.random() * 0.3),
+        ):  # fmt: skip
+            scale = {"scale": "wideband"} if metric == "mos" else {}
+            self._observe(metric, call.due_s + 1, {**labels, **scale}, value)
+        return msgspec.structs.replace(
+            call, turns=turns, persona=persona, mos=mos, mos_scale="wideband", late_share=late,
+            jitter_ms=4 + late * 500, underruns=underruns, underrun_ms=180.0 * underruns,
+            agent_speech_s=1.1 * len(turns), caller_speech_s=1.3 * len(turns), cost=0.031 + call.duration_s * 0.002,
+            moments=moments, recording=f"recordings/{call.call_id}.wav" if call.index % 2 else "",
+        )  # fmt: skip
+
+    def _turn(
+        self, turn: TurnRecord, call: CallRecord, labels: dict[str, str], noisy: bool, moments: list[CallMoment]
+    ) -> TurnRecord:
+        ear, end_s = self.ear, turn.speech_end_s
+        at_s, labels = call.due_s + end_s, {**labels, "turn": turn.turn}
+        said, intent, reply = SAID[turn.turn]
+        self._observe("missed_response", at_s, labels, turn.latency_ms is None)
+        if turn.latency_ms is None:
+            problems = ["no reply within 5.0 s"]
+            return msgspec.structs.replace(
+                turn, speech_start_s=end_s - 1.3, said=said, intent=intent, problems=problems
+            )
+        stages = {"stt": turn.latency_ms * 0.3, "llm": turn.latency_ms * 0.45, "tts": turn.latency_ms * 0.15}
+        for name, value_ms in stages.items():
+            self._record(name, at_s, labels, value_ms)
+        self._record("voice_response", at_s, labels, stages["llm"] + stages["tts"])
+        self._record("first_packet", at_s, labels, turn.latency_ms * 0.9)
+        self._record("silent_pad", at_s, labels, turn.latency_ms * 0.1)
+        self._record("dead_air", at_s, labels, turn.latency_ms)
+        wrong, problems, heard = ear.random() < (0.2 if noisy else 0.02), [], said
+        self._observe("intent_accuracy", at_s, labels, not wrong)
+        self._observe("word_error_rate", at_s, labels, wrong)
+        if wrong:
+            heard = said.lower().replace("order", "border").replace("thanks", "banks")
+            problems.append(f"intent opening_hours instead of {intent}")
+        if ear.random() < (0.15 if noisy else 0.03):
+            start_s = end_s + turn.latency_ms / 1e3 + 0.4
+            moments.append(CallMoment(start_s, "underrun", "speech broke off for 180 ms", 0.18))
+            problems.append("speech broke off for 180 ms")
+        if ear.random() < 0.12:
+            yielded = ear.random() < 0.8
+            start_s = end_s + turn.latency_ms / 1e3 + 0.7
+            moments += [
+                CallMoment(start_s, "barge_in", turn.turn),
+                CallMoment(start_s + 0.3, "interrupted", "420 ms dropped"),
+            ]
+            self._observe("yield_rate", at_s, labels, yielded)
+            self._observe("barge_in_stop", at_s, labels, 0.2 + ear.random() * 0.5)
+            problems += [] if yielded else ["the agent did not stop for the caller within 2 s"]
+        if ear.random() < 0.05:
+            self._observe("false_barge_in", at_s, labels, ear.random() < 0.2)
+        self._observe("agent_interruption", at_s, labels, ear.random() < 0.06)
+        start_s = end_s + turn.latency_ms / 1e3
+        return msgspec.structs.replace(
+            turn, speech_start_s=end_s - 1.3, reply_start_s=start_s, reply_end_s=start_s + 1.1, stages_ms=stages,
+            said=said, heard=heard, reply=reply, intent=intent, intent_heard="opening_hours" if wrong else intent,
+            intent_correct=not wrong, word_error_rate=0.2 if wrong else 0.0, problems=problems,
+        )  # fmt: skip
 
     def _call(self, index: int, calls: int) -> CallRecord:
         # Area under the ramp is half of that under the hold: a third of the calls belongs to the ramp.
@@ -109,15 +198,17 @@ class Run:
         mean_s = sum(call.duration_s for call in self.calls) / max(len(self.calls), 1)
         for second in range(last):
             ended = Counter(call.outcome for end, call in ends if second <= end < second + 1)
-            latencies = {}
+            latencies, means = {}, {}
             for metric, values in self.values.items():
                 histogram = Histogram()
                 for at_s, _, value_ns in values:
                     if second <= at_s < second + 1:
                         histogram.record(value_ns)
                 seen = quantiles(histogram)
-                if seen is not None:
+                if seen is not None and is_latency(metric):
                     latencies[metric] = seen
+                elif seen is not None:
+                    means[metric] = (histogram.mean or 0.0) / SCALE
             late = Histogram()
             for _ in range(200):
                 late.record(round(self._ms(0.12, 0.8) * 1e6 * (6 if second == 29 else 1)))
@@ -130,7 +221,7 @@ class Run:
             points.append(
                 TimelinePoint(
                     second, 1, active, planned, started, ended.total(), dict(ended), active * 50, active * 50,
-                    active * 50 * 900, active * 50 * 900, latencies, 8 + active * 0.6,
+                    active * 50 * 900, active * 50 * 900, latencies, 8 + active * 0.6, means,
                 )
             )  # fmt: skip
         return points
@@ -143,7 +234,7 @@ class Run:
         levels: dict[str, float] = {"calls": attempted, "arrival_rate": attempted / 40}
         if success is not None:
             peak = max(point.active for point in timeline)
-            levels |= {"call_success": success, "peak_calls": peak, "concurrent_calls": max(peak - 2, 0)}
+            levels |= {"cost_per_call": 0.0437, "peak_calls": peak, "concurrent_calls": max(peak - 2, 0)}
         worst = sorted(self.calls, key=lambda call: -max((turn.latency_ms or 1e9 for turn in call.turns), default=0))
         late = (0.12, 1.1, 3.0) if attempted else (None, None, None)
         return Summary(
@@ -160,6 +251,7 @@ class Run:
                     PlannedPhase("hold", RAMP_S, HOLD_S, 6.67, 6.67, 133),
                 ],
                 200, RAMP_S + HOLD_S, {"order": 0.67, "faq": 0.33}, 20, 2,
+                {"calm": 0.34, "impatient": 0.33, "noisy_street": 0.33},
             ),
             totals=Totals(
                 attempted, outcomes, 61_234, 60_001, 0, 55_110_600, 54_000_900, {"AudioMetrics": 12},
@@ -173,6 +265,9 @@ class Run:
             worst_calls=worst[:10],
             gates=self._gates(attempted, success),
             verdict=Verdict("failed", 1, ["p95(turn_latency) < 1.5s failed: the agent answers too slowly"]),
+            cost={"telephony": 2.61, "speech_to_text": 1.18, "llm_input": 0.402, "llm_output": 1.93, "tts": 2.09}
+            if attempted
+            else {},
         )  # fmt: skip
 
     def _gates(self, attempted: int, success: float | None) -> list[GateResult]:
@@ -206,6 +301,26 @@ def run() -> Run:
 @pytest.fixture(scope="session")
 def summary(run: Run) -> Summary:
     return run.summary()
+
+
+def recorded(call: CallRecord) -> bytes:
+    """Return a recording of a call as it would have sounded, from the speech of the corpus."""
+    corpus, recording = load_corpus(), CallRecording(16_000, "pcm16")
+    for number, turn in enumerate(call.turns):
+        spoken, reply = corpus.callers[number], corpus.agents[number]
+        length = round(1.3 * spoken.sample_rate_hz)
+        recording.caller(round((turn.speech_start_s or 0) * SCALE), spoken.samples[:length], spoken.sample_rate_hz)
+        if turn.reply_start_s is not None and turn.reply_end_s is not None:
+            recording.agent(round(turn.reply_start_s * SCALE), reply.samples[: round(1.1 * 16_000)].tobytes())
+    for moment in call.moments:
+        recording.moment(round(moment.at_s * SCALE), moment.kind, moment.text, round(moment.duration_s * SCALE))
+    return recording.wav(0, round((call.duration_s + 0.5) * SCALE))
+
+
+@pytest.fixture(scope="session")
+def recordings(summary: Summary) -> dict[str, bytes]:
+    """The recordings of the worst calls by name."""
+    return {call.recording: recorded(call) for call in summary.worst_calls if call.recording}
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from voxload.measure.summary import Summary
-from voxload.report.html import call_rows, render_html, script_json
+from voxload.report.calls import call_rows
+from voxload.report.html import render_html, script_json
 
 Change = Callable[..., Summary]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -54,7 +55,7 @@ def test_the_page_is_well_formed_and_accessible(summary: Summary, empty_summary:
         assert outline.headless_tables == 0
         named = [value for _, name, value in outline.attributes if name in {"aria-labelledby", "aria-describedby"}]
         assert {part for value in named for part in (value or "").split()} <= set(outline.ids)
-        assert {value for tag, name, value in outline.attributes if tag == "th" and name == "scope"} == {"col", "row"}
+        assert {value for tag, name, value in outline.attributes if tag == "th" and name == "scope"} == {"col", "row", "rowgroup"}
 
 
 def test_the_page_fetches_nothing(summary: Summary) -> None:

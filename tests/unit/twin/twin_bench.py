@@ -43,6 +43,7 @@ class ToneRepertoire:
         payloads = tuple(dialect.prepare_agent(frames))
         frame_ns = form.frame_ms * MS
         self.greeting = PreparedReply("hello", payloads[:20], frame_ns, tuple(frames[:20]))
+        self.generic = self.greeting
         self.known = {}
         self.exchanges = tuple(
             Exchange(f"about {intent}", intent, PreparedReply(f"answer to {intent}", payloads, frame_ns, tuple(frames)))
