@@ -32,6 +32,7 @@ from voxload.runners.local import LocalRunner, RunData
 from voxload.runners.prepare import Prepared, prepare, with_target
 from voxload.runners.progress import ProgressTracker
 from voxload.runners.results import RecordingFiles, ResultsFolder
+from voxload.runners.scoring import reference_file, score_calls
 from voxload.twin.process import TwinProcess
 from voxload.verdict.gate import judge
 
@@ -73,6 +74,7 @@ def run_command(
     """Place the calls of SCENARIO and judge the result."""
     prepared = prepare(scenario, environ=os.environ, **overrides)
     gates = read_gates(prepared.scenario, gates_file, extra_gates)
+    reference = reference_file(prepared.scenario, str(scenario))
     count = processes or len(os.sched_getaffinity(0))
     folder = ResultsFolder(out / prepared.plan.run_id)
     console = Console(stderr=as_json)
@@ -94,6 +96,8 @@ def run_command(
         view = None if quiet or as_json else LiveView(console)
         data = uvloop.run(_run(prepared, facts, collector, folder, count, view, stop_when))
     folder.close()
+    for problem in score_calls(collector, folder.path, prepared.scenario, reference):
+        console.print(f"[yellow]warning:[/] quality: {problem}", highlight=False)
     summary = judge(
         build_summary(collector, _run_facts(prepared, data, started_at), facts, prepared.scenario.load), gates
     )

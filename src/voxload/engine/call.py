@@ -27,6 +27,7 @@ from voxload.dialects.base import (
     SetupStep,
     Transcript,
     Unknown,
+    Usage,
 )
 from voxload.engine.caller import Caller
 from voxload.engine.context import CallContext, Line
@@ -35,6 +36,7 @@ from voxload.engine.listener import Listener
 from voxload.engine.side import SideTasks
 from voxload.engine.speaker import Speaker
 from voxload.load.workload import CallSpec
+from voxload.measure.cost import CallUsage
 from voxload.measure.summary import CallRecord
 from voxload.model.outcome import NOT_ATTEMPTED, Outcome
 
@@ -234,6 +236,8 @@ class Call:
                 listener.on_interrupted(now_ns)
             case Transcript() if listener is not None:
                 listener.on_transcript(event, now_ns)
+            case Usage() if listener is not None:
+                listener.on_usage(event)
             case ReplyEnded() if listener is not None:
                 listener.on_reply_ended(now_ns)
             case PeerError(code=code):
@@ -332,6 +336,7 @@ class Call:
                 "moments": listener.moments,
                 "agent_speech_s": listener.agent_speech_ns() / 1e9,
                 "caller_speech_s": listener.caller_speech_ns / 1e9,
+                "cost": self._price(listener, now_ns),
                 "recording": self._keep_recording(listener, now_ns),
             }
         recorder.call_ended(
@@ -350,6 +355,28 @@ class Call:
                 **heard,
             )
         )
+
+    def _price(self, listener: Listener, now_ns: int) -> float | None:
+        """Return what the call has cost, and record it by item."""
+        context = self._context
+        if context.cost is None:
+            return None
+        turns = listener.turns
+        cost = context.cost.call_cost(
+            CallUsage(
+                minutes=(now_ns - self._ready_ns) / 60e9,
+                caller_speech_s=listener.caller_speech_ns / 1e9,
+                agent_speech_s=listener.agent_speech_ns() / 1e9,
+                turns=len(turns),
+                caller_characters=sum(len(turn.said) for turn in turns),
+                agent_characters=sum(len(turn.reply) for turn in turns) if any(turn.reply for turn in turns) else None,
+                input_tokens=listener.input_tokens,
+                output_tokens=listener.output_tokens,
+            )
+        )
+        context.recorder.observe("call_cost", self._labels, cost.total)
+        context.recorder.costs(cost.items, cost.estimated)
+        return cost.total
 
     def _keep_recording(self, listener: Listener, now_ns: int) -> str:
         """Hand the call's recording over; returns its file in the run's folder, if it is sure to be there."""

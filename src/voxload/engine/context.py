@@ -12,6 +12,7 @@ from voxload.dialects.base import Dial, Dialect, HttpRequest
 from voxload.engine.media import Media
 from voxload.engine.understanding import Understanding
 from voxload.load.workload import Workload
+from voxload.measure.cost import CostModel
 from voxload.measure.recorder import Recorder
 from voxload.wheel import Wheel
 
@@ -57,5 +58,7 @@ class CallContext:
     unix_offset_ns: int
     """Add it to the monotonic clock to get the time of day for a protocol's stamps."""
     shard: int = 0
+    cost: CostModel | None = None
+    """Prices the calls, where the scenario says how."""
     keeper: RecordingKeeper | None = None
     """Where recordings of calls go, if any are to be made."""

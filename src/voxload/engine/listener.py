@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from voxload.audio.corpus import Utterance
 from voxload.audio.playout import Ear
 from voxload.audio.recording import CallRecording
-from voxload.dialects.base import Transcript
+from voxload.dialects.base import Transcript, Usage
 from voxload.engine.context import CallContext
 from voxload.engine.turn import Turn
 from voxload.measure.recorder import Labels
@@ -40,7 +40,7 @@ class Listener:
 
     __slots__ = (
         "_answered", "_due_ns", "_labels", "_overlaps", "_ready_ns", "_recorder", "_understanding", "_wheel",
-        "caller_speech_ns", "ear", "moments", "recording", "turns",
+        "caller_speech_ns", "ear", "input_tokens", "moments", "output_tokens", "recording", "turns",
     )  # fmt: skip
 
     def __init__(self, ear: Ear, context: CallContext, labels: Labels, due_ns: int, ready_ns: int) -> None:
@@ -48,6 +48,9 @@ class Listener:
         self.turns: list[Turn] = []
         self.moments: list[CallMoment] = []
         self.caller_speech_ns = 0
+        self.input_tokens: int | None = None
+        self.output_tokens: int | None = None
+        """As the agent reports its use; None when it does not."""
         self.recording: CallRecording | None = None
         """Where the call is recorded."""
         self._recorder = context.recorder
@@ -173,6 +176,11 @@ class Listener:
             turn.heard = f"{turn.heard} {transcript.text}".strip()
             turn.transcript_ns = now_ns
         turn.intent_heard = transcript.intent or turn.intent_heard
+
+    def on_usage(self, usage: Usage) -> None:
+        """The agent says what it has used."""
+        self.input_tokens = (self.input_tokens or 0) + usage.input_tokens
+        self.output_tokens = (self.output_tokens or 0) + usage.output_tokens
 
     def on_interrupted(self, now_ns: int) -> None:
         """The agent drops what it has sent and not yet played."""

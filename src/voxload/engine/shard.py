@@ -32,6 +32,7 @@ from voxload.engine.transport import Network, SocketLine
 from voxload.engine.understanding import Understanding
 from voxload.load.arrivals import count_calls
 from voxload.load.workload import Workload
+from voxload.measure.cost import CostModel
 from voxload.measure.recorder import Recorder
 from voxload.model.load import ConcurrencyLoad
 from voxload.model.outcome import Outcome
@@ -65,6 +66,7 @@ class Shard:
         wheel = Wheel(self.clock())
         wheel.failed = self._on_callback_failed
         loop.set_exception_handler(_on_loop_exception)
+        scenario = self.workload.scenario
         context = CallContext(
             self.workload,
             self.dialect,
@@ -76,9 +78,9 @@ class Shard:
             start_ns,
             unix_ns() - self.clock(),
             self._shard,
+            CostModel(scenario.cost) if scenario.cost is not None else None,
             self._keeper(),
         )
-        scenario = self.workload.scenario
         timeouts = scenario.timeouts
         timeout = aiohttp.ClientTimeout(
             total=timeouts.setup_ns / 1e9, connect=timeouts.connect_ns / 1e9, sock_connect=timeouts.connect_ns / 1e9

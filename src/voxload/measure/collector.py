@@ -90,6 +90,8 @@ class Collector:
         self.started = 0
         self.recordings: dict[str, str] = {}
         """Files of recorded calls within the run's folder, by call id."""
+        self.costs: dict[str, float] = defaultdict(float)
+        """USD by item, over all calls."""
         self._frames = Counter[str]()
 
     # --- input ---
@@ -129,6 +131,8 @@ class Collector:
         counters = snapshot.counters
         self.started += counters.started
         self.outcomes.update(counters.outcomes)
+        for item, amount in counters.costs.items():
+            self.costs[item] += amount
         self._unknown.update(counters.unknown_messages)
         self._peer_errors.update(counters.peer_errors)
         for name, statuses in counters.http_requests.items():
@@ -169,6 +173,10 @@ class Collector:
         """Note that a shard's numbers are incomplete."""
         state = self.shards[shard]
         state.lost = state.lost or reason
+
+    def observe(self, metric: str, labels: Labels, value: float) -> None:
+        """Add one value that was found after the run, such as the score of a recording."""
+        self._series[metric, labels].record(round(value * SCALE))
 
     # --- output ---
 

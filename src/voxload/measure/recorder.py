@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from voxload.measure.histogram import Histogram
 from voxload.measure.snapshot import Counters, Snapshot
 from voxload.measure.summary import CallRecord, Series
@@ -22,6 +24,7 @@ class Recorder:
 
     __slots__ = (
         "_calls",
+        "_costs",
         "_errors",
         "_http",
         "_outcomes",
@@ -58,6 +61,7 @@ class Recorder:
         self._unknown: dict[str, int] = {}
         self._peer_errors: dict[str, int] = {}
         self._http: dict[str, dict[str, int]] = {}
+        self._costs: dict[str, float] = {}
 
     def latency(self, metric: str, labels: Labels, value_ns: int) -> None:
         """Record one value of a latency metric, in ns."""
@@ -81,6 +85,13 @@ class Recorder:
             histogram = self._series[key] = Histogram()
         histogram.record_many(SCALE, good)
         histogram.record_many(0, count - good)
+
+    def costs(self, items: Mapping[str, float], estimated: Iterable[str]) -> None:
+        """Add the cost of a call by item; `estimated` names the items that were not reported but estimated."""
+        names = frozenset(estimated)
+        for item, amount in items.items():
+            key = f"{item} (estimated)" if item in names else item
+            self._costs[key] = self._costs.get(key, 0.0) + amount
 
     def unknown_message(self, kind: str) -> None:
         """Count a message that the dialect does not know."""
@@ -124,6 +135,7 @@ class Recorder:
             unknown_messages=self._unknown,
             peer_errors=self._peer_errors,
             http_requests=self._http,
+            costs=self._costs,
             errors=[(outcome, text, count) for (outcome, text), count in self._errors.items()],
         )
         snapshot = Snapshot(

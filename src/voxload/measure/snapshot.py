@@ -22,6 +22,8 @@ class Counters(msgspec.Struct):
     unknown_messages: dict[str, int] = {}
     peer_errors: dict[str, int] = {}
     http_requests: dict[str, dict[str, int]] = {}
+    costs: dict[str, float] = {}
+    """USD by item."""
     errors: list[tuple[str, str, int]] = []
     """(outcome, text, count)."""
 

@@ -13,6 +13,7 @@ from voxload.measure.summary import (
     Verdict,
 )
 from voxload.model.load import ConcurrencyLoad, Load, Phase
+from voxload.model.outcome import Outcome
 
 NS_PER_S = 1e9
 
@@ -36,6 +37,7 @@ def build_summary(collector: Collector, run: RunFacts, plan: PlanFacts, load: Lo
         errors=collector.errors(),
         worst_calls=collector.worst_calls(),
         gates=[],
+        cost=dict(collector.costs),
         verdict=Verdict("unknown", 4, ["not yet judged"]),
     )
 
@@ -47,6 +49,9 @@ def _levels(collector: Collector, plan: PlanFacts) -> dict[str, float]:
         levels["calls"] = float(attempted)
         if plan.load_duration_s:
             levels["arrival_rate"] = attempted / plan.load_duration_s
+    completed = collector.outcomes[Outcome.COMPLETED]
+    if collector.costs and completed:
+        levels["cost_per_call"] = sum(collector.costs.values()) / completed
     if collector.levels():
         levels["concurrent_calls"] = float(collector.sustained_level())
         levels["peak_calls"] = float(max(collector.levels()))

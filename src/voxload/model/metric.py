@@ -59,6 +59,11 @@ _ALL = (
     _ratio("clipped_audio", "agent packets at full scale ÷ packets"),
     _ratio("intent_accuracy", "turns whose intent the agent recognised ÷ labelled turns", "higher"),
     _ratio("word_error_rate", "wrong words in the agent's transcripts ÷ words said"),
+    Metric("dnsmos", "score", "DNSMOS P.835 overall of recorded calls (extra: quality)", "higher", "MOS"),
+    Metric("plcmos", "score", "PLCMOS v2 of recorded calls (extra: quality)", "higher", "MOS"),
+    Metric("dnsmos_loss", "score", "DNSMOS of the clean agent less the call's; 0 where it is no worse", "lower", "MOS"),
+    Metric("plcmos_loss", "score", "PLCMOS of the clean agent less the call's; 0 where it is no worse", "lower", "MOS"),
+    Metric("call_cost", "score", "priced use of services, a call", "lower", "USD"),
     Metric("talk_ratio", "score", "agent speech ÷ speech of both, a call", "lower", "share"),
     _latency("message_rtt", "WebSocket ping, as scheduled → its pong"),
     _latency("call_duration", "media channel ready → call over"),
@@ -68,6 +73,7 @@ _ALL = (
     Metric("concurrent_calls", "level", "calls up at once, the highest level held for 5 s", "higher", "calls"),
     Metric("peak_calls", "level", "calls up at once, the highest second", "higher", "calls"),
     Metric("calls", "level", "attempted calls", "higher", "calls"),
+    Metric("cost_per_call", "level", "cost of all calls ÷ completed calls", "lower", "USD"),
     Metric("arrival_rate", "level", "attempted calls a second of the load's duration", "higher", "/s"),
 )
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from voxload.model.base import Model
+from voxload.model.cost import CostSettings
 from voxload.model.load import Load
 from voxload.model.persona import PersonaMix
 from voxload.model.script import Step
@@ -116,6 +117,15 @@ class Measurement(Model):
     calls_max: int = Field(0, ge=0, description="Calls at once over all processes; more are shed. 0: no limit.")
 
 
+class QualitySettings(Model):
+    """Signal scores (DNSMOS, PLCMOS) of recorded calls, after the run, in a process of their own."""
+
+    share: float = Field(1.0, ge=0, le=1, description="Share of the recorded calls that is scored.")
+    worst: int = Field(5, ge=0, description="How many of the worst recorded calls are scored besides.")
+    reference: str = Field("", description="WAV file of the clean agent; made by itself for the embedded agent.")
+    timeout_ns: DurationNs = Field(600_000_000_000, alias="timeout", gt=0)
+
+
 class GateSettings(Model):
     """A gate with more than its expression."""
 
@@ -141,6 +151,8 @@ class Scenario(Model):
     timeouts: Timeouts = Timeouts()
     measurement: Measurement = Measurement()
     twin: TwinSettings = Field(TwinSettings(), description="The embedded agent, where target is twin.")
+    cost: CostSettings | None = Field(None, description="Price the calls: which services they use, at which prices.")
+    quality: QualitySettings | None = Field(None, description="Score recorded calls by signal (extra: quality).")
     record: str = Field("", description="Record calls: a share (1%), a number (10), or worst:20 of each process.")
     seed: int = Field(1, ge=0, description="Same seed, same calls at the same instants.")
 

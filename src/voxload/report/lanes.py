@@ -88,6 +88,7 @@ class CallCard(NamedTuple):
     waves: tuple[str, ...]
     """Envelopes as SVG paths, 0 to 600 wide and -100 to 100 high."""
     wave_width: float
+    """In percent of the axis; over 100 where the recording goes on after it."""
 
 
 def call_cards(calls: list[CallRecord], sounds: Mapping[str, Sound]) -> list[CallCard]:
@@ -125,7 +126,7 @@ def _card(call: CallRecord, row: CallRow, sound: Sound | None) -> CallCard:
         turns=tuple(_turn_row(call, number) for number in range(len(turns))),
         sound=sound,
         waves=tuple(_wave_path(channel) for channel in sound.channels) if sound else (),
-        wave_width=scale(duration_s),
+        wave_width=round(100 * duration_s / length_s, 2),
     )
 
 

@@ -112,13 +112,17 @@ def _part_rows(metrics: list[tuple[str, list[Series]]]) -> tuple[list[VoiceRow],
         for item in series:
             for key, value in item.labels.items():
                 values.setdefault(key, {}).setdefault(value, []).append(item)
-        for key in sorted(values, key=lambda key: (*(key != known for known in LABEL_KEYS), key)):
+        for key in sorted(values, key=_label_order):
             if len(values[key]) > 1:
                 names[text.clean(key, 40)] = None
                 for value, part in list(values[key].items())[:LABEL_VALUES_MAX]:
                     label = f"{text.clean(key, 40)}: {text.clean(value, 60)}"
                     rows.append(_row(metric, _merged(part), targets_of(metric)[-1], label))
-    return rows, list(names)
+    return rows, sorted(names, key=_label_order)
+
+
+def _label_order(key: str) -> tuple[int, str]:
+    return LABEL_KEYS.index(key) if key in LABEL_KEYS else len(LABEL_KEYS), key
 
 
 def _merged(series: list[Series]) -> Histogram:
@@ -153,9 +157,9 @@ def _row(metric: str, histogram: Histogram, target: Target, label: str) -> Voice
     else:
         written = shown(metric, value)
         low, high = float(histogram.minimum), float(histogram.maximum)
-        spread = [("min", low), ("p50", histogram.quantile(0.5)), ("max", high)]
+        spread = [("p50", histogram.quantile(0.5)), ("max", high)]
         if higher_is_better(metric):
-            spread = [("min", low), ("p5", histogram.quantile(0.05)), ("p50", histogram.quantile(0.5))]
+            spread = [("p5", histogram.quantile(0.05)), ("min", low)]
         detail = ", ".join(
             f"{name} {shown(metric, (at or 0) / SCALE)}" for name, at in spread if name != target.aggregate
         )

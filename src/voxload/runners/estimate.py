@@ -15,6 +15,7 @@ from voxload.load.workload import Workload
 from voxload.measure.summarize import planned_level
 from voxload.measure.summary import PlanFacts, PlannedPhase
 from voxload.model.load import ConcurrencyLoad, Load
+from voxload.model.persona import resolve_personas
 from voxload.model.scenario import SideTraffic
 from voxload.runners.checks import PLACEHOLDER_TARGET
 from voxload.runners.durations import ScriptClock
@@ -118,6 +119,8 @@ def plan_facts(prepared: Prepared, processes: int) -> PlanFacts:
     dialect = build_dialect(settings.name, prepared.plan.target or PLACEHOLDER_TARGET, settings.options)
     phases = _planned_phases(load, scenario.seed)
     weight = math.fsum(call.weight for call in scenario.calls)
+    personas = resolve_personas(scenario.personas)
+    crowd = math.fsum(persona.weight for persona in personas)
     return PlanFacts(
         model="closed" if isinstance(load, ConcurrencyLoad) else "open",
         phases=phases,
@@ -126,6 +129,7 @@ def plan_facts(prepared: Prepared, processes: int) -> PlanFacts:
         call_types={call.name: call.weight / weight for call in scenario.calls},
         frame_ms=dialect.caller_format.frame_ms,
         processes=processes,
+        personas={persona.name: persona.weight / crowd for persona in personas} if len(personas) > 1 else {},
     )
 
 

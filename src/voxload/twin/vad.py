@@ -15,14 +15,14 @@ from voxload.twin.extras import require
 RATE_HZ = 16_000
 """What the detector and the recogniser take."""
 WINDOW_MS = 10
-AGGRESSIVENESS = 2
+AGGRESSIVENESS = 3
 """Of WebRTC's detector, 0 to 3: how much is taken for noise."""
 
 _WINDOW_BYTES = 2 * RATE_HZ * WINDOW_MS // 1000
 _WINDOW_NS = WINDOW_MS * NS_PER_MS
 _LATEST = 10  # windows that decide whether speech has begun ...
-_OPEN = 6  # ... when so many of them are voiced
-_STEADY, _STEADY_VOICED = 5, 3  # speech goes on while 3 of the last 5 are voiced: a click in the silence is none
+_OPEN = 8  # ... when so many of them are voiced: after a click, or at its first noise, the detector says so 7 times
+_STEADY, _STEADY_VOICED = 5, 3  # speech goes on while 3 of the last 5 are voiced
 _CLOSE_NS = 250 * NS_PER_MS
 _LEAD_BYTES = 30 * _WINDOW_BYTES
 _UTTERANCE_BYTES_MAX = 60 * 2 * RATE_HZ
@@ -32,7 +32,7 @@ _RESYNC_NS = 60 * NS_PER_MS
 class VoiceDetector:
     """Hears where speech is, by the sound of it and not by its level (WebRTC's detector, windows of 10 ms).
 
-    A stretch of speech opens when 6 of 10 windows are voiced, and ends when there was none for 250 ms. The utterance
+    A stretch of speech opens when 8 of 10 windows are voiced, and ends when there was none for 250 ms. The utterance
     is all that was heard from 300 ms before its first stretch on, until it is taken.
 
     Raises:

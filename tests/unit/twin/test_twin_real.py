@@ -80,10 +80,10 @@ def test_the_voice_detector_finds_the_bounds_of_speech(form, corpus):
 def test_neither_silence_nor_noise_nor_clicks_are_speech():
     random = np.random.default_rng(3)
     form = AudioFormat()
-    noise = random.normal(0, 60, 32_000).astype(np.int16)
+    noises = [random.normal(0, level, 32_000).astype(np.int16) for level in (20, 60, 200, 600)]
     clicks = silence(2000)
     clicks[8000::8000] = 20_000
-    for samples in (silence(2000), noise, clicks):
+    for samples in (silence(2000), *noises, clicks):
         detector = VoiceDetector(form)
         listen(detector, samples, form)
         assert detector.opened == 0
