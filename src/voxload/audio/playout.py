@@ -24,8 +24,8 @@ class Playout:
     the one before it ends, provided that it has arrived by then. Audio that arrives in a burst therefore plays in
     real time. When the next packet is late, the buffer has run empty:
 
-    - in the middle of speech, and for at most 1 s, that is an underrun: it is counted with its length, and the packet
-      plays on arrival, for the listener is waiting;
+    - in the middle of speech, and for at most 1 s, that is an underrun: it is counted with the silence that it makes,
+      and the buffer fills anew, so that the packet plays `buffer_ns` after its arrival like the first of a spurt;
     - else it is a pause, and the packet starts a new talk spurt. Speech that trails off into silence before the audio
       ends, as synthesised sentences do, was not broken off: it ends within a pause.
 
@@ -63,8 +63,7 @@ class Playout:
             return end_ns
         if gap_ns <= GAP_MAX_NS and end_ns - last_active_ns <= ACTIVE_TAIL_NS:
             self.underruns += 1
-            self.underrun_ns += gap_ns
-            arrival_ns -= self.buffer_ns
+            self.underrun_ns += gap_ns + self.buffer_ns
         else:
             self.spurts += 1
         self.end_ns = arrival_ns + duration_ns

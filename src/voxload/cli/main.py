@@ -18,6 +18,7 @@ COMMANDS = {
     "check": "voxload.cli.check:check_command",
     "twin": "voxload.cli.twin:twin_command",
     "report": "voxload.cli.report:report_command",
+    "calibrate": "voxload.cli.calibrate:calibrate_command",
     "schema": "voxload.cli.schema:schema_command",
 }
 """Where each command lives; imported when it is used, so that none waits for the libraries of another."""

@@ -101,7 +101,7 @@ class Call:
         self._due_ns = due_ns
         self._ended = ended
         self._session = context.dialect.caller(CallIdentity(spec.index, spec.call_id, spec.values))
-        self._labels = (("call", spec.call_type.name), ("persona", spec.persona.name), ("phase", spec.phase))
+        self._labels = context.labels(spec)
         self._phase = Phase.NEW
         self._outcome: Outcome | None = None
         self._error = ""

@@ -11,9 +11,9 @@ from voxload.clock import Clock
 from voxload.dialects.base import Dial, Dialect, HttpRequest
 from voxload.engine.media import Media
 from voxload.engine.understanding import Understanding
-from voxload.load.workload import Workload
+from voxload.load.workload import CallSpec, Workload
 from voxload.measure.cost import CostModel
-from voxload.measure.recorder import Recorder
+from voxload.measure.recorder import Labels, Recorder
 from voxload.wheel import Wheel
 
 
@@ -62,3 +62,9 @@ class CallContext:
     """Prices the calls, where the scenario says how."""
     keeper: RecordingKeeper | None = None
     """Where recordings of calls go, if any are to be made."""
+
+    def labels(self, spec: CallSpec) -> Labels:
+        """Return the labels of everything that is measured in a call."""
+        region = self.workload.scenario.region
+        labels = (("call", spec.call_type.name), ("persona", spec.persona.name), ("phase", spec.phase))
+        return (*labels, ("region", region)) if region else labels

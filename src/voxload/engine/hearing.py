@@ -22,7 +22,7 @@ class HearingMeter:
 
     __slots__ = (
         "_buffer_ns", "_clipped", "_ear", "_form", "_jitter", "_late", "_media_ns", "_packets", "_rtt_count", "_rtt_ns",
-        "_spurts",
+        "_spurts", "_underruns",
     )  # fmt: skip
 
     def __init__(self, ear: Ear, form: AudioFormat, buffer_ns: int) -> None:
@@ -32,7 +32,7 @@ class HearingMeter:
         self._jitter = JitterMeter()
         self._late = LateFrames(buffer_ns)
         self._media_ns = 0
-        self._spurts = 0
+        self._spurts = self._underruns = 0
         self._packets = self._clipped = 0
         self._rtt_ns = self._rtt_count = 0
 
@@ -48,6 +48,9 @@ class HearingMeter:
             self._late.start_spurt()
         self._jitter.add(now_ns, media_before_ns)
         self._late.add(now_ns, media_before_ns)
+        if ear.underruns != self._underruns:  # the buffer fills anew: later frames are judged by this one
+            self._underruns = ear.underruns
+            self._late.start_spurt()
         if peak(audio if self._form.encoding == "pcm16" else decode_pcm(audio, self._form.encoding), 2) >= FULL_SCALE:
             self._clipped += 1
 

@@ -45,7 +45,7 @@ class SideTasks:
     def _send(self, request: SideRequest, due_ns: int) -> None:
         recorder = self._context.recorder
         name = request.name or request.get
-        labels = (("call", self._call.spec.call_type.name), ("phase", self._call.spec.phase), ("request", name))
+        labels = (*self._context.labels(self._call.spec), ("request", name))
 
         def answered(status: str, now_ns: int) -> None:
             recorder.http_answer(name, status)

@@ -154,6 +154,7 @@ class Scenario(Model):
     cost: CostSettings | None = Field(None, description="Price the calls: which services they use, at which prices.")
     quality: QualitySettings | None = Field(None, description="Score recorded calls by signal (extra: quality).")
     record: str = Field("", description="Record calls: a share (1%), a number (10), or worst:20 of each process.")
+    region: str = Field("", description="Where the callers are: a label of every metric, usable in gates.")
     seed: int = Field(1, ge=0, description="Same seed, same calls at the same instants.")
 
     @field_validator("dialect", mode="before")

@@ -115,3 +115,16 @@ def problems_of(call: CallRecord, number: int) -> tuple[str, ...]:
         understood = text.clean(turn.intent_heard, 40) or "nothing"
         found.append(f"understood as {understood}, not {text.clean(turn.intent, 40)}")
     return tuple(found)
+
+
+def call_in_words(call: CallRecord) -> str:
+    """Return what was bad about a call: its error, then each bad turn with its time and its problems."""
+    told = [text.clean(call.error, 160)] if call.error else []
+    for number, turn in enumerate(call.turns):
+        problems = problems_of(call, number)
+        if problems:
+            told.append(f"{text.clean(turn.turn, 40)} at {turn.speech_end_s:.1f} s: {', '.join(problems)}")
+    if not told:
+        waits_ms = [turn.latency_ms for turn in call.turns if turn.latency_ms is not None]
+        told.append(f"longest turn latency {text.milliseconds(max(waits_ms))}" if waits_ms else "nothing was noted")
+    return "; ".join(told)

@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterable, Sequence
 
 from voxload.measure.summary import Summary
-from voxload.report import text, view
+from voxload.report import text, view, voice
+from voxload.report.calls import call_in_words
 
 _ICONS = {"good": "✅", "bad": "❌", "unsure": "⚠️", "info": "i"}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+|~@$!]|:(?=\S)|^-|(?<=www)\.|(?<=\d)\.(?=\s))")
 ROWS_MAX = 20
+WORST_MAX = 10
 
 
 def escape(value: str) -> str:
@@ -38,6 +40,9 @@ def render_markdown(summary: Summary) -> str:
         *(_notice(notice) for notice in view.notices(summary)),
         _figures(summary),
         _gates(summary),
+        _voice(summary),
+        _details("Worst calls", _worst(summary)),
+        _details("Cost", _cost(summary)),
         _details("Latency", _latency(summary)),
         _details("Outcomes and errors", _outcomes(summary)),
         _details("Run", _run(summary)),
@@ -80,6 +85,36 @@ def _gates(summary: Summary) -> str:
         for row in view.gate_rows(summary)
     ]
     return _table(("Gate", "Expression", "Reason", "Actual", "Threshold", "Observations"), rows, 3)
+
+
+def _voice(summary: Summary) -> str:
+    rows = [
+        (
+            escape(f"{row.title} {row.aggregate}".strip()),
+            escape(row.value),
+            f"{_ICONS.get(row.sign.tone, '')} {row.sign.word}".strip() if row.sign else "",
+            escape(row.target),
+            escape(row.critical),
+            row.observations,
+        )
+        for group in voice.voice_groups(summary)
+        for row in group.rows
+    ]
+    table = _table(("Voice", "Value", "State", "Target", "Critical", "Count"), rows)
+    return f"{table}\n\n{escape(voice.NOTE)}" if table else ""
+
+
+def _worst(summary: Summary) -> str:
+    rows = [
+        (code(call.call_id), escape(text.title(call.outcome)), escape(call_in_words(call)))
+        for call in summary.worst_calls[:WORST_MAX]
+    ]
+    return _table(("Call", "Outcome", "What was bad"), rows, 3)
+
+
+def _cost(summary: Summary) -> str:
+    rows = [(escape(row.item), escape(row.amount), row.share, escape(row.per_call)) for row in voice.cost_rows(summary)]
+    return _table(("Item", "Whole run", "Share", "For each completed call"), rows)
 
 
 def _latency(summary: Summary) -> str:

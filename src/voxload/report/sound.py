@@ -86,7 +86,7 @@ def compact_wav(samples: Samples, rate_hz: int) -> bytes:
 def mulaw(samples: Samples) -> npt.NDArray[np.uint8]:
     """Return 16-bit samples as µ-law bytes (ITU-T G.711)."""
     value = samples.astype(np.int32) >> 2  # 14 bits, as the recommendation has it
-    magnitude = np.minimum(np.abs(value), 8159) + 33
+    magnitude = np.minimum(np.abs(value), 8158) + 33
     # The segment is the position of the leading one above bit 5: 33 <= magnitude < 2^13.
     segment = np.floor(np.log2(magnitude)).astype(np.int32) - 5
     code = (segment << 4) | ((magnitude >> (segment + 1)) & 0x0F)
@@ -102,6 +102,8 @@ def sounds(names: Iterable[str], recordings: Mapping[str, bytes] | None) -> dict
     found: dict[str, Sound] = {}
     left = EMBEDDED_MAX_BYTES
     for name in dict.fromkeys(filter(None, names)):
+        if name.startswith("/"):
+            continue  # not within the run's folder: no relative link
         if recordings is None:
             found[name] = Sound("", name, 0.0, ())
             continue

@@ -103,6 +103,10 @@ GROUPS = (
             "underruns",
             "underrun_ms_per_min",
             "clipped_audio",
+            "dnsmos",
+            "dnsmos_loss",
+            "plcmos",
+            "plcmos_loss",
             "message_rtt",
             "word_error_rate",
             "intent_accuracy",
@@ -113,7 +117,7 @@ GROUPS = (
         "whole",
         "The whole call",
         "Did the call succeed, and at what price?",
-        ("talk_ratio", "call_success", "cost_per_call"),
+        ("talk_ratio", "call_success", "call_cost", "cost_per_call"),
     ),
 )
 """The metrics of a voice call as a caller would ask for them."""

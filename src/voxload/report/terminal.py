@@ -16,17 +16,20 @@ from rich.text import Text
 
 from voxload.measure.progress import Progress
 from voxload.measure.summary import LATENESS_LIMIT_MS, Quantiles, Summary
-from voxload.report import text, view
+from voxload.model.outcome import Outcome
+from voxload.report import text, view, voice
+from voxload.report.calls import call_in_words, problems_of
 
 PLAIN_INTERVAL_S = 5.0
 _STYLES = {"good": "green", "bad": "red", "unsure": "yellow", "info": "cyan", "": ""}
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.-=+*#@"
 _ASCII = str.maketrans(
-    {"✓": "+", "✗": "x", "■": "#", "—": "-", "…": "...", "→": "->", "µ": "u", "·": "-", "÷": "/"}
+    {"✓": "+", "✗": "x", "■": "#", "—": "-", "…": "...", "→": "->", "µ": "u", "·": "-", "÷": "/", "≤": "<=", "≥": ">="}
     | dict(zip(_BARS, _ASCII_BARS, strict=True))
 )
 ERRORS_MAX = 5
+WORST_MAX = 5
 
 
 class LiveView:
@@ -168,7 +171,7 @@ def _generator_line(progress: Progress) -> Text:
 
 
 def print_summary(console: Console, summary: Summary, paths: Mapping[str, Path | str]) -> None:
-    """Print the verdict, the gates, the headline figures, outcomes and errors, and where the files are.
+    """Print the verdict, gates, headline figures, voice, outcomes, errors, worst calls, and where the files are.
 
     `paths` maps a short label (`report.html`) to a path; all are printed whole, never wrapped.
     """
@@ -179,7 +182,14 @@ def print_summary(console: Console, summary: Summary, paths: Mapping[str, Path |
         _print(console, f"  {text.clean(reason)}")
     for notice in view.notices(summary):
         _print(console, f"  {notice.title}: {notice.body}", _STYLES[notice.tone])
-    tables = (_gates_table(summary), _figures_table(summary), _outcomes_table(summary), _errors_table(summary))
+    tables = (
+        _gates_table(summary),
+        _figures_table(summary),
+        _voice_table(summary),
+        _outcomes_table(summary),
+        _errors_table(summary),
+        _worst_table(summary),
+    )
     for header, rows in tables:
         if rows:
             console.print()
@@ -219,6 +229,31 @@ def _gates_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:
 def _figures_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:
     rows: Cells = [(item.label, Text(item.value, _STYLES[item.tone]), item.detail) for item in view.headline(summary)]
     return ("Figure", ">Value", "Of"), rows
+
+
+def _voice_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:
+    rows: Cells = []
+    for group in voice.voice_groups(summary):
+        for row in group.rows:
+            style = _STYLES[row.sign.tone] if row.sign else ""
+            state = Text(f"{row.sign.icon} {row.sign.word}" if row.sign else "", style)
+            name = f"{row.title} {row.aggregate}".strip()
+            rows.append((name, Text(row.value, style), state, row.target, row.critical, row.observations))
+    return ("Voice", ">Value", "State", ">Target", ">Critical", ">Count"), rows
+
+
+def _worst_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:
+    """Return the worst calls that failed or had a bad turn."""
+    rows: Cells = [
+        (
+            text.clean(call.call_id, 40),
+            Text(text.title(call.outcome), _STYLES[view.outcome_tone(call.outcome)]),
+            text.clean(call_in_words(call), 240),
+        )
+        for call in summary.worst_calls
+        if call.outcome != Outcome.COMPLETED or any(problems_of(call, number) for number in range(len(call.turns)))
+    ]
+    return ("Worst calls", "Outcome", "What was bad"), rows[:WORST_MAX]
 
 
 def _outcomes_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:

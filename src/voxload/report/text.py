@@ -25,7 +25,12 @@ _TITLES = {
     "llm": "Language model",
     "tts": "Text to speech",
     "mos": "MOS",
+    "dnsmos": "DNSMOS",
+    "dnsmos_loss": "DNSMOS loss",
+    "plcmos": "PLCMOS",
+    "plcmos_loss": "PLCMOS loss",
 }
+_ACRONYMS = frozenset({"acs", "dtmf", "http", "llm", "stt", "tts"})
 _DIGITS_MAX = 9
 
 OUTCOME_MEANINGS: dict[str, str] = {
@@ -174,7 +179,8 @@ def title(name: str) -> str:
     """Return the readable form of an identifier: `turn_latency_uncorrected` → `Turn latency (uncorrected)`."""
     base = name.removesuffix("_uncorrected")
     shown = _TITLES.get(base, clean(base).replace("_", " ").strip())
-    shown = shown[:1].upper() + shown[1:]
+    first, _, rest = shown.partition(" ")
+    shown = f"{first.upper()} {rest}".rstrip() if first in _ACRONYMS else shown[:1].upper() + shown[1:]
     return f"{shown} (uncorrected)" if base != name else shown
 
 

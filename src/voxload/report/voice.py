@@ -132,8 +132,8 @@ def _merged(series: list[Series]) -> Histogram:
     return result
 
 
-def shown(metric: str, value: float | None) -> str:
-    """Return a value of a metric (s, 0 to 1, or its own unit) as reports write it."""
+def shown(metric: str, value: float | None, unit_too: bool = True) -> str:
+    """Return a value of a metric (s, 0 to 1, or its own unit) as reports write it; scores may go without their unit."""
     if value is None:
         return text.MISSING
     if metric == "cost_per_call":
@@ -142,7 +142,11 @@ def shown(metric: str, value: float | None) -> str:
     if kind == "latency":
         return text.nanoseconds(value * SCALE)
     unit = METRICS[metric].unit
-    return text.percent(value) if kind == "ratio" or unit == "share" else text.with_unit(value, unit)
+    return (
+        text.percent(value)
+        if kind == "ratio" or unit == "share"
+        else text.with_unit(value, unit if unit_too or unit == "USD" else "")
+    )
 
 
 def _row(metric: str, histogram: Histogram, target: Target, label: str) -> VoiceRow:
@@ -161,7 +165,7 @@ def _row(metric: str, histogram: Histogram, target: Target, label: str) -> Voice
         if higher_is_better(metric):
             spread = [("p5", histogram.quantile(0.05)), ("min", low)]
         detail = ", ".join(
-            f"{name} {shown(metric, (at or 0) / SCALE)}" for name, at in spread if name != target.aggregate
+            f"{name} {shown(metric, (at or 0) / SCALE, False)}" for name, at in spread if name != target.aggregate
         )
     tone = tone_of(metric, value, target)
     sign = SIGNS["few" if few else tone] if tone else None
@@ -193,8 +197,8 @@ def _made(
         label,
         target.aggregate if target.aggregate in _SHARES or target.aggregate == "mean" else "",
         written,
-        f"{better} {shown(metric, target.target)}" if target.target is not None else "",
-        f"{worse} {shown(metric, target.critical)}" if target.critical is not None else "",
+        f"{better} {shown(metric, target.target, False)}" if target.target is not None else "",
+        f"{worse} {shown(metric, target.critical, False)}" if target.critical is not None else "",
         sign,
         observations,
         detail,

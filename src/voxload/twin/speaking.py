@@ -57,11 +57,12 @@ class Delivery:
 class Outlet:
     """What all replies of one call are sent through."""
 
-    __slots__ = ("dialect", "record", "send", "session", "unix_offset_ns")
+    __slots__ = ("audio_is_text", "dialect", "record", "send", "session", "unix_offset_ns")
 
     def __init__(
         self, dialect: Dialect, record: CallRecord, session: AgentSession, send: Send, unix_offset_ns: int
     ) -> None:
+        self.audio_is_text = dialect.audio_is_text
         self.dialect = dialect
         self.record = record
         self.session = session
@@ -78,8 +79,8 @@ class Speaking:
     """
 
     __slots__ = (
-        "_cut", "_cut_after", "_delivery", "_end", "_finished", "_next", "_outlet", "_reply", "_stop_ns", "_usage",
-        "start_ns", "stopped",
+        "_cut", "_cut_after", "_delivery", "_end", "_finished", "_next", "_outlet", "_plain", "_reply", "_stop_ns",
+        "_usage", "start_ns", "stopped",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +101,8 @@ class Speaking:
         self._cut_after = -1
         self._cut: Callable[[], None] = finished
         self._stop_ns = _NEVER_NS
+        # In nearly all replies a frame is due one frame after the other, and that is all.
+        self._plain = not delivery.burst and delivery.gap_at < 0 and not delivery.late_ns
         self.start_ns = 0
         """When the first frame was due."""
         self.stopped = False
@@ -123,6 +126,9 @@ class Speaking:
 
     def on_due(self, due_ns: int) -> int:
         """Send the frames that are due, or see that the last one has played."""
+        if self._plain and self._next < self._end and not self.stopped:
+            self._send_frame(self._reply.payloads[self._next], due_ns)
+            return 0 if self.stopped else due_ns + self._reply.frame_ns
         while not self.stopped and self._next < self._end:
             send_ns = self._sends_ns(self._next)
             if send_ns > due_ns:
@@ -141,6 +147,7 @@ class Speaking:
     def stop_at(self, stop_ns: int) -> None:
         """Send nothing that would play at or after `stop_ns`; the frame in which it falls is silent from there on."""
         self._stop_ns = stop_ns
+        self._plain = False
 
     def stop(self) -> None:
         """Send nothing more."""
@@ -158,12 +165,14 @@ class Speaking:
         return self._plays_ns(number) + delivery.late_ns.get(number, 0)
 
     def _send_next(self, due_ns: int) -> None:
+        number = self._next
+        cut = self._plays_ns(number + 1) > self._stop_ns and self._reply.frames
+        self._send_frame(self._cut_frame(number) if cut else self._reply.payloads[number], due_ns)
+
+    def _send_frame(self, payload: bytes, due_ns: int) -> None:
         outlet, number = self._outlet, self._next
-        payload = self._reply.payloads[number]
-        if self._plays_ns(number + 1) > self._stop_ns and self._reply.frames:
-            payload = self._cut_frame(number)
         stamped = outlet.session.stamp(payload, number, due_ns + outlet.unix_offset_ns)
-        outlet.send(stamped, outlet.dialect.audio_is_text)
+        outlet.send(stamped, outlet.audio_is_text)
         self._next = number + 1
         outlet.record.frames_out += 1
         if self._next == self._cut_after:

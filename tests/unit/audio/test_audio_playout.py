@@ -46,9 +46,13 @@ def test_the_buffer_absorbs_jitter_up_to_its_length():
     playout.add(T0, STEP_NS, T0)
     assert playout.add(T0 + STEP_NS + BUFFER_NS, STEP_NS, T0 + STEP_NS) == T0 + STEP_NS
     assert playout.underruns == 0
-    # One ns later than that, the listener has heard a gap of one ns.
-    assert playout.add(T0 + 2 * STEP_NS + BUFFER_NS + 1, STEP_NS, T0 + 2 * STEP_NS) == T0 + 2 * STEP_NS + 1
-    assert (playout.underruns, playout.underrun_ns) == (1, 1)
+    # One ns later than that the buffer is empty: it fills anew, and the listener hears the whole pause.
+    late_ns = T0 + 2 * STEP_NS + BUFFER_NS + 1
+    assert playout.add(late_ns, STEP_NS, T0 + 2 * STEP_NS) == late_ns
+    assert (playout.underruns, playout.underrun_ns) == (1, BUFFER_NS + 1)
+    # and the next packets have their slack again
+    assert playout.add(late_ns + STEP_NS + BUFFER_NS, STEP_NS, late_ns + STEP_NS) == late_ns + STEP_NS
+    assert playout.underruns == 1
 
 
 @pytest.mark.parametrize(
@@ -62,8 +66,8 @@ def test_a_pause_is_no_underrun(gap_ms, trailing_silence_ms, underruns):
     arrival_ns = end_ns + BUFFER_NS + gap_ms * MS
     start_ns = playout.add(arrival_ns, STEP_NS, end_ns - trailing_silence_ms * MS)
     assert playout.underruns == underruns
-    assert playout.underrun_ns == underruns * gap_ms * MS
-    assert start_ns == (end_ns + gap_ms * MS if underruns else arrival_ns)
+    assert playout.underrun_ns == underruns * (gap_ms * MS + BUFFER_NS)
+    assert start_ns == arrival_ns
 
 
 def test_flush_drops_what_has_not_played():
@@ -149,8 +153,8 @@ def test_underruns_are_counted_exactly(stalls):
         stall_ns = dict(stalls).get(number, 0) * MS
         start_ns += stall_ns
         if stall_ns > spare_ns:
-            expected.append(stall_ns - spare_ns)
-            spare_ns = 0
+            expected.append(stall_ns + BUFFER_NS - spare_ns)
+            spare_ns = BUFFER_NS
         else:
             spare_ns -= stall_ns
         ear.hear(LOUD, start_ns)

@@ -344,7 +344,9 @@ def change(summary: Summary) -> Callable[..., Summary]:
 
     def changed(**parts: Any) -> Summary:
         fields = {
-            name: msgspec.structs.replace(getattr(summary, name), **part) if isinstance(part, dict) else part
+            name: msgspec.structs.replace(getattr(summary, name), **part)
+            if isinstance(part, dict) and name != "cost"
+            else part
             for name, part in parts.items()
         }
         return msgspec.structs.replace(summary, **fields)
@@ -358,13 +360,26 @@ def hostile(change: Callable[..., Summary], summary: Summary) -> Summary:
     odd = [msgspec.structs.replace(summary.series[0], labels={"turn": f"{n}{EVIL}", EVIL: str(n)}) for n in (1, 2)]
     series = [*odd, *summary.series]
     outcomes = {**summary.totals.outcomes, EVIL: 1}
-    point = msgspec.structs.replace(summary.timeline[0], outcomes={EVIL: 1})
+    point = msgspec.structs.replace(summary.timeline[0], outcomes={EVIL: 1}, means={EVIL: 0.5})
+    turn = TurnRecord(
+        EVIL, 0.5, 1.0, said=EVIL, heard=f"{EVIL} x", reply=EVIL, intent=EVIL, intent_heard=EVIL, intent_correct=False,
+        problems=[EVIL], stages_ms={EVIL: 1.0},
+    )  # fmt: skip
+    moments = [CallMoment(0.1, EVIL, EVIL, 0.2)]
+    evil_call = CallRecord(
+        0, EVIL, EVIL, EVIL, 0.0, EVIL, 1.0, 1.0, [turn, TurnRecord(EVIL, 0.9)], EVIL, persona=EVIL, mos=4.0,
+        mos_scale=EVIL, moments=moments, recording=EVIL,
+    )  # fmt: skip
+    evil_link = msgspec.structs.replace(evil_call, recording="//e.vil/x.wav")
     return change(
         run={
             "scenario": EVIL, "description": EVIL, "target": EVIL, "run_id": EVIL, "dialect": EVIL,
             "cut_short": EVIL, "environment": {EVIL: EVIL}, "started_at": EVIL,
         },
-        plan={"phases": [msgspec.structs.replace(summary.plan.phases[0], name=EVIL)], "call_types": {EVIL: 1.0}},
+        plan={
+            "phases": [msgspec.structs.replace(summary.plan.phases[0], name=EVIL)], "call_types": {EVIL: 1.0},
+            "personas": {EVIL: 1.0},
+        },
         totals={
             "outcomes": outcomes, "unknown_messages": {EVIL: 1}, "peer_errors": {EVIL: 2},
             "http_requests": {EVIL: {EVIL: 3}},
@@ -373,7 +388,8 @@ def hostile(change: Callable[..., Summary], summary: Summary) -> Summary:
         timeline=[point, *summary.timeline[1:]],
         shards=[msgspec.structs.replace(summary.shards[0], lost=EVIL)],
         errors=[ErrorSample("rejected", EVIL, 2), ErrorSample(EVIL, "x", 1)],
-        worst_calls=[CallRecord(0, EVIL, EVIL, EVIL, 0.0, EVIL, 1.0, 1.0, [TurnRecord(EVIL, 0.5)], EVIL)],
+        worst_calls=[evil_call, evil_link],
+        cost={EVIL: 1.0},
         gates=[GateResult(EVIL, "unknown", 1.0, 2.0, EVIL, 20, EVIL, EVIL)],
         verdict=Verdict("unknown", 4, [EVIL]),
     )  # fmt: skip
