@@ -10,7 +10,6 @@ from voxload.audio.recording import RecordingKeeper
 from voxload.clock import Clock
 from voxload.dialects.base import Dial, Dialect, HttpRequest
 from voxload.engine.media import Media
-from voxload.engine.understanding import Understanding
 from voxload.load.workload import CallSpec, Workload
 from voxload.measure.cost import CostModel
 from voxload.measure.recorder import Labels, Recorder
@@ -49,7 +48,6 @@ class CallContext:
     workload: Workload
     dialect: Dialect
     media: Media
-    understanding: Understanding
     recorder: Recorder
     wheel: Wheel
     clock: Clock

@@ -39,7 +39,7 @@ class Listener:
     """Keeps the turns of a call and records the metrics of the talk. Instants are on the monotonic clock."""
 
     __slots__ = (
-        "_answered", "_due_ns", "_labels", "_overlaps", "_ready_ns", "_recorder", "_understanding", "_wheel",
+        "_answered", "_due_ns", "_labels", "_overlaps", "_ready_ns", "_recorder", "_wheel",
         "caller_speech_ns", "ear", "input_tokens", "moments", "output_tokens", "recording", "turns",
     )  # fmt: skip
 
@@ -55,7 +55,6 @@ class Listener:
         """Where the call is recorded."""
         self._recorder = context.recorder
         self._wheel = context.wheel
-        self._understanding = context.understanding
         self._labels = labels
         self._due_ns = due_ns
         self._ready_ns = ready_ns
@@ -239,12 +238,11 @@ class Listener:
     # --- the end ---
 
     def _close_reply(self) -> None:
-        """The turn before is over: note where its reply ended and what was understood."""
+        """The turn before is over: note where its reply ended."""
         if self.turns:
             turn = self.turns[-1]
             if turn.onset_ns and not turn.reply_end_ns:
                 turn.reply_end_ns = max(self.ear.last_active_ns, turn.onset_ns)
-            self._understanding.judge(turn, self._recorder, self._turn_labels(turn))
 
     def finish(self) -> None:
         """The call is over: record what has to wait until then."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from voxload.audio.corpus import Utterance
 from voxload.audio.frames import silence_frame
 from voxload.audio.persona import apply_persona, bed_frames, cut_persona_frames, voiced_by
 from voxload.dialects.base import Dialect
-from voxload.load.workload import Workload
+from voxload.load.workload import Workload, spoken_names
 from voxload.model.persona import Persona
-from voxload.model.scenario import CallType
-from voxload.model.script import BackchannelStep, BargeInStep, RepeatStep, SayStep, Step
 
 BACKCHANNEL = "backchannel"
 
@@ -71,22 +69,3 @@ class Media:
                 cut.active_end_ns,
             )
         return self._prepared[key]
-
-
-def spoken_names(calls: Iterable[CallType]) -> set[str]:
-    """Return every utterance or intent that a script says."""
-    names: set[str] = set()
-
-    def visit(steps: Iterable[Step]) -> None:
-        for step in steps:
-            match step:
-                case SayStep(say=said) | BargeInStep(barge_in=said) | BackchannelStep(backchannel=said):
-                    names.add(said.utterance)
-                case RepeatStep(repeat=repeat):
-                    visit(repeat.steps)
-                case _:
-                    pass
-
-    for call in calls:
-        visit(call.script)
-    return names

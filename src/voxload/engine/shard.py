@@ -29,7 +29,6 @@ from voxload.engine.health import HealthMeter
 from voxload.engine.media import Media
 from voxload.engine.placer import Placer
 from voxload.engine.transport import Network, SocketLine
-from voxload.engine.understanding import Understanding
 from voxload.load.arrivals import count_calls
 from voxload.load.workload import Workload
 from voxload.measure.cost import CostModel
@@ -71,7 +70,6 @@ class Shard:
             self.workload,
             self.dialect,
             self.media,
-            Understanding(self.workload),
             recorder,
             wheel,
             self.clock,

@@ -36,8 +36,6 @@ class Turn:
     heard: str = ""
     reply: str = ""
     intent_heard: str = ""
-    intent_correct: bool | None = None
-    word_error_rate: float | None = None
     agent_spoke_over: bool = False
     problems: list[str] = field(default_factory=list)
 
@@ -82,7 +80,5 @@ class Turn:
             reply=self.reply,
             intent=self.intent,
             intent_heard=self.intent_heard,
-            intent_correct=self.intent_correct,
-            word_error_rate=self.word_error_rate,
             problems=self.problems,
         )

@@ -6,7 +6,7 @@ import bisect
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -17,8 +17,9 @@ from voxload.model.load import ConcurrencyLoad
 from voxload.model.persona import Persona, resolve_personas
 from voxload.model.plan import Plan
 from voxload.model.scenario import CallType, CsvFeeder, RandomPhone, Scenario, VariableSource
+from voxload.model.script import BackchannelStep, BargeInStep, RepeatStep, SayStep, Step
 
-__all__ = ["CALLER_NUMBER", "CALL_VALUES", "CallSpec", "Workload", "expand"]
+__all__ = ["CALLER_NUMBER", "CALL_VALUES", "CallSpec", "Workload", "expand", "spoken_names"]
 
 CALLER_NUMBER = "caller_number"
 """A variable that always exists: a random telephone number unless the scenario defines it."""
@@ -89,6 +90,12 @@ class Workload:
         data = self._plan.media.get(name)
         return load_corpus().find(name) if data is None else (utterance_from_wav(data, name),)
 
+    def labelled_texts(self) -> list[tuple[str, str]]:
+        """Return (text, intent) of all that the callers may say and the corpus' agents answer, for a classifier."""
+        names = sorted(spoken_names(self.scenario.calls))
+        said = [utterance for name in names for utterance in self.utterances(name)]
+        return [(utterance.text, utterance.intent) for utterance in [*said, *load_corpus().agents]]
+
     def redact(self, text: str) -> str:
         """Return `text` without the values of secrets."""
         return self._plan.redact(text)
@@ -134,3 +141,22 @@ def _table_maker(feeder: CsvFeeder, rows: tuple[str, ...]) -> _Maker:
 
 def _choice_maker(values: tuple[str, ...]) -> _Maker:
     return lambda _, rng: rng.choice(values)
+
+
+def spoken_names(calls: Iterable[CallType]) -> set[str]:
+    """Return every utterance or intent that a script says."""
+    names: set[str] = set()
+
+    def visit(steps: Iterable[Step]) -> None:
+        for step in steps:
+            match step:
+                case SayStep(say=said) | BargeInStep(barge_in=said) | BackchannelStep(backchannel=said):
+                    names.add(said.utterance)
+                case RepeatStep(repeat=repeat):
+                    visit(repeat.steps)
+                case _:
+                    pass
+
+    for call in calls:
+        visit(call.script)
+    return names

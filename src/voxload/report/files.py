@@ -27,18 +27,3 @@ def write_reports(
             ("summary.md", lambda: render_markdown(summary)),
         )
     }
-
-
-def read_recordings(summary: Summary, folder: Path) -> dict[str, bytes]:
-    """Return the recordings of the worst calls that are files in the run's folder, by name; others are left out."""
-    found = {}
-    inside = folder.resolve()
-    for name in dict.fromkeys(call.recording for call in summary.worst_calls if call.recording):
-        try:
-            path = (inside / name).resolve()
-            # A summary may come from anywhere: it names files of its own folder only.
-            if path.is_relative_to(inside):
-                found[name] = path.read_bytes()
-        except (OSError, ValueError):
-            continue
-    return found

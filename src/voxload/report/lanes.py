@@ -253,7 +253,13 @@ def _pins(moments: list[CallMoment], scale: Scale) -> tuple[tuple[Pin, ...], int
 def _turn_row(call: CallRecord, number: int) -> TurnRow:
     turn = call.turns[number]
     said, heard = differences(text.clean(turn.said, 400), text.clean(turn.heard, 400))
-    stages = ", ".join(f"{text.title(name)} {text.milliseconds(value)}" for name, value in turn.stages_ms.items())
+    # Where its two parts are known, their sum says nothing new.
+    parts = {"llm", "tts"} <= turn.stages_ms.keys()
+    stages = ", ".join(
+        f"{text.title(name)} {text.milliseconds(value)}"
+        for name, value in turn.stages_ms.items()
+        if not (parts and name == "voice_response")
+    )
     start_s = turn.speech_start_s if turn.speech_start_s is not None else turn.speech_end_s
     return TurnRow(
         number + 1,

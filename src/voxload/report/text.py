@@ -25,6 +25,7 @@ _TITLES = {
     "llm": "Language model",
     "tts": "Text to speech",
     "mos": "MOS",
+    "underrun_ms_per_min": "Underrun time",
     "dnsmos": "DNSMOS",
     "dnsmos_loss": "DNSMOS loss",
     "plcmos": "PLCMOS",

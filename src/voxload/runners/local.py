@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns
 from voxload.engine import wire
 from voxload.errors import RunAbortedError
+from voxload.load.workload import Workload
 from voxload.measure.collector import Collector
 from voxload.measure.snapshot import Snapshot
+from voxload.measure.understanding import Understanding
 from voxload.model.outcome import Outcome
 from voxload.model.plan import Plan, encode_plan
 
@@ -67,6 +69,7 @@ class LocalRunner:
     _killed: bool = False
     _start_ns: int = 0
     _unreachable: bool = False
+    _understanding: Understanding = field(default_factory=lambda: Understanding(()))
 
     async def run(self) -> RunData:
         """Place the calls and collect the numbers.
@@ -74,6 +77,8 @@ class LocalRunner:
         Raises:
             RunAbortedError: a shard could not be prepared.
         """
+        workload = Workload(self.plan)
+        self._understanding = Understanding(workload.labelled_texts(), workload.scenario.region)
         try:
             await self._prepare()
             self._start_ns = monotonic_ns() + LEAD_NS
@@ -160,8 +165,9 @@ class LocalRunner:
                 case Snapshot():
                     child.last_seen_ns = monotonic_ns()
                     child.final = child.final or message.final
-                    self.collector.add(message)
-                    self.on_snapshot(message)
+                    judged = self._understanding.complete(message)
+                    self.collector.add(judged)
+                    self.on_snapshot(judged)
                 case _:
                     pass
 

@@ -12,10 +12,11 @@ from voxload.engine.call import Call
 from voxload.engine.context import CallContext
 from voxload.engine.media import Media
 from voxload.engine.placer import Placer
-from voxload.engine.understanding import Understanding
 from voxload.load.workload import Workload
 from voxload.measure.collector import Collector
+from voxload.measure.cost import CostModel
 from voxload.measure.recorder import Recorder
+from voxload.measure.understanding import Understanding
 from voxload.model.outcome import Outcome
 from voxload.model.plan import Plan
 from voxload.model.twin import TwinSettings
@@ -150,17 +151,18 @@ class VirtualWorld:
         )
         self.recorder = Recorder()
         self.collector = Collector()
+        self._understanding = Understanding(self.workload.labelled_texts(), scenario.region)
         media = Media(self.dialect, self.workload)
         context = CallContext(
             self.workload,
             self.dialect,
             media,
-            Understanding(self.workload),
             self.recorder,
             self.wheel,
             self.clock,
             self.clock(),
             UNIX_OFFSET_NS - self.clock(),
+            cost=CostModel(scenario.cost) if scenario.cost is not None else None,
         )
         self.placer = Placer(context, 0, 1, self._connect, lambda: None)
 
@@ -194,7 +196,8 @@ class VirtualWorld:
         return self.collector
 
     def _report(self, end_ns: int, final: bool = False) -> None:
-        self.collector.add(self.recorder.take(end_ns, self.placer.active, 0.0, 0.0, final))
+        snapshot = self.recorder.take(end_ns, self.placer.active, 0.0, 0.0, final)
+        self.collector.add(self._understanding.complete(snapshot))
 
     def _connect(self, call: Call) -> VirtualLine:
         return VirtualLine(call, self)

@@ -21,7 +21,7 @@ from voxload.audio.codec import encode_audio
 from voxload.measure.summary import CallMoment, CallRecord, Summary, TurnRecord
 from voxload.report import sound
 from voxload.report.calls import call_in_words, problems_of
-from voxload.report.files import read_recordings, write_reports
+from voxload.report.files import write_reports
 from voxload.report.html import render_html
 from voxload.report.lanes import MOMENTS_MAX, call_cards, differences
 
@@ -191,17 +191,6 @@ def test_every_bad_turn_of_a_worst_call_is_on_the_page(
     linked = render_html(summary)
     assert linked.count('href="recordings/') == len(recordings)
     assert "<audio" not in linked
-
-
-def test_only_files_of_the_run_are_read(summary: Summary, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    (run / "recordings").mkdir(parents=True)
-    (run / "recordings" / "a.wav").write_bytes(b"inside")
-    (tmp_path / "b.wav").write_bytes(b"outside")
-    names = ["recordings/a.wav", "../b.wav", str(tmp_path / "b.wav"), "gone.wav", "recordings", "x\0y", ""]
-    calls = [msgspec.structs.replace(CALL, recording=name) for name in names]
-    found = read_recordings(msgspec.structs.replace(summary, worst_calls=calls), run)
-    assert found == {"recordings/a.wav": b"inside"}
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine to play the recording in")
