@@ -236,3 +236,18 @@ def test_what_a_call_costs():
     seconds = sum(record.duration_s for record in collector.worst_calls()) / len(collector.worst_calls())
     assert mean(collector, "call_cost") == pytest.approx(seconds * 0.01, rel=0.1)
     assert sum(collector.costs.values()) == pytest.approx(mean(collector, "call_cost") * 100, rel=0.001)
+
+
+def test_the_moments_of_a_call_are_noted():
+    barge_in = {"barge_in": {"utterance": "book_appointment", "after": "1s"}}
+    collector = play(
+        calls=call("wait_for_agent", {"say": "opening_hours"}, barge_in, "wait_for_agent", {"dtmf": "1"}),
+        twin={"latency": {"turn": "700ms"}, "faults": {"underruns": {"rate": 1, "gap": "200ms"}}},
+    )
+    record = collector.worst_calls()[0]
+    kinds = [moment.kind for moment in sorted(record.moments, key=lambda moment: moment.at_s)]
+    assert kinds[0] == "greeting"
+    assert {"barge_in", "interrupted", "underrun", "dtmf"} <= set(kinds)
+    (greeting,) = [moment for moment in record.moments if moment.kind == "greeting"]
+    assert 1 < greeting.duration_s < 6
+    assert any(problem == "speech broke off for 200 ms" for problem in problems(collector))

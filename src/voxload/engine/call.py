@@ -217,11 +217,13 @@ class Call:
         if listener is None or hearing is None or caller is None:
             return
         ear = listener.ear
-        segments, heard_ns = ear.segments, ear.heard_ns
+        segments, heard_ns, underrun_ns = ear.segments, ear.heard_ns, ear.underrun_ns
         ear.hear(audio, now_ns)
         hearing.heard(audio, heard_ns, now_ns)
         if listener.recording is not None:
             listener.recording.agent(ear.last_start_ns, audio)
+        if ear.underrun_ns != underrun_ns:
+            listener.broke_off(ear.last_start_ns, ear.underrun_ns - underrun_ns)
         if ear.segments != segments:
             listener.speech_began()
             caller.look(now_ns)

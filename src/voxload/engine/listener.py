@@ -39,7 +39,7 @@ class Listener:
     """Keeps the turns of a call and records the metrics of the talk. Instants are on the monotonic clock."""
 
     __slots__ = (
-        "_answered", "_due_ns", "_labels", "_overlaps", "_ready_ns", "_recorder", "_wheel",
+        "_answered", "_due_ns", "_greeting_ns", "_labels", "_overlaps", "_ready_ns", "_recorder", "_wheel",
         "caller_speech_ns", "ear", "input_tokens", "moments", "output_tokens", "recording", "turns",
     )  # fmt: skip
 
@@ -60,6 +60,7 @@ class Listener:
         self._ready_ns = ready_ns
         self._answered = False  # the greeting is owed
         self._overlaps: list[_Overlap] = []
+        self._greeting_ns = 0  # onset of a greeting that goes on
         ear.await_reply(ready_ns)
 
     @property
@@ -139,6 +140,7 @@ class Listener:
         self._answered = True
         recorder = self._recorder
         if not self.turns:
+            self._greeting_ns = onset_ns
             recorder.latency("greeting", self._labels, onset_ns - self._ready_ns)
             return
         turn = self.turns[-1]
@@ -152,6 +154,12 @@ class Listener:
         recorder.observe("missed_response", labels, False)
         for stage, value_ns in turn.stages_ns().items():
             recorder.latency(stage, labels, value_ns)
+
+    def broke_off(self, resumed_ns: int, silent_ns: int) -> None:
+        """The agent's speech broke off and has resumed."""
+        self.moment(resumed_ns - silent_ns, "underrun", "", silent_ns)
+        if self.turns and self._answered:
+            self.turns[-1].problems.append(f"speech broke off for {silent_ns / 1e6:.0f} ms")
 
     def gave_up(self, now_ns: int) -> None:
         """The caller has waited in vain."""
@@ -239,6 +247,9 @@ class Listener:
 
     def _close_reply(self) -> None:
         """The turn before is over: note where its reply ended."""
+        if self._greeting_ns:
+            self.moment(self._greeting_ns, "greeting", "", max(self.ear.last_active_ns - self._greeting_ns, 0))
+            self._greeting_ns = 0
         if self.turns:
             turn = self.turns[-1]
             if turn.onset_ns and not turn.reply_end_ns:

@@ -1,7 +1,7 @@
 """Whether the agent understood: intents and words of finished calls, against the labels of what was said.
 
-This takes a classifier and a tenth of a millisecond a turn, so it is done where reports are collected, never in a process
-that keeps time.
+This takes a classifier and a tenth of a millisecond a turn, so it is done where reports are collected, never in a
+process that keeps time.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ WORDS_IN_PROBLEM = 60
 class Understanding:
     """Judges turns by the agent's own fields first, else by its transcript or its reply.
 
-    `labelled` holds (text, intent) pairs of what callers say and agents answer; the classifier learns from them when the
-    first turn needs it. `region` is the run's, for the labels.
+    `labelled` holds (text, intent) pairs of what callers say and agents answer; the classifier learns from them when
+    the first turn needs it. `region` is the run's, for the labels.
     """
 
     def __init__(self, labelled: Sequence[tuple[str, str]], region: str = "") -> None:
@@ -31,7 +31,7 @@ class Understanding:
         self._classifier: IntentClassifier | None = None
 
     def complete(self, snapshot: Snapshot) -> Snapshot:
-        """Return the snapshot with its finished calls judged and the metrics `intent_accuracy` and `word_error_rate`."""
+        """Return the snapshot with its calls judged, and with the metrics `intent_accuracy` and `word_error_rate`."""
         recorder = Recorder(snapshot.shard)
         snapshot.calls = [self._judge_call(call, recorder) for call in snapshot.calls]
         snapshot.series = [*snapshot.series, *recorder.take(snapshot.end_ns, 0, 0.0, 0.0).series]
