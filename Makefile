@@ -51,6 +51,7 @@ bench: $(STAMP)  ## measure voxload beside its peers, in one run
 
 docs: $(STAMP)   ## make what the documentation takes from the code again (schema)
 	@$(VENV)/bin/voxload schema --write schema/scenario.schema.json
+	@$(PY) scripts/metrics_table.py
 
 speech: $(STAMP) system  ## make the speech corpus again with flite
 	@$(PY) scripts/make_speech.py

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
+import metrics_table
+
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)?([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -60,6 +63,11 @@ def test_every_command_is_documented():
     text = (ROOT / "docs" / "commands.md").read_text()
     for name in COMMANDS:
         assert f"`voxload {name}" in text
+
+
+def test_the_table_of_metrics_is_current():
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    assert metrics_table.page(text) == text, "stale: run make docs"
 
 
 def test_every_metric_and_outcome_is_documented():
