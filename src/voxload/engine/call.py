@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from typing import Any
 
 from voxload.audio.line import LineImpairment
 from voxload.audio.playout import Ear
-from voxload.audio.recording import CallRecording, FinishedRecording, recording_file
+from voxload.audio.recording import CallRecording
 from voxload.dialects.base import (
     AudioIn,
     CallIdentity,
@@ -29,6 +28,7 @@ from voxload.dialects.base import (
     Unknown,
     Usage,
 )
+from voxload.engine.books import CallEnd, close_books
 from voxload.engine.caller import Caller
 from voxload.engine.context import CallContext, Line
 from voxload.engine.hearing import HearingMeter
@@ -36,9 +36,7 @@ from voxload.engine.listener import Listener
 from voxload.engine.side import SideTasks
 from voxload.engine.speaker import Speaker
 from voxload.load.workload import CallSpec
-from voxload.measure.cost import CallUsage
-from voxload.measure.summary import CallRecord
-from voxload.model.outcome import NOT_ATTEMPTED, Outcome
+from voxload.model.outcome import Outcome
 
 MESSAGES_PER_S_MAX = 10_000
 """More messages a second than this from the agent of one call are a flood (200 times real-time speech)."""
@@ -323,74 +321,10 @@ class Call:
 
     def _record(self, now_ns: int) -> None:
         assert self._outcome is not None
-        context, ready_ns = self._context, self._ready_ns
-        recorder, listener, hearing = context.recorder, self._listener, self._hearing
-        if ready_ns:
-            recorder.latency("call_duration", self._labels, now_ns - ready_ns)
-        if self._outcome not in NOT_ATTEMPTED:
-            recorder.observe("call_success", self._labels, self._outcome is Outcome.COMPLETED)
-        heard: dict[str, Any] = {}
-        if listener is not None and hearing is not None:
-            listener.finish()
-            heard = {
-                **hearing.finish(recorder, self._labels),
-                "turns": [turn.record(self._due_ns) for turn in listener.turns],
-                "moments": listener.moments,
-                "agent_speech_s": listener.agent_speech_ns() / 1e9,
-                "caller_speech_s": listener.caller_speech_ns / 1e9,
-                "cost": self._price(listener, now_ns),
-                "recording": self._keep_recording(listener, now_ns),
-            }
-        recorder.call_ended(
-            CallRecord(
-                index=self.spec.index,
-                call_id=self.spec.call_id,
-                call=self.spec.call_type.name,
-                phase=self.spec.phase,
-                due_s=(self._due_ns - context.run_start_ns) / 1e9,
-                outcome=self._outcome.value,
-                duration_s=(now_ns - ready_ns) / 1e9 if ready_ns else 0.0,
-                setup_ms=(ready_ns - self._due_ns) / 1e6 if ready_ns else None,
-                error=context.workload.redact(self._error),
-                shard=context.shard,
-                persona=self.spec.persona.name,
-                **heard,
-            )
-        )
-
-    def _price(self, listener: Listener, now_ns: int) -> float | None:
-        """Return what the call has cost, and record it by item."""
         context = self._context
-        if context.cost is None:
-            return None
-        turns = listener.turns
-        cost = context.cost.call_cost(
-            CallUsage(
-                minutes=(now_ns - self._ready_ns) / 60e9,
-                caller_speech_s=listener.caller_speech_ns / 1e9,
-                agent_speech_s=listener.agent_speech_ns() / 1e9,
-                turns=len(turns),
-                caller_characters=sum(len(turn.said) for turn in turns),
-                agent_characters=sum(len(turn.reply) for turn in turns) if any(turn.reply for turn in turns) else None,
-                input_tokens=listener.input_tokens,
-                output_tokens=listener.output_tokens,
-            )
-        )
-        context.recorder.observe("call_cost", self._labels, cost.total)
-        context.recorder.costs(cost.items, cost.estimated)
-        return cost.total
-
-    def _keep_recording(self, listener: Listener, now_ns: int) -> str:
-        """Hand the call's recording over; returns its file in the run's folder, if it is sure to be there."""
-        keeper, recording = self._context.keeper, listener.recording
-        if keeper is None or recording is None:
-            return ""
-        longest_ns = max((turn.latency_ns for turn in listener.turns if turn.onset_ns), default=0)
-        problems = sum(len(turn.problems) for turn in listener.turns)
-        failed = self._outcome is not Outcome.COMPLETED
-        finished = FinishedRecording(self.spec.index, self.spec.call_id, recording, self._due_ns, now_ns)
-        keeper.ended(finished, longest_ns / 1e9 + 10 * problems + 1000 * failed)
-        return recording_file(self.spec.call_id) if keeper.keeps_all else ""
+        talk = None if self._listener is None or self._hearing is None else (self._listener, self._hearing)
+        end = CallEnd(self._outcome, self._error, self._due_ns, self._ready_ns, now_ns)
+        context.recorder.call_ended(close_books(self.spec, end, talk, self._labels, context))
 
     def _send(self, messages: Sequence[Message]) -> None:
         for message in messages:

@@ -89,21 +89,25 @@ class Speaker:
         sequence = self._sequence
         self._sequence = sequence + 1
         if self._impairment is None:
-            context = self._context
-            now_ns = context.clock()
-            payload = self._session.stamp(prepared, sequence, now_ns + context.unix_offset_ns)
-            recorder = self._recorder
-            if self._line.send(payload, self._text):
-                recorder.frames_sent += 1
-                recorder.bytes_sent += len(payload)
-            else:
-                recorder.frames_dropped += 1
-            recorder.lateness.record(now_ns - due_ns)
+            now_ns = self._send(prepared, sequence, due_ns)
             if ended:
                 self._end(now_ns - due_ns, now_ns)
         else:
             self._send_impaired(self._impairment, prepared, sequence, due_ns, ended)
         return due_ns + self._frame_ns
+
+    def _send(self, prepared: bytes, sequence: int, due_ns: int) -> int:
+        """Stamp a frame, hand it to the line, count it; returns the time."""
+        context, recorder = self._context, self._recorder
+        now_ns = context.clock()
+        payload = self._session.stamp(prepared, sequence, now_ns + context.unix_offset_ns)
+        if self._line.send(payload, self._text):
+            recorder.frames_sent += 1
+            recorder.bytes_sent += len(payload)
+        else:
+            recorder.frames_dropped += 1
+        recorder.lateness.record(now_ns - due_ns)
+        return now_ns
 
     def _send_impaired(
         self, impairment: LineImpairment, prepared: bytes, sequence: int, due_ns: int, ended: bool
@@ -116,18 +120,11 @@ class Speaker:
         def leave(leave_ns: int) -> int:
             if self._stopped:
                 return 0
-            context, recorder = self._context, self._recorder
-            now_ns = context.clock()
             if action == "drop":
-                recorder.frames_lost += 1
+                self._recorder.frames_lost += 1
+                now_ns = self._context.clock()
             else:
-                payload = self._session.stamp(prepared, sequence, now_ns + context.unix_offset_ns)
-                if self._line.send(payload, self._text):
-                    recorder.frames_sent += 1
-                    recorder.bytes_sent += len(payload)
-                else:
-                    recorder.frames_dropped += 1
-                recorder.lateness.record(now_ns - leave_ns)
+                now_ns = self._send(prepared, sequence, leave_ns)
             if ended:
                 self._end(now_ns - due_ns, now_ns)
             return 0

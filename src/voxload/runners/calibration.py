@@ -83,7 +83,7 @@ def experiments(short: bool) -> list[Experiment]:
     """Return the grid; the short one has a point of each kind."""
     turns = (700,) if short else (200, 700, 1500, 3000)
     delays = (300,) if short else (200, 300, 600)
-    gaps = (200,) if short else (100, 200, 400)
+    gaps = (200,) if short else (100, 200, 300)
     return [
         *(_turn_latency(latency_ms, "paced") for latency_ms in turns),
         *([] if short else [_turn_latency(700, "burst")]),
