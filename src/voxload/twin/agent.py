@@ -17,7 +17,8 @@ from voxload.dialects.base import (
     Transcript,
     Unknown,
 )
-from voxload.twin.desk import Desk, Exchange
+from voxload.twin.desk import Desk
+from voxload.twin.exchange import Exchange
 from voxload.twin.faults import Faults
 from voxload.twin.hearing import Hearing
 from voxload.twin.latency import chance
@@ -199,14 +200,14 @@ class Agent:
             self.turn.abandon()
         self.record.turns += 1
         number = self.record.turns
-        exchange = understand(self.desk, self.faults, self.record.call_id, number, fingerprint)
+        exchange = understand(self.desk, self.faults, number, fingerprint)
         self.turn = Turn(self, number, exchange, speech_end_ns or now_ns, slot)
         self.turn.begin(now_ns)
 
     # --- thinking: what the turn asks for ---
 
     def exchange(self, turn: int) -> Exchange:
-        """Return what is said in a turn, where the utterance is not known; the same for the same call."""
+        """Return what the agent says when it cuts in; the same for the same call."""
         return drawn_exchange(self.desk, self.record.call_id, turn)
 
     def say_transcript(self, exchange: Exchange) -> None:

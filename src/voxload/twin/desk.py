@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Protocol
 
@@ -13,6 +12,7 @@ from voxload.clock import NS_PER_S, Clock
 from voxload.dialects.base import CallIdentity, Dialect, HttpRequest, HttpResponse
 from voxload.errors import BadInputError, Problem
 from voxload.model.twin import TwinSettings
+from voxload.twin.exchange import Exchange
 from voxload.twin.faults import SoundFaults
 from voxload.twin.latency import build_sampler, chance
 from voxload.twin.meters import Meters
@@ -26,15 +26,6 @@ ADMISSION_NS = 30 * NS_PER_S
 """How long a session that was opened over HTTP waits for its media socket before its place is given away."""
 
 _JSON = {"content-type": "application/json"}
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """One turn as the twin models it: what the caller is taken to have said, its intent, and the reply to it."""
-
-    heard: str
-    intent: str
-    reply: PreparedReply
 
 
 class Repertoire(Protocol):

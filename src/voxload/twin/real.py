@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from voxload.clock import NS_PER_MS
 from voxload.twin.agent import Agent, Close
-from voxload.twin.desk import Desk, Exchange, Repertoire
+from voxload.twin.desk import Desk, Repertoire
+from voxload.twin.exchange import Exchange
 from voxload.twin.extras import require
 from voxload.twin.recogniser import spoken_words
 from voxload.twin.vad import VoiceDetector

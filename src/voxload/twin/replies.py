@@ -11,7 +11,7 @@ from voxload.audio.frames import cut_frames
 from voxload.audio.speech import OPEN_DBFS, active_bounds
 from voxload.clock import NS_PER_MS
 from voxload.dialects.base import AudioFormat, Dialect
-from voxload.twin.desk import Exchange
+from voxload.twin.exchange import Exchange
 from voxload.twin.hearing import ACTIVE_LEVEL
 from voxload.twin.speaking import PreparedReply
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from voxload.twin.agent import Agent
-    from voxload.twin.desk import Exchange
+    from voxload.twin.exchange import Exchange
 
 TRANSCRIPT_SHARE = 0.3
 """Where only the whole turn is told: the share of it after which the transcript is sent."""

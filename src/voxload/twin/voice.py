@@ -11,7 +11,8 @@ from voxload.twin.latency import chance
 from voxload.twin.speaking import Delivery, Outlet, PreparedReply, Speaking
 
 if TYPE_CHECKING:
-    from voxload.twin.desk import Desk, Exchange
+    from voxload.twin.desk import Desk
+    from voxload.twin.exchange import Exchange
     from voxload.twin.faults import Faults
 
 FLOOD_MESSAGES = 20_000

@@ -65,9 +65,9 @@ def test_stages_add_up_and_the_transcript_comes_after_the_first():
     [(transcript_ns, transcript)] = call.messages("transcript")
     assert 0 <= transcript_ns - (end_ns + 150 * MS) <= MS
     assert 0 <= call.frames()[0] - (end_ns + 640 * MS) <= MS
-    assert transcript["intent"] in {"refill", "appointment"}
+    assert transcript["text"] == "", "of a tone nothing is claimed"
     opening = call.messages("agent_response")[0][1]
-    assert opening["text"] == f"answer to {transcript['intent']}"
+    assert opening["text"] == "whatever you like"
     output_tokens = -(-len(opening["text"]) // 4)
     assert call.messages("agent_response")[-1][1] == {
         "type": "agent_response",

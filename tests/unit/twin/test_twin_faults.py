@@ -191,12 +191,15 @@ def test_the_transcript_is_what_this_caller_said(message_rate, whole, corpus):
     assert replies == [corpus.reply(utterance.intent).text for utterance in corpus.callers]
 
 
-def test_unknown_audio_falls_back_to_the_drawn_exchange(corpus):
+def test_of_unknown_audio_nothing_is_claimed(corpus):
     bench = corpus_bench(50)
     call = bench.call()
     say(call, corpus.callers[0], gain=0.9)
     [(_, transcript)] = call.messages("transcript")
-    assert transcript["intent"] == call.agent.exchange(1).intent
+    assert transcript["text"] == ""
+    assert "intent" not in transcript
+    [reply] = [message["text"] for _, message in call.messages("agent_response") if "text" in message]
+    assert reply == corpus.reply("generic").text
 
 
 def test_intent_errors_name_another_intent_and_keep_the_text(corpus):

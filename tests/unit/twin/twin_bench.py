@@ -10,7 +10,8 @@ from voxload.dialects.base import HttpResponse
 from voxload.dialects.rtmed import RtmedDialect, RtmedOptions
 from voxload.model.twin import TwinSettings
 from voxload.twin.agent import Agent
-from voxload.twin.desk import Desk, Exchange
+from voxload.twin.desk import Desk
+from voxload.twin.exchange import Exchange
 from voxload.twin.record import CallRecord
 from voxload.twin.speaking import PreparedReply
 from voxload.wheel import Wheel
@@ -43,7 +44,7 @@ class ToneRepertoire:
         payloads = tuple(dialect.prepare_agent(frames))
         frame_ns = form.frame_ms * MS
         self.greeting = PreparedReply("hello", payloads[:20], frame_ns, tuple(frames[:20]))
-        self.generic = self.greeting
+        self.generic = PreparedReply("whatever you like", payloads, frame_ns, tuple(frames))
         self.known = {}
         self.exchanges = tuple(
             Exchange(f"about {intent}", intent, PreparedReply(f"answer to {intent}", payloads, frame_ns, tuple(frames)))
