@@ -16,6 +16,9 @@ from voxload.twin.process import TwinProcess
 ATTEMPTS = 3
 """Runs of an experiment in which the generator could not keep time, before the answer is unknown."""
 
+WIDTH = 110
+"""Columns of the table where there is no terminal to ask."""
+
 EPILOG = """\b
 Examples:
   voxload calibrate            the whole grid, some four minutes
@@ -34,6 +37,8 @@ Exit codes: 0 every value lies within its bounds, 1 one does not, 4 this machine
 def calibrate_command(short: bool, calls: int, as_json: bool) -> int:
     """Drive the embedded agent over a grid of known behaviour and compare what the meter says."""
     console = Console(stderr=as_json)
+    if not console.is_terminal:
+        console = Console(stderr=as_json, width=WIDTH)
     rows: list[Row] = []
     kept_time = True
     for experiment in experiments(short):
@@ -63,8 +68,9 @@ def _start_twin(scenario: Scenario) -> TwinProcess:
 
 def _table(rows: list[Row]) -> Table:
     table = Table("Quantity", "Stated", "Measured", "Error", "Bounds", "Observations", box=box.SIMPLE)
+    table.columns[0].no_wrap = True
     for column in table.columns[1:]:
-        column.justify = "right"
+        column.justify, column.no_wrap = "right", True
     last = ""
     for row in rows:
         if row.experiment != last:
