@@ -16,8 +16,18 @@ from voxload.load.template import expand, template_names
 from voxload.load.workload import CALL_VALUES, CALLER_NUMBER
 from voxload.model.explain import did_you_mean
 from voxload.model.load import ConcurrencyLoad, Load
+from voxload.model.persona import resolve_personas
 from voxload.model.scenario import TWIN_TARGET, GateSettings, Scenario, VariableSource
-from voxload.model.script import BargeInStep, DtmfStep, ListenStep, RepeatStep, SayStep, Step, ThinkStep
+from voxload.model.script import (
+    BackchannelStep,
+    BargeInStep,
+    DtmfStep,
+    ListenStep,
+    RepeatStep,
+    SayStep,
+    Step,
+    ThinkStep,
+)
 from voxload.model.source import Location, Source
 from voxload.runners.resources import Resources, is_file, spoken, walk_steps
 from voxload.verdict.expression import Gate, parse_gate
@@ -214,8 +224,9 @@ def _check_labels(
     calls = [call.name for call in scenario.calls]
     phases = [phase.name for phase in scenario.load.phases()]
     written = [phase.name for phase in written_load.phases()]
+    personas = [persona.name for persona in resolve_personas(scenario.personas)]
     for label, value in gate.labels:
-        known = {"call": calls, "phase": phases}.get(label)
+        known = {"call": calls, "phase": phases, "persona": personas, "region": [scenario.region]}.get(label)
         if known is None or value in known:
             continue
         message = f"{gate.expression!r}: no {label} is called {value!r}"
@@ -264,7 +275,7 @@ def _takes_time(steps: Sequence[Step]) -> bool:
     """Return whether one round of the steps always takes some time, whatever the agent does."""
     for step in steps:
         match step:
-            case SayStep() | BargeInStep() | "hang_up":
+            case SayStep() | BargeInStep() | BackchannelStep() | "hang_up":
                 return True
             case ThinkStep(think=pause) | ListenStep(listen=pause) if pause.duration_ns[0] > 0:
                 return True

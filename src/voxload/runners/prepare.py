@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,16 @@ import msgspec
 from voxload.audio.recording import RecordingPolicy
 from voxload.clock import utc_now
 from voxload.errors import BadInputError, Problem
+from voxload.measure.cost import CostModel
+from voxload.measure.extra import require
+from voxload.measure.quality import EXTRA
 from voxload.model.plan import Plan
 from voxload.model.scenario import TWIN_TARGET, Scenario
 from voxload.model.source import Source, read_source, validate, validate_partly
 from voxload.runners.checks import Findings, check_scenario
 from voxload.runners.overrides import Amount, override_load
 from voxload.runners.resources import gather
+from voxload.runners.scoring import reference_file
 
 RUN_NAME_LENGTH_MAX = 40
 
@@ -63,13 +67,7 @@ def prepare(
         scenario = _validate_options(source)
     resources = gather(scenario, source, environ)
     findings = Findings(source, [*problems, *resources.problems])
-    if scenario.record:
-        try:
-            RecordingPolicy.parse(scenario.record)
-        except BadInputError as error:
-            findings.problems += [
-                replace(item, file=source.file, line=source.line(("record",))) for item in error.problems
-            ]
+    _check_after_the_calls(scenario, source, findings)
     resolved = check_scenario(scenario, resources, written.load, findings)
     if findings.problems:
         raise BadInputError(sorted(findings.problems, key=lambda problem: (problem.file != source.file, problem.line)))
@@ -83,6 +81,26 @@ def prepare(
         media=resources.media,
     )
     return Prepared(plan, scenario, source, tuple(findings.warnings))
+
+
+def _check_after_the_calls(scenario: Scenario, source: Source, findings: Findings) -> None:
+    """Find out now what would otherwise fail after the run: recordings, their scores, prices."""
+
+    def attempt(key: str, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except BadInputError as error:
+            line = source.line((key,))
+            findings.problems += [replace(item, file=source.file, line=line) for item in error.problems]
+
+    if scenario.record:
+        attempt("record", lambda: RecordingPolicy.parse(scenario.record))
+    if scenario.cost is not None:
+        settings = scenario.cost
+        attempt("cost", lambda: CostModel(settings))
+    if scenario.quality is not None:
+        attempt("quality", lambda: reference_file(scenario, source.file))
+        attempt("quality", lambda: require("speechmos", EXTRA))
 
 
 def with_target(prepared: Prepared, target: str) -> Prepared:

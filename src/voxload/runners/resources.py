@@ -11,7 +11,7 @@ from pathlib import Path
 from voxload.errors import BadInputError, Problem
 from voxload.model.explain import did_you_mean
 from voxload.model.scenario import CsvFeeder, EnvironmentVariable, Scenario, VariableSource
-from voxload.model.script import BargeInStep, RepeatStep, SayStep, Step
+from voxload.model.script import BackchannelStep, BargeInStep, RepeatStep, SayStep, Step
 from voxload.model.source import Location, Source, read_bytes
 
 WAV_SUFFIX = ".wav"
@@ -65,6 +65,8 @@ def spoken(scenario: Scenario) -> Iterator[tuple[Location, str]]:
                 yield (*location, "say", "utterance"), step.say.utterance
             elif isinstance(step, BargeInStep):
                 yield (*location, "barge_in", "utterance"), step.barge_in.utterance
+            elif isinstance(step, BackchannelStep):
+                yield (*location, "backchannel", "utterance"), step.backchannel.utterance
 
 
 def walk_steps(steps: Sequence[Step], location: Location) -> Iterator[tuple[Location, Step]]:

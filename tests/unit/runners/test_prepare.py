@@ -303,3 +303,20 @@ def test_a_gate_on_a_phase_that_an_option_removes_is_a_warning(tmp_path):
 def test_every_shape_is_covered():
     types = {type(Scenario.model_validate(scenario(load=data)).load) for data in LOADS.values()}
     assert types == {ConstantLoad, PoissonLoad, RampLoad, SpikeLoad, StagesLoad, ConcurrencyLoad}
+
+
+def test_what_would_fail_after_the_calls_is_found_before_them(tmp_path):
+    found = messages(
+        tmp_path,
+        scenario(
+            record="lots",
+            cost={"llm": "gpt-9"},
+            quality={"reference": "none.wav"},
+            personas=["calm"],
+            calls=[{"name": "a", "script": ["wait_for_agent", {"backchannel": "cough"}]}],
+            gates=['p95(turn_latency{persona="calmm"}) < 1s'],
+        ),
+    )
+    text = "\n".join(found)
+    for part in ("'lots'", "gpt-9.input", "none.wav", "called 'cough'", "did you mean cough-1", "no persona is called"):
+        assert part in text, text
