@@ -152,12 +152,13 @@ class Collector:
         stretch.cpu = max(stretch.cpu, snapshot.cpu_percent)
 
     def _consider_worst(self, record: CallRecord) -> None:
-        """Keep the calls that failed or waited longest."""
+        """Keep the calls that failed, then those with the most problems, then those that waited longest."""
         if record.outcome in {Outcome.CANCELLED, Outcome.SHED}:
             return
         longest_ms = max((turn.latency_ms for turn in record.turns if turn.latency_ms is not None), default=0.0)
         failed = 0.0 if record.outcome == Outcome.COMPLETED else 1e9
-        item = (failed + longest_ms, -record.index, record)
+        problems = sum(len(turn.problems) for turn in record.turns)
+        item = (failed + problems * 1e6 + longest_ms, -record.index, record)
         if len(self._worst) < WORST_CALLS:
             heapq.heappush(self._worst, item)
         elif item[:2] > self._worst[0][:2]:
