@@ -78,7 +78,19 @@ def test_barge_in_stop_is_the_agents_delay(delay_ms):
     for fraction in (0.5, 0.95):
         assert at(collector, "barge_in_stop", fraction) == pytest.approx(delay_ms, abs=10)
     assert mean(collector, "yield_rate") == 1
+    assert at(collector, "dropped_audio", 1.0) <= 20, "speech in real time leaves nothing to drop"
     assert mean(collector, "agent_interruption") == 0, "the caller interrupted, not the agent"
+
+
+def test_an_interrupted_burst_is_dropped():
+    barge_in = {"barge_in": {"utterance": "book_appointment", "after": "600ms"}}
+    collector = play(
+        calls=call({"say": "opening_hours"}, barge_in, "wait_for_agent"),
+        twin=agent(barge_in_delay="250ms", delivery="burst"),
+        dialect={"name": "rtmed", "message_rate": 50},
+    )
+    assert at(collector, "dropped_audio", 0.5) > 1000, "most of the reply was still to be played"
+    assert at(collector, "barge_in_stop", 0.5) == pytest.approx(250, abs=15)
 
 
 def test_an_agent_that_does_not_stop_has_not_yielded():

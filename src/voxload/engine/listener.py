@@ -192,6 +192,7 @@ class Listener:
     def on_interrupted(self, now_ns: int) -> None:
         """The agent drops what it has sent and not yet played."""
         dropped_ns = self.ear.flush(now_ns)
+        self._recorder.latency("dropped_audio", self._labels, dropped_ns)
         if self.recording is not None:
             self.recording.flush(now_ns)
         self.moment(now_ns, "interrupted", f"{dropped_ns / 1e6:.0f} ms dropped")

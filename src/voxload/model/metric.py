@@ -56,6 +56,7 @@ _ALL = (
     _latency("jitter", "RFC 3550, at the end of a call"),
     Metric("underruns", "score", "times that agent speech broke off, a call", "lower", "a call"),
     Metric("underrun_ms_per_min", "score", "ms of broken-off speech a minute of agent audio", "lower", "ms/min"),
+    _latency("dropped_audio", "agent audio that was dropped unplayed when the agent was interrupted, each time"),
     _ratio("clipped_audio", "agent packets at full scale ÷ packets"),
     _ratio("intent_accuracy", "turns whose intent the agent recognised ÷ labelled turns", "higher"),
     _ratio("word_error_rate", "wrong words in the agent's transcripts ÷ words said"),
