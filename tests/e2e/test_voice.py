@@ -2,6 +2,7 @@
 
 import json
 import wave
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -69,6 +70,9 @@ def test_signal_scores_of_recordings(voxload):
     assert done.summary.histogram("dnsmos").count == 3
     assert 2 < done.summary.histogram("dnsmos").mean / 1e9 < 4.5
     assert not list(done.folder.glob(".reference*"))
+    assert not list(done.folder.glob("recordings/*.sent.wav"))
+    if find_spec("visqol") is not None:
+        assert done.summary.histogram("visqol").count == 3
 
 
 def test_calibration_of_the_meter(voxload):

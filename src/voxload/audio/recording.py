@@ -155,6 +155,18 @@ class CallRecording:
         data = buffer.getvalue() + _cue_chunks(self._labels(t0_ns, end_ns))
         return data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
 
+    def sent_wav(self) -> bytes:
+        """Return what the agent sent, one packet after the other without the gaps of its delivery: mono, 16 kHz."""
+        audio = b"".join(self._packets)
+        samples = resample(decode_audio(audio, "mulaw"), self._rate_hz, RATE_HZ) if audio else np.zeros(0, np.int16)
+        buffer = io.BytesIO()
+        with wave.open(buffer, "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(RATE_HZ)
+            file.writeframes(samples.astype("<i2").tobytes())
+        return buffer.getvalue()
+
     def label_track(self, t0_ns: int, end_ns: int) -> str:
         """Return the moments as an Audacity label track: `start<TAB>end<TAB>label` a line, in s."""
         return "".join(

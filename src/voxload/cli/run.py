@@ -32,7 +32,7 @@ from voxload.runners.local import LocalRunner, RunData
 from voxload.runners.prepare import Prepared, prepare, with_target
 from voxload.runners.progress import ProgressTracker
 from voxload.runners.results import RecordingFiles, ResultsFolder
-from voxload.runners.scoring import reference_file, score_calls
+from voxload.runners.scoring import reference_file, score_calls, sent_file
 from voxload.twin.process import TwinProcess
 from voxload.verdict.gate import judge
 
@@ -127,6 +127,8 @@ async def _run(
         name = recording_file(recording.call_id)
         folder.write(name, recording.wav)
         folder.write(name.removesuffix(".wav") + ".txt", recording.labels)
+        if recording.sent:
+            folder.write(sent_file(name), recording.sent)
         collector.recordings[recording.call_id] = name
 
     runner = LocalRunner(prepared.plan, processes, collector, on_snapshot, on_recording, stop_when=stop_when)

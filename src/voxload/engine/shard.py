@@ -136,7 +136,8 @@ class Shard:
         for finished in keeper.take() if keeper is not None else ():
             span = (finished.t0_ns, finished.end_ns)
             recording = finished.recording
-            self._emit(wire.Recording(finished.call_id, recording.wav(*span), recording.label_track(*span)))
+            sent = recording.sent_wav() if self.workload.scenario.quality is not None else b""
+            self._emit(wire.Recording(finished.call_id, recording.wav(*span), recording.label_track(*span), sent))
 
     def _on_callback_failed(self, callback: Due, error: Exception) -> None:
         """A defect of ours ends one call, not the shard; outside of a call it ends the shard, which says so."""

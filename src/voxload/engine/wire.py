@@ -41,6 +41,8 @@ class Recording(msgspec.Struct, tag="recording"):
     call_id: str
     wav: bytes
     labels: str
+    sent: bytes = b""
+    """What the agent sent, as a WAV file, where signal scores are wanted."""
 
 
 class Failed(msgspec.Struct, tag="failed"):

@@ -10,12 +10,18 @@ from voxload.audio.codec import decode_audio, encode_audio, write_wav
 from voxload.audio.corpus import load_corpus
 from voxload.errors import BadInputError, Problem
 from voxload.measure.collector import Collector
+from voxload.measure.extra import optional
 from voxload.measure.quality import choose_recordings, score_in_process
 from voxload.model.scenario import TWIN_TARGET, Scenario
 from voxload.runners.results import read_calls
 
 REFERENCE_UTTERANCES = 4
-SCORES = ("dnsmos", "plcmos")
+SCORES = ("dnsmos", "plcmos", "visqol")
+
+
+def sent_file(recording: str) -> str:
+    """Return the file beside a recording that holds what the agent sent; it is removed once the calls are scored."""
+    return recording.removesuffix(".wav") + ".sent.wav"
 
 
 def score_calls(collector: Collector, folder: Path, scenario: Scenario, reference: Path | None) -> list[str]:
@@ -37,8 +43,11 @@ def score_calls(collector: Collector, folder: Path, scenario: Scenario, referenc
     clean = _clean_agent(folder) if own else reference
     try:
         paths = [recorded[call.call_id] for call in chosen]
-        scores = score_in_process(paths, clean, folder, timeout_s=settings.timeout_ns / 1e9)
+        originals = [Path(sent_file(str(path))) for path in paths] if optional("visqol") is not None else None
+        scores = score_in_process(paths, clean, folder, sent=originals, timeout_s=settings.timeout_ns / 1e9)
     finally:
+        for path in recorded.values():
+            Path(sent_file(str(path))).unlink(missing_ok=True)
         if own and clean is not None:
             clean.unlink(missing_ok=True)
     problems = []
