@@ -187,7 +187,7 @@ class Call:
         line_seed = self.spec.rng.getrandbits(64)
         impairment = None if persona.line is None else LineImpairment(persona.line, line_seed, now_ns)
         speaker = Speaker(self._session, self.line, context, context.media.bed(persona), impairment)
-        self._caller = Caller(self.spec, self._session, speaker, self._listener, context, self._on_script_end)
+        self._caller = Caller(self.spec, self._session, speaker, self._listener, context, self._finish)
         self._caller.start(now_ns)
 
     # --- the call is up ---
@@ -271,9 +271,6 @@ class Call:
                 self._hearing.rtt(rtt_ns)
 
     # --- the end ---
-
-    def _on_script_end(self, outcome: Outcome, reason: str, now_ns: int) -> None:
-        self._finish(outcome, reason, now_ns)
 
     def on_closed(self, outcome: Outcome, reason: str, now_ns: int) -> None:
         """The socket is gone; `outcome` is what that means if the call was still up."""

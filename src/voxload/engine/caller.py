@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 
+from voxload.audio.corpus import BACKCHANNEL
 from voxload.dialects.base import CallerSession
 from voxload.engine.context import CallContext
 from voxload.engine.listener import Listener
@@ -28,7 +29,6 @@ from voxload.model.script import (
 Check = Callable[[int], int]
 """What a step waits for: called with the time in ns; returns 0 when it has come, else the instant to look again."""
 
-BACKCHANNEL = "backchannel"
 BACKCHANNEL_AFTER_NS = (600_000_000, 1_800_000_000)
 """When a persona murmurs into the agent's turn."""
 

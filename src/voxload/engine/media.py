@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from voxload.audio.corpus import Utterance
+from voxload.audio.corpus import BACKCHANNEL, Utterance
 from voxload.audio.frames import silence_frame
 from voxload.audio.persona import apply_persona, bed_frames, cut_persona_frames, voiced_by
 from voxload.dialects.base import Dialect
 from voxload.load.workload import Workload, spoken_names
 from voxload.model.persona import Persona
-
-BACKCHANNEL = "backchannel"
 
 
 @dataclass(frozen=True, slots=True)

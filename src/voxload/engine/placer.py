@@ -87,7 +87,7 @@ class Placer:
         index = first.index
 
         def on_over(call: Call) -> None:
-            self._forget(call)
+            self._calls.discard(call)
             due_ns = self._context.clock() + load.pause_ns
             if self._stopping or due_ns - start_ns >= load.duration_ns:
                 self._callers_left -= 1
@@ -145,11 +145,8 @@ class Placer:
         )
 
     def _on_call_over(self, call: Call) -> None:
-        self._forget(call)
-        self._finish_if_over()
-
-    def _forget(self, call: Call) -> None:
         self._calls.discard(call)
+        self._finish_if_over()
 
     def _finish_if_over(self) -> None:
         if not self._calls and not self._callers_left and (self._next is None or self._stopping) and not self.done:

@@ -17,7 +17,7 @@ from voxload.model.load import ConcurrencyLoad
 from voxload.model.persona import Persona, resolve_personas
 from voxload.model.plan import Plan
 from voxload.model.scenario import CallType, CsvFeeder, RandomPhone, Scenario, VariableSource
-from voxload.model.script import BackchannelStep, BargeInStep, RepeatStep, SayStep, Step
+from voxload.model.script import spoken
 
 __all__ = ["CALLER_NUMBER", "CALL_VALUES", "CallSpec", "Workload", "expand", "spoken_names"]
 
@@ -144,19 +144,5 @@ def _choice_maker(values: tuple[str, ...]) -> _Maker:
 
 
 def spoken_names(calls: Iterable[CallType]) -> set[str]:
-    """Return every utterance or intent that a script says."""
-    names: set[str] = set()
-
-    def visit(steps: Iterable[Step]) -> None:
-        for step in steps:
-            match step:
-                case SayStep(say=said) | BargeInStep(barge_in=said) | BackchannelStep(backchannel=said):
-                    names.add(said.utterance)
-                case RepeatStep(repeat=repeat):
-                    visit(repeat.steps)
-                case _:
-                    pass
-
-    for call in calls:
-        visit(call.script)
-    return names
+    """Return every utterance or intent that the scripts say."""
+    return {name for call in calls for _, name in spoken(call.script)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -175,3 +176,29 @@ Step = Annotated[
 
 Repeat.model_rebuild()
 RepeatStep.model_rebuild()
+
+Place = tuple[str | int, ...]
+"""Where something stands in a file: the keys and positions that lead to it."""
+
+
+def walk_steps(steps: Sequence[Step], place: Place = ()) -> Iterator[tuple[Place, Step]]:
+    """Yield each step with its place, those inside `repeat` too."""
+    for number, step in enumerate(steps):
+        here = (*place, number)
+        yield here, step
+        if isinstance(step, RepeatStep):
+            yield from walk_steps(step.repeat.steps, (*here, "repeat", "steps"))
+
+
+def spoken(steps: Sequence[Step], place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Yield every utterance or intent that a script says, with its place."""
+    for here, step in walk_steps(steps, place):
+        match step:
+            case SayStep(say=said):
+                yield (*here, "say", "utterance"), said.utterance
+            case BargeInStep(barge_in=said):
+                yield (*here, "barge_in", "utterance"), said.utterance
+            case BackchannelStep(backchannel=said):
+                yield (*here, "backchannel", "utterance"), said.utterance
+            case _:
+                pass

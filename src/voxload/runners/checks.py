@@ -27,9 +27,10 @@ from voxload.model.script import (
     SayStep,
     Step,
     ThinkStep,
+    walk_steps,
 )
 from voxload.model.source import Location, Source
-from voxload.runners.resources import Resources, is_file, spoken, walk_steps
+from voxload.runners.resources import Resources, is_file, spoken_places
 from voxload.verdict.expression import Gate, parse_gate
 
 PLACEHOLDER_TARGET = "http://127.0.0.1:1"
@@ -120,7 +121,7 @@ def _check_utterances(scenario: Scenario, resources: Resources, findings: Findin
     corpus = load_corpus()
     names = list(corpus.names())
     broken: set[str] = set()
-    for location, utterance in spoken(scenario):
+    for location, utterance in spoken_places(scenario):
         if is_file(utterance):
             data = resources.media.get(utterance)
             if data is None or utterance in broken:

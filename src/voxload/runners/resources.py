@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from voxload.errors import BadInputError, Problem
 from voxload.model.explain import did_you_mean
 from voxload.model.scenario import CsvFeeder, EnvironmentVariable, Scenario, VariableSource
-from voxload.model.script import BackchannelStep, BargeInStep, RepeatStep, SayStep, Step
+from voxload.model.script import spoken
 from voxload.model.source import Location, Source, read_bytes
 
 WAV_SUFFIX = ".wav"
@@ -43,7 +43,7 @@ def gather(scenario: Scenario, source: Source, environ: Mapping[str, str]) -> Re
                 found.tables[name] = _read_column(variable.csv, folder, source, (*location, "csv"))
             except BadInputError as error:
                 found.problems += error.problems
-    for location, utterance in spoken(scenario):
+    for location, utterance in spoken_places(scenario):
         if is_file(utterance) and utterance not in found.media:
             try:
                 found.media[utterance] = read_bytes(folder / utterance)
@@ -57,25 +57,10 @@ def is_file(utterance: str) -> bool:
     return utterance.lower().endswith(WAV_SUFFIX)
 
 
-def spoken(scenario: Scenario) -> Iterator[tuple[Location, str]]:
+def spoken_places(scenario: Scenario) -> Iterator[tuple[Location, str]]:
     """Yield every utterance that the scripts say, with its place."""
     for number, call in enumerate(scenario.calls):
-        for location, step in walk_steps(call.script, ("calls", number, "script")):
-            if isinstance(step, SayStep):
-                yield (*location, "say", "utterance"), step.say.utterance
-            elif isinstance(step, BargeInStep):
-                yield (*location, "barge_in", "utterance"), step.barge_in.utterance
-            elif isinstance(step, BackchannelStep):
-                yield (*location, "backchannel", "utterance"), step.backchannel.utterance
-
-
-def walk_steps(steps: Sequence[Step], location: Location) -> Iterator[tuple[Location, Step]]:
-    """Yield each step with its place, those inside `repeat` too."""
-    for number, step in enumerate(steps):
-        here = (*location, number)
-        yield here, step
-        if isinstance(step, RepeatStep):
-            yield from walk_steps(step.repeat.steps, (*here, "repeat", "steps"))
+        yield from spoken(call.script, ("calls", number, "script"))
 
 
 def _placed(error: BadInputError, source: Source, location: Location) -> list[Problem]:
