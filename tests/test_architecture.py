@@ -28,12 +28,25 @@ ALLOWED = {
     "report": FOUNDATION | {"measure"},
     "twin": FOUNDATION | {"audio", "dialects"},
     "runners": PARTS | {"load", "engine", "verdict"},
+    "standins": FOUNDATION | {"audio", "dialects"},
+    "services": PARTS | {"load", "verdict", "standins"},
     "testing": PARTS | {"load", "engine", "twin"},
-    "cli": PARTS | {"load", "engine", "runners", "verdict", "report", "twin", "__init__"},
+    "cli": PARTS | {"load", "engine", "runners", "verdict", "report", "twin", "standins", "services", "__init__"},
     "__main__": {"cli"},
     "__init__": set(),
 }
-EVENT_LOOPS = ("engine/transport.py", "engine/shard.py", "engine/wire.py", "runners/", "twin/", "cli/", "testing/")
+EVENT_LOOPS = (
+    "engine/transport.py",
+    "engine/trunk.py",
+    "engine/shard.py",
+    "engine/wire.py",
+    "runners/",
+    "twin/",
+    "standins/",
+    "services/",
+    "cli/",
+    "testing/",
+)
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 

@@ -170,6 +170,11 @@ class Ear:
         return self._detector.last_active_ns
 
     @property
+    def plays_until_ns(self) -> int:
+        """When all audio that has arrived will have been played; in the past when there is none."""
+        return self._buffer.end_ns
+
+    @property
     def segments(self) -> int:
         """How many segments of speech have opened."""
         return self._detector.opened

@@ -2,7 +2,8 @@
 
 A dialect never opens a socket and never reads a clock. The engine (for callers) and the twin (for agents) move the
 bytes; the dialect says which. All payloads of a run are prepared once (`prepare`), only the parts that change with each
-send are spliced in (`stamp`).
+send are spliced in (`stamp`). What a peer can say stands in `events`, the steps of the set-up in `setup`; all names can
+be imported from here.
 """
 
 from __future__ import annotations
@@ -13,9 +14,68 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from voxload.dialects.events import (
+    NO_EVENTS,
+    AudioIn,
+    Dtmf,
+    Ended,
+    EndOfSpeech,
+    Event,
+    Interrupted,
+    Malformed,
+    Mark,
+    Message,
+    PeerError,
+    Ready,
+    ReplyEnded,
+    Respond,
+    SpeechStarted,
+    Stage,
+    Transcript,
+    Unknown,
+    Usage,
+)
+from voxload.dialects.setup import Dial, HttpRequest, HttpResponse, SetupFailed, SetupStep, Signal
 from voxload.model.outcome import Outcome
 
-# --- audio on the wire ------------------------------------------------------------------------------------------------
+__all__ = [
+    "NO_EVENTS",
+    "AgentSession",
+    "AudioFormat",
+    "AudioIn",
+    "CallDesk",
+    "CallIdentity",
+    "CallerSession",
+    "Dial",
+    "Dialect",
+    "DialectOptions",
+    "Dtmf",
+    "EndOfSpeech",
+    "Ended",
+    "Event",
+    "HttpRequest",
+    "HttpResponse",
+    "Interrupted",
+    "Malformed",
+    "Mark",
+    "Message",
+    "Outgoing",
+    "PeerError",
+    "Ready",
+    "ReplyEnded",
+    "Respond",
+    "SetupFailed",
+    "SetupStep",
+    "Signal",
+    "SpeechStarted",
+    "Stage",
+    "Transcript",
+    "Unknown",
+    "Usage",
+]
+
+Outgoing = Message | Signal
+"""What a caller can send while the call is up: on its media socket, or on the trunk."""
 
 
 class AudioFormat(NamedTuple):
@@ -36,146 +96,7 @@ class AudioFormat(NamedTuple):
         return self.frame_samples * (2 if self.encoding == "pcm16" else 1)
 
 
-# --- what a peer can say ----------------------------------------------------------------------------------------------
-
-
-class Ready(NamedTuple):
-    """The media channel is open for speech (only dialects that announce it; else the open socket is the sign)."""
-
-
-class AudioIn(NamedTuple):
-    """Speech from the peer: raw samples in the dialect's `AudioFormat`, of any length."""
-
-    audio: bytes
-
-
-class SpeechStarted(NamedTuple):
-    """The peer says that it hears us speak."""
-
-
-class EndOfSpeech(NamedTuple):
-    """The caller says that its utterance is over (protocols with an explicit end)."""
-
-
-class Interrupted(NamedTuple):
-    """Audio that has been sent and not been played must be dropped (stop, clear, cancel)."""
-
-
-class ReplyEnded(NamedTuple):
-    """The agent says that the audio of its reply is complete."""
-
-
-class Transcript(NamedTuple):
-    """Text of what somebody said: the caller as the agent understood it, or the agent itself."""
-
-    text: str
-    speaker: Literal["caller", "agent"]
-    final: bool = True
-    intent: str = ""
-    """The intent that the agent names for it, where the protocol carries one."""
-
-
-class Dtmf(NamedTuple):
-    """A key press."""
-
-    digit: str
-
-
-class PeerError(NamedTuple):
-    """The peer reports an error and the call goes on: counted by code."""
-
-    code: str
-    message: str = ""
-
-
-class Ended(NamedTuple):
-    """The peer ends the call in the protocol's own words."""
-
-    reason: str = ""
-
-
-class Usage(NamedTuple):
-    """What a reply has cost at the language model, as the agent reports it."""
-
-    input_tokens: int
-    output_tokens: int
-
-
-class Unknown(NamedTuple):
-    """A well-formed message of a kind that the dialect does not know: counted, never fatal."""
-
-    kind: str
-
-
-class Malformed(NamedTuple):
-    """Bytes that are not the protocol at all (no JSON, no base64): the call ends as a protocol error."""
-
-    detail: str
-
-
-Event = (
-    Ready
-    | AudioIn
-    | SpeechStarted
-    | EndOfSpeech
-    | Interrupted
-    | ReplyEnded
-    | Transcript
-    | Dtmf
-    | PeerError
-    | Ended
-    | Usage
-    | Unknown
-    | Malformed
-)
-
-NO_EVENTS: tuple[Event, ...] = ()
-
-
-class Message(NamedTuple):
-    """One WebSocket message: a text message carries UTF-8."""
-
-    payload: bytes
-    text: bool = True
-
-
-# --- setting a call up ------------------------------------------------------------------------------------------------
-
-
-class HttpRequest(NamedTuple):
-    """An HTTP request; the engine sends it and hands the answer to `CallerSession.on_response`."""
-
-    method: str
-    url: str
-    headers: Mapping[str, str] = {}
-    body: bytes = b""
-
-
-class HttpResponse(NamedTuple):
-    """An HTTP answer; header names are lower case."""
-
-    status: int
-    headers: Mapping[str, str] = {}
-    body: bytes = b""
-
-
-class Dial(NamedTuple):
-    """Open the media WebSocket to `url`; when it is open the call is ready, or waits for `Ready` if told so."""
-
-    url: str
-    subprotocols: Sequence[str] = ()
-    headers: Mapping[str, str] = {}
-    await_ready: bool = False
-
-
-class SetupFailed(NamedTuple):
-    """The target's answer ends the attempt."""
-
-    outcome: Outcome
-    reason: str
-
-
-SetupStep = HttpRequest | Dial | SetupFailed
+# --- the two sides of a call ------------------------------------------------------------------------------------------
 
 
 class CallIdentity(NamedTuple):
@@ -197,6 +118,14 @@ class CallerSession(ABC):
         """Return the step that follows the answer to the last `HttpRequest`."""
         return SetupFailed(Outcome.PROTOCOL_ERROR, f"unexpected HTTP answer {response.status}")
 
+    def on_signal(self, payload: bytes) -> Sequence[SetupStep | Event]:
+        """Return what a message of the trunk means for this call: steps during the set-up, events at any time."""
+        return ()
+
+    def waiting_for(self) -> str:
+        """Return what the set-up is waiting for, in words, for the reason of a call that is not ready in time."""
+        return ""
+
     def on_connected(self) -> Sequence[Message]:
         """Return the messages to send as soon as the media socket is open."""
         return ()
@@ -209,16 +138,32 @@ class CallerSession(ABC):
     def decode(self, payload: bytes, text: bool) -> Sequence[Event]:
         """Return what one incoming message means, in order; unknown and broken messages are events too."""
 
-    def end_of_speech(self, unix_ns: int) -> Message | None:
-        """Return the message that tells the agent that the caller has finished, if the protocol has one."""
-        return None
+    def end_of_speech(self, unix_ns: int) -> Sequence[Message]:
+        """Return the messages that tell the agent that the caller has finished, if the protocol has any."""
+        return ()
 
-    def dtmf(self, digit: str) -> Message | None:
-        """Return the message for a key press, or None where the protocol has none."""
-        return None
+    def said(self, text: str) -> Sequence[Outgoing]:
+        """Return what to send when an utterance is over, for a peer that must be told its words."""
+        return ()
 
-    def hang_up(self) -> Sequence[Message]:
+    def dtmf(self, digit: str) -> Sequence[Outgoing]:
+        """Return the messages for a key press; none where the protocol has none."""
+        return ()
+
+    def played(self, mark: str) -> Sequence[Message]:
+        """Return the answer to a `Mark` whose audio has now been played or dropped."""
+        return ()
+
+    def dropped(self, unplayed_ns: int) -> Sequence[Message]:
+        """Return what to send after an interruption, when `unplayed_ns` of the agent's audio will never be heard."""
+        return ()
+
+    def hang_up(self) -> Sequence[Outgoing]:
         """Return the messages to send before the socket is closed."""
+        return ()
+
+    def released(self) -> Sequence[Signal]:
+        """Return what the exchange must hear once the call is over, however it ended (the set-up included)."""
         return ()
 
     def template_values(self) -> Mapping[str, str]:
@@ -241,28 +186,36 @@ class AgentSession(ABC):
     def stamp(self, prepared: bytes, sequence: int, unix_ns: int) -> bytes:
         """Return the message that carries a prepared frame of agent speech; `sequence` counts from 0 in a reply."""
 
-    def transcript(self, transcript: Transcript) -> Message | None:
-        """Return the message that says what the agent understood, or what it says itself."""
-        return None
+    def speech_started(self) -> Sequence[Message]:
+        """Return the messages that say that the agent hears the caller speak."""
+        return ()
 
-    def reply_started(self, text: str) -> Message | None:
-        """Return the message that opens a spoken reply."""
-        return None
+    def speech_ended(self) -> Sequence[Message]:
+        """Return the messages that say that the agent takes the caller's utterance for finished."""
+        return ()
+
+    def transcript(self, transcript: Transcript) -> Sequence[Message]:
+        """Return the messages that say what the agent understood, or what it says itself."""
+        return ()
+
+    def reply_started(self, text: str) -> Sequence[Message]:
+        """Return the messages that open a spoken reply."""
+        return ()
 
     def note_usage(self, usage: Usage) -> None:  # noqa: B027  # most protocols carry none
         """Take the cost of the reply that comes next; protocols that carry it put it into one of its messages."""
 
-    def reply_ended(self) -> Message | None:
-        """Return the message that closes a spoken reply."""
-        return None
+    def reply_ended(self) -> Sequence[Message]:
+        """Return the messages that close a spoken reply."""
+        return ()
 
-    def interrupted(self) -> Message | None:
-        """Return the message that makes the caller's side drop unplayed audio."""
-        return None
+    def interrupted(self) -> Sequence[Message]:
+        """Return the messages that make the caller's side drop unplayed audio."""
+        return ()
 
-    def error(self, error: PeerError) -> Message | None:
-        """Return the message that reports an error without ending the call."""
-        return None
+    def error(self, error: PeerError) -> Sequence[Message]:
+        """Return the messages that report an error without ending the call."""
+        return ()
 
 
 class CallDesk(Protocol):
@@ -316,6 +269,14 @@ class Dialect(ABC):
     @abstractmethod
     def caller(self, identity: CallIdentity) -> CallerSession:
         """Return the caller's side of a new call."""
+
+    def trunk(self) -> Dial | None:
+        """Return how to reach the exchange that rings the agents of this protocol; None: callers ring by themselves."""
+        return None
+
+    def signal_call_id(self, payload: bytes) -> str:
+        """Return which call (`CallIdentity.call_id`) a message of the trunk is for; empty when it is for none."""
+        return ""
 
     # --- the agent's side ---
 

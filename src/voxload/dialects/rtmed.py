@@ -187,13 +187,13 @@ class RtmedCaller(CallerSession):
             case kind:
                 return (Unknown(kind),)
 
-    def end_of_speech(self, unix_ns: int) -> Message:
+    def end_of_speech(self, unix_ns: int) -> Sequence[Message]:
         """Say that the utterance is over."""
-        return Message(b'{"type":"end_speech"}')
+        return (Message(b'{"type":"end_speech"}'),)
 
-    def dtmf(self, digit: str) -> Message:
+    def dtmf(self, digit: str) -> Sequence[Message]:
         """Press a key."""
-        return Message(json.dumps({"type": "dtmf", "digit": digit}).encode())
+        return _json_message({"type": "dtmf", "digit": digit})
 
     def template_values(self) -> Mapping[str, str]:
         """Return `session_id`."""
@@ -249,36 +249,36 @@ class RtmedAgent(AgentSession):
         """Add the sequence number."""
         return prepared + b"%d}" % sequence
 
-    def transcript(self, transcript: Transcript) -> Message:
+    def transcript(self, transcript: Transcript) -> Sequence[Message]:
         """Say what was understood."""
         fields: dict[str, Any] = {"type": "transcript", "text": transcript.text, "is_final": transcript.final}
         if transcript.intent:
             fields["intent"] = transcript.intent
-        return Message(json.dumps(fields).encode())
+        return _json_message(fields)
 
-    def reply_started(self, text: str) -> Message:
+    def reply_started(self, text: str) -> Sequence[Message]:
         """Send the text of the reply ahead of its audio."""
-        return Message(json.dumps({"type": "agent_response", "text": text}).encode())
+        return _json_message({"type": "agent_response", "text": text})
 
     def note_usage(self, usage: Usage) -> None:
         """Tell the cost when the reply closes."""
         self._usage = usage
 
-    def reply_ended(self) -> Message:
+    def reply_ended(self) -> Sequence[Message]:
         """Close the reply."""
         usage, self._usage = self._usage, None
         if usage is None:
-            return Message(b'{"type":"agent_response","final":true}')
+            return (Message(b'{"type":"agent_response","final":true}'),)
         fields = {"type": "agent_response", "final": True, "usage": usage._asdict()}
-        return Message(json.dumps(fields).encode())
+        return _json_message(fields)
 
-    def interrupted(self) -> Message:
+    def interrupted(self) -> Sequence[Message]:
         """Tell the caller to drop unplayed audio."""
-        return Message(b'{"type":"interrupted"}')
+        return (Message(b'{"type":"interrupted"}'),)
 
-    def error(self, error: PeerError) -> Message:
+    def error(self, error: PeerError) -> Sequence[Message]:
         """Report an error."""
-        return Message(json.dumps({"type": "error", "code": error.code, "message": error.message}).encode())
+        return _json_message({"type": "error", "code": error.code, "message": error.message})
 
 
 class RtmedDialect(Dialect):
@@ -354,3 +354,7 @@ def _start(request: HttpRequest, desk: CallDesk) -> HttpResponse:
 
 def _json_response(status: int, body: Mapping[str, Any]) -> HttpResponse:
     return HttpResponse(status, _JSON_HEADERS, json.dumps(body).encode())
+
+
+def _json_message(fields: Mapping[str, Any]) -> Sequence[Message]:
+    return (Message(json.dumps(fields).encode()),)

@@ -18,21 +18,25 @@ from voxload.dialects.base import (
     HttpResponse,
     Interrupted,
     Malformed,
-    Message,
+    Mark,
+    Outgoing,
     PeerError,
     Ready,
     ReplyEnded,
+    Respond,
     SetupFailed,
     SetupStep,
+    Signal,
     Transcript,
     Unknown,
     Usage,
 )
 from voxload.engine.books import CallEnd, close_books
 from voxload.engine.caller import Caller
-from voxload.engine.context import CallContext, Line
+from voxload.engine.context import CallContext, Line, tell
 from voxload.engine.hearing import HearingMeter
 from voxload.engine.listener import Listener
+from voxload.engine.marks import Marks
 from voxload.engine.side import SideTasks
 from voxload.engine.speaker import Speaker
 from voxload.load.workload import CallSpec
@@ -73,6 +77,7 @@ class Call:
         "_inbound",
         "_labels",
         "_listener",
+        "_marks",
         "_message_limit",
         "_outcome",
         "_phase",
@@ -108,6 +113,7 @@ class Call:
         self._caller: Caller | None = None
         self._listener: Listener | None = None
         self._hearing: HearingMeter | None = None
+        self._marks = Marks(context.wheel, lambda name: self._tell(self._session.played(name)))
         self._inbound = 0
         interval_ns = context.workload.scenario.measurement.ping_interval_ns
         self._message_limit = max(MESSAGES_PER_S_MAX * interval_ns // 1_000_000_000, 1000)
@@ -135,12 +141,16 @@ class Call:
             case Dial():
                 self._awaiting_ready = step.await_ready
                 self.line.dial(step)
+            case Signal(payload=payload):
+                self.line.signal(payload)
             case SetupFailed(outcome=outcome, reason=reason):
                 self._finish(outcome, reason, now_ns)
 
     def _on_setup_timeout(self, due_ns: int) -> int:
         if self._phase is Phase.SETUP:
-            self._finish(Outcome.SETUP_TIMEOUT, "not ready within timeouts.setup", due_ns)
+            waiting_for = self._session.waiting_for()
+            reason = "not ready within timeouts.setup" + (f": waited for {waiting_for}" if waiting_for else "")
+            self._finish(Outcome.SETUP_TIMEOUT, reason, due_ns)
         return 0
 
     def on_response(self, response: HttpResponse, now_ns: int) -> None:
@@ -148,12 +158,22 @@ class Call:
         if self._phase is Phase.SETUP:
             self._take(self._session.on_response(response), now_ns)
 
+    def on_signal(self, payload: bytes, now_ns: int) -> None:
+        """A message of the trunk for this call."""
+        for item in self._session.on_signal(payload):
+            if self._phase is Phase.OVER:
+                return
+            if not isinstance(item, SetupStep):
+                self._on_event(item, now_ns)
+            elif self._phase is Phase.SETUP:
+                self._take(item, now_ns)
+
     def on_connected(self, now_ns: int) -> None:
         """The media socket is open."""
         if self._phase is not Phase.SETUP:
             self.line.abort()
             return
-        self._send(self._session.on_connected())
+        self._tell(self._session.on_connected())
         if not self._awaiting_ready:
             self._on_ready(now_ns)
 
@@ -227,19 +247,12 @@ class Call:
             caller.look(now_ns)
 
     def _on_event(self, event: Event, now_ns: int) -> None:
-        listener = self._listener
         match event:
             case Ready():
                 if self._phase is Phase.SETUP and self._awaiting_ready:
                     self._on_ready(now_ns)
-            case Interrupted() if listener is not None:
-                listener.on_interrupted(now_ns)
-            case Transcript() if listener is not None:
-                listener.on_transcript(event, now_ns)
-            case Usage() if listener is not None:
-                listener.on_usage(event)
-            case ReplyEnded() if listener is not None:
-                listener.on_reply_ended(now_ns)
+            case Respond(messages=messages):
+                self._tell(messages)
             case PeerError(code=code):
                 self._context.recorder.peer_error(code)
             case Unknown(kind=kind):
@@ -249,6 +262,24 @@ class Call:
             case Ended(reason=reason):
                 if self._phase is Phase.UP:
                     self._finish(Outcome.DROPPED_BY_TARGET, f"the agent ended the call: {reason}", now_ns)
+            case _:
+                if self._listener is not None:
+                    self._on_talk(event, self._listener, now_ns)
+
+    def _on_talk(self, event: Event, listener: Listener, now_ns: int) -> None:
+        """Take what belongs to the conversation."""
+        match event:
+            case Interrupted():
+                self._tell(self._session.dropped(listener.on_interrupted(now_ns)))
+                self._marks.flush()
+            case Mark(name=name):
+                self._marks.add(name, listener.ear.plays_until_ns, now_ns)
+            case Transcript():
+                listener.on_transcript(event, now_ns)
+            case Usage():
+                listener.on_usage(event)
+            case ReplyEnded():
+                listener.on_reply_ended(now_ns)
             case _:
                 pass
 
@@ -294,6 +325,9 @@ class Call:
         if self._caller is not None:
             self._caller.stop()
             self._caller = None
+        self._marks.clear()
+        if was is not Phase.NEW:
+            self.line.release(self._session.released())
         if was is not Phase.UP:
             if was is Phase.SETUP:
                 self._setup_over(self)
@@ -301,7 +335,7 @@ class Call:
             self._over()
             return
         if outcome in {Outcome.COMPLETED, Outcome.CANCELLED, Outcome.AGENT_SILENT}:
-            self._send(self._session.hang_up())
+            self._tell(self._session.hang_up())
         self.line.close()
         self._context.wheel.at(now_ns + self._context.workload.scenario.timeouts.hang_up_ns, self._on_hang_up_timeout)
 
@@ -323,7 +357,5 @@ class Call:
         end = CallEnd(self._outcome, self._error, self._due_ns, self._ready_ns, now_ns)
         context.recorder.call_ended(close_books(self.spec, end, talk, self._labels, context))
 
-    def _send(self, messages: Sequence[Message]) -> None:
-        for message in messages:
-            self.line.send(message.payload, message.text)
-            self._context.recorder.bytes_sent += len(message.payload)
+    def _tell(self, messages: Sequence[Outgoing]) -> None:
+        tell(messages, self.line, self._context.recorder)

@@ -233,6 +233,7 @@ class Caller:
         self._listener.caller_ends(turn)
         if not turn.listening_only:
             self._speaker.tell(self._session.end_of_speech(now_ns + self._context.unix_offset_ns))
+            self._speaker.tell(self._session.said(turn.said))
         self.look(now_ns)
 
     def _pressed(self, digit: str, gap_ns: int) -> Check:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from voxload.audio.recording import RecordingKeeper
 from voxload.clock import Clock
-from voxload.dialects.base import Dial, Dialect, HttpRequest
+from voxload.dialects.base import Dial, Dialect, HttpRequest, Outgoing, Signal
 from voxload.engine.media import Media
 from voxload.load.workload import CallSpec, Workload
 from voxload.measure.cost import CostModel
@@ -33,6 +33,12 @@ class Line(Protocol):
 
     def side_request(self, request: HttpRequest, answered: Callable[[str, int], None]) -> None:
         """Send a request beside the call; `answered(status or "error", now_ns)` follows."""
+
+    def signal(self, payload: bytes) -> None:
+        """Send a message on the trunk; what comes back for this call arrives by `Call.on_signal`."""
+
+    def release(self, signals: Sequence[Signal]) -> None:
+        """Send the call's last signals; nothing of the trunk reaches it any more."""
 
     def close(self) -> None:
         """Close in good order; `Call.on_closed` follows."""
@@ -66,3 +72,13 @@ class CallContext:
         region = self.workload.scenario.region
         labels = (("call", spec.call_type.name), ("persona", spec.persona.name), ("phase", spec.phase))
         return (*labels, ("region", region)) if region else labels
+
+
+def tell(messages: Sequence[Outgoing], line: Line, recorder: Recorder) -> None:
+    """Send what is not audio, on the media socket or on the trunk."""
+    for message in messages:
+        if isinstance(message, Signal):
+            line.signal(message.payload)
+        else:
+            line.send(message.payload, message.text)
+            recorder.bytes_sent += len(message.payload)

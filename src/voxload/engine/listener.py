@@ -189,8 +189,8 @@ class Listener:
         self.input_tokens = (self.input_tokens or 0) + usage.input_tokens
         self.output_tokens = (self.output_tokens or 0) + usage.output_tokens
 
-    def on_interrupted(self, now_ns: int) -> None:
-        """The agent drops what it has sent and not yet played."""
+    def on_interrupted(self, now_ns: int) -> int:
+        """The agent drops what it has sent and not yet played; returns how much that was, in ns."""
         dropped_ns = self.ear.flush(now_ns)
         self._recorder.latency("dropped_audio", self._labels, dropped_ns)
         if self.recording is not None:
@@ -198,6 +198,7 @@ class Listener:
         self.moment(now_ns, "interrupted", f"{dropped_ns / 1e6:.0f} ms dropped")
         for overlap in self._overlaps:
             overlap.interrupted_ns = overlap.interrupted_ns or now_ns
+        return dropped_ns
 
     def on_reply_ended(self, now_ns: int) -> None:
         """The agent says that its reply is complete."""

@@ -29,6 +29,8 @@ from voxload.engine.health import HealthMeter
 from voxload.engine.media import Media
 from voxload.engine.placer import Placer
 from voxload.engine.transport import Network, SocketLine
+from voxload.engine.trunk import Trunk
+from voxload.errors import RunAbortedError
 from voxload.load.arrivals import count_calls
 from voxload.load.workload import Workload
 from voxload.measure.cost import CostModel
@@ -85,7 +87,8 @@ class Shard:
         )
         connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as http:
-            network = Network(http, self.clock, timeouts, self.workload.headers())
+            trunk = await self._open_trunk()
+            network = Network(http, self.clock, timeouts, self.workload.headers(), trunk=trunk)
 
             def connect(call: Call) -> SocketLine:
                 return SocketLine(call, network)
@@ -114,12 +117,28 @@ class Shard:
                 placer.stop(self.clock())
             await over.wait()
             timer.stop()
+            if trunk is not None:
+                trunk.close()
             for task in list(network.tasks):
                 task.cancel()
             if self._fatal is not None:
                 raise self._fatal
             self._hand_in_recordings(context.keeper)
             report(final=True)
+
+    async def _open_trunk(self) -> Trunk | None:
+        """Connect to the exchange, where the dialect has one."""
+        dial = self.dialect.trunk()
+        if dial is None:
+            return None
+
+        def broken(reason: str) -> None:
+            self._fatal = self._fatal or RunAbortedError(reason)
+            self.stop()
+
+        trunk = Trunk(self.dialect, self.clock, broken)
+        await trunk.open(dial)
+        return trunk
 
     def _keeper(self) -> RecordingKeeper | None:
         """Return what keeps this shard's recordings, if the scenario wants any."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from voxload.audio.line import LineImpairment
-from voxload.dialects.base import CallerSession, Message
-from voxload.engine.context import CallContext, Line
+from voxload.dialects.base import CallerSession, Outgoing
+from voxload.engine.context import CallContext, Line, tell
 from voxload.engine.media import PreparedUtterance
 
 Finished = Callable[[int, int], None]
@@ -139,8 +139,7 @@ class Speaker:
         if self._finished is not None:
             self._finished(late_ns, now_ns)
 
-    def tell(self, message: Message | None) -> None:
-        """Send a message that is not audio."""
-        if message is not None and not self._stopped:
-            self._line.send(message.payload, message.text)
-            self._recorder.bytes_sent += len(message.payload)
+    def tell(self, messages: Sequence[Outgoing]) -> None:
+        """Send what is not audio."""
+        if not self._stopped:
+            tell(messages, self._line, self._recorder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
@@ -13,8 +13,9 @@ import aiohttp
 import picows
 
 from voxload.clock import Clock
-from voxload.dialects.base import Dial, HttpRequest, HttpResponse
+from voxload.dialects.base import Dial, HttpRequest, HttpResponse, Signal
 from voxload.engine.call import Call
+from voxload.engine.trunk import Trunk
 from voxload.model.outcome import Outcome
 from voxload.model.scenario import Timeouts
 
@@ -33,6 +34,7 @@ class Network:
     timeouts: Timeouts
     headers: Mapping[str, str]
     tls: ssl.SSLContext | None = None
+    trunk: Trunk | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def spawn(self, work: asyncio.Task[None]) -> None:
@@ -134,6 +136,19 @@ class SocketLine(picows.WSListener):
             answered(status, self._clock())
 
         self._network.spawn(asyncio.get_running_loop().create_task(fetch()))
+
+    def signal(self, payload: bytes) -> None:
+        """Send a message on the trunk."""
+        if self._network.trunk is not None:
+            self._network.trunk.send(self._call, payload)
+
+    def release(self, signals: Sequence[Signal]) -> None:
+        """Send the last signals and take no more."""
+        trunk = self._network.trunk
+        if trunk is not None:
+            for signal in signals:
+                trunk.send(self._call, signal.payload)
+            trunk.forget(self._call)
 
     def close(self) -> None:
         """Start the closing handshake."""

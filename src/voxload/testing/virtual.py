@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from voxload.clock import NS_PER_MS, NS_PER_S
-from voxload.dialects.base import Dial, HttpRequest, HttpResponse
+from voxload.dialects.base import Dial, HttpRequest, HttpResponse, Signal
 from voxload.dialects.registry import build_dialect
 from voxload.engine.call import Call
 from voxload.engine.context import CallContext
@@ -112,6 +112,13 @@ class VirtualLine:
         """Answer a request beside the call after a round trip."""
         status = str(self._world.answer(request).status)
         self._later(lambda: answered(status, self._world.clock()), trips=2)
+
+    def signal(self, payload: bytes) -> None:  # noqa: ARG002  # as `Line` has it
+        """There is no exchange on the virtual clock: the call fails."""
+        self._call.on_failed(Outcome.INTERNAL_ERROR, "the virtual world has no trunk", self._world.clock())
+
+    def release(self, signals: Sequence[Signal]) -> None:
+        """There is no exchange to tell."""
 
     def close(self) -> None:
         """Close in good order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from voxload.dialects.base import (
@@ -14,6 +14,7 @@ from voxload.dialects.base import (
     Malformed,
     Message,
     PeerError,
+    Respond,
     Transcript,
     Unknown,
 )
@@ -79,8 +80,7 @@ class Agent:
 
     def on_connected(self, now_ns: int) -> None:
         """The media socket is open."""
-        for message in self._session.on_connected():
-            self._send(message.payload, message.text)
+        self._tell(self._session.on_connected())
         settings = self.desk.settings
         if not settings.greeting or self.faults.strikes("missing_greeting", settings.faults.missing_greeting_rate, 0):
             return
@@ -127,6 +127,8 @@ class Agent:
                 self.hang_up("protocol_error", CLOSE_PROTOCOL)
             case Ended():
                 self.hang_up("completed", CLOSE_OK)
+            case Respond(messages=messages):
+                self._tell(messages)
             case Unknown():
                 self.record.unknown += 1
             case _:  # keys, transcripts and the like: heard, and of no consequence here
@@ -249,8 +251,8 @@ class Agent:
         self.desk.meters.refused(quota)
         self.say_error("429", text)
 
-    def _tell(self, message: Message | None) -> None:
-        if message is not None:
+    def _tell(self, messages: Sequence[Message]) -> None:
+        for message in messages:
             self._send(message.payload, message.text)
 
     def _fall_silent(self) -> None:

@@ -92,7 +92,7 @@ class Desk:
         self.tokens = TokenBucket(quotas.tokens_per_minute, self.origin_ns)
         self.meters = Meters(self._live_frames)
         probe = dialect.caller(CallIdentity(0, "probe"))
-        self.ends_by_message = probe.end_of_speech(0) is not None
+        self.ends_by_message = bool(probe.end_of_speech(0))
         """The callers of this dialect say when an utterance is over; else the agent listens for silence."""
         self.admits_by_http = isinstance(probe.open(), HttpRequest)
         """Callers of this dialect open a session over HTTP before they dial; else the socket alone is the call."""

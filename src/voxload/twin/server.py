@@ -25,6 +25,7 @@ from voxload.model.twin import TwinSettings
 from voxload.timer import WheelTimer
 from voxload.twin.agent import Agent, Close
 from voxload.twin.desk import Desk, Repertoire
+from voxload.twin.follow_ups import FollowUps
 from voxload.twin.front import MESSAGE_BYTES_MAX, Front
 from voxload.twin.record import CallRecord
 from voxload.twin.speaking import Send
@@ -138,6 +139,7 @@ class TwinServer:
         self._timer = WheelTimer.on_loop(wheel, clock, self._loop)
         self._web = web.Server(self._serve_http, access_log=None)
         self._fronts: dict[web.RequestHandler, Front] = {}
+        self._follow_ups = FollowUps()
         self._server: asyncio.Server | None = None
 
     async def start(self, listener: socket.socket) -> None:
@@ -159,6 +161,7 @@ class TwinServer:
                 break
             await asyncio.sleep(0.01)
         await self._web.shutdown(0.1)
+        await self._follow_ups.close()
         self._timer.stop()
 
     # --- WebSockets ---
@@ -190,6 +193,7 @@ class TwinServer:
             answer = self.dialect.answer(
                 HttpRequest(request.method, request.raw_path, _lower(request.headers), body), self.desk
             ) or self._answer(request)
+            self._follow_ups.send(answer.follow_ups)
             return web.Response(status=answer.status, body=answer.body, headers=CIMultiDict(answer.headers))
         finally:
             front = self._fronts.get(request.protocol)

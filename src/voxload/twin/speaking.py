@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from voxload.audio.codec import Encoding
@@ -196,6 +196,6 @@ class Speaking:
             session.note_usage(self._usage)
         self._tell(session.reply_ended())
 
-    def _tell(self, message: Message | None) -> None:
-        if message is not None:
+    def _tell(self, messages: Sequence[Message]) -> None:
+        for message in messages:
             self._outlet.send(message.payload, message.text)

@@ -214,8 +214,7 @@ class Voice:
         self._watch(False)
         self._outlet.record.interruptions += 1
         self._desk.meters.interrupted()
-        message = self._outlet.session.interrupted()
-        if message is not None:
+        for message in self._outlet.session.interrupted():
             self._outlet.send(message.payload, message.text)
 
     def fall_silent(self) -> None:

@@ -15,8 +15,8 @@ CALLER = RtmedDialect("http://twin", RtmedOptions()).caller(CallIdentity(0, "x")
 def test_usage_travels_with_the_end_of_the_reply(input_tokens, output_tokens):
     agent = RtmedDialect("http://twin", RtmedOptions()).agent("x")
     agent.note_usage(Usage(input_tokens, output_tokens))
-    assert list(CALLER.decode(*agent.reply_ended())) == [Usage(input_tokens, output_tokens), ReplyEnded()]
-    assert list(CALLER.decode(*agent.reply_ended())) == [ReplyEnded()]  # told once
+    assert list(CALLER.decode(*agent.reply_ended()[0])) == [Usage(input_tokens, output_tokens), ReplyEnded()]
+    assert list(CALLER.decode(*agent.reply_ended()[0])) == [ReplyEnded()]  # told once
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,127 @@
+"""What a peer can say: the events that a dialect reads out of messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+
+class Message(NamedTuple):
+    """One WebSocket message: a text message carries UTF-8."""
+
+    payload: bytes
+    text: bool = True
+
+
+class Ready(NamedTuple):
+    """The media channel is open for speech (only dialects that announce it; else the open socket is the sign)."""
+
+
+class AudioIn(NamedTuple):
+    """Speech from the peer: raw samples in the dialect's `AudioFormat`, of any length."""
+
+    audio: bytes
+
+
+class SpeechStarted(NamedTuple):
+    """The peer says that it hears us speak."""
+
+
+class EndOfSpeech(NamedTuple):
+    """The caller says that its utterance is over (protocols with an explicit end)."""
+
+
+class Interrupted(NamedTuple):
+    """Audio that has been sent and not been played must be dropped (stop, clear, cancel)."""
+
+
+class ReplyEnded(NamedTuple):
+    """The agent says that the audio of its reply is complete."""
+
+
+class Transcript(NamedTuple):
+    """Text of what somebody said: the caller as the agent understood it, or the agent itself."""
+
+    text: str
+    speaker: Literal["caller", "agent"]
+    final: bool = True
+    intent: str = ""
+    """The intent that the agent names for it, where the protocol carries one."""
+
+
+class Dtmf(NamedTuple):
+    """A key press."""
+
+    digit: str
+
+
+class PeerError(NamedTuple):
+    """The peer reports an error and the call goes on: counted by code."""
+
+    code: str
+    message: str = ""
+
+
+class Ended(NamedTuple):
+    """The peer ends the call in the protocol's own words."""
+
+    reason: str = ""
+
+
+class Usage(NamedTuple):
+    """What a reply has cost at the language model, as the agent reports it."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+class Mark(NamedTuple):
+    """The agent wants to hear when all audio that it has sent up to here has been played (or dropped)."""
+
+    name: str
+
+
+class Stage(NamedTuple):
+    """The agent tells that it has reached a stage of its work on the turn, such as `llm_first_token`."""
+
+    name: str
+
+
+class Respond(NamedTuple):
+    """The protocol itself asks for an answer at once (an application's ping, a session's settings)."""
+
+    messages: Sequence[Message]
+
+
+class Unknown(NamedTuple):
+    """A well-formed message of a kind that the dialect does not know: counted, never fatal."""
+
+    kind: str
+
+
+class Malformed(NamedTuple):
+    """Bytes that are not the protocol at all (no JSON, no base64): the call ends as a protocol error."""
+
+    detail: str
+
+
+Event = (
+    Ready
+    | AudioIn
+    | SpeechStarted
+    | EndOfSpeech
+    | Interrupted
+    | ReplyEnded
+    | Transcript
+    | Dtmf
+    | PeerError
+    | Ended
+    | Usage
+    | Mark
+    | Stage
+    | Respond
+    | Unknown
+    | Malformed
+)
+
+NO_EVENTS: tuple[Event, ...] = ()

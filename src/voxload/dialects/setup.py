@@ -1,0 +1,55 @@
+"""The steps of setting a call up: HTTP requests, signals to an exchange, and the dial of the media socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from voxload.model.outcome import Outcome
+
+
+class HttpRequest(NamedTuple):
+    """An HTTP request; the engine sends it and hands the answer to `CallerSession.on_response`."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+
+
+class HttpResponse(NamedTuple):
+    """An HTTP answer; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+    follow_ups: Sequence[HttpRequest] = ()
+    """Requests that the agent makes once this answer is out, such as taking the call that it was told of."""
+
+
+class Dial(NamedTuple):
+    """Open the media WebSocket to `url`; when it is open the call is ready, or waits for `Ready` if told so."""
+
+    url: str
+    subprotocols: Sequence[str] = ()
+    headers: Mapping[str, str] = {}
+    await_ready: bool = False
+
+
+class SetupFailed(NamedTuple):
+    """The target's answer ends the attempt."""
+
+    outcome: Outcome
+    reason: str
+
+
+class Signal(NamedTuple):
+    """A message on the trunk, the one connection between all callers of a process and the exchange that rings agents.
+
+    As a step of the set-up it means: send it, and wait for `CallerSession.on_signal`.
+    """
+
+    payload: bytes
+
+
+SetupStep = HttpRequest | Dial | SetupFailed | Signal
