@@ -35,7 +35,7 @@ from voxload.dialects.events import (
     Unknown,
     Usage,
 )
-from voxload.dialects.setup import Dial, HttpRequest, HttpResponse, SetupFailed, SetupStep, Signal
+from voxload.dialects.setup import Dial, ExchangeJob, HttpRequest, HttpResponse, SetupFailed, SetupStep, Signal
 from voxload.model.outcome import Outcome
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "EndOfSpeech",
     "Ended",
     "Event",
+    "ExchangeJob",
     "HttpRequest",
     "HttpResponse",
     "Interrupted",
@@ -227,6 +228,9 @@ class CallDesk(Protocol):
     def call_metrics(self, call_id: str) -> Mapping[str, Any] | None:
         """Return the numbers of one call, or None when there is no such call."""
 
+    def unix_s(self) -> float:
+        """Return the time of day, for protocols that sign it."""
+
 
 class DialectOptions(BaseModel):
     """Base of a dialect's options in a scenario: unknown names are errors."""
@@ -272,6 +276,10 @@ class Dialect(ABC):
 
     def trunk(self) -> Dial | None:
         """Return how to reach the exchange that rings the agents of this protocol; None: callers ring by themselves."""
+        return None
+
+    def exchange_job(self) -> ExchangeJob | None:
+        """Return the exchange that the run must start, whose address then becomes the option `exchange`; None: none."""
         return None
 
     def signal_call_id(self, payload: bytes) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from voxload.model.outcome import Outcome
 
@@ -50,6 +50,14 @@ class Signal(NamedTuple):
     """
 
     payload: bytes
+
+
+class ExchangeJob(NamedTuple):
+    """The exchange that a run must start for its callers: where it listens, and its settings."""
+
+    host: str
+    port: int
+    settings: Mapping[str, Any]
 
 
 SetupStep = HttpRequest | Dial | SetupFailed | Signal

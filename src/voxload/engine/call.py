@@ -261,7 +261,7 @@ class Call:
                 self._finish(Outcome.PROTOCOL_ERROR, detail, now_ns)
             case Ended(reason=reason):
                 if self._phase is Phase.UP:
-                    self._finish(Outcome.DROPPED_BY_TARGET, f"the agent ended the call: {reason}", now_ns)
+                    self._on_hung_up(Outcome.DROPPED_BY_TARGET, f"the agent ended the call: {reason}", now_ns)
             case _:
                 if self._listener is not None:
                     self._on_talk(event, self._listener, now_ns)
@@ -303,12 +303,22 @@ class Call:
 
     # --- the end ---
 
-    def on_closed(self, outcome: Outcome, reason: str, now_ns: int) -> None:
-        """The socket is gone; `outcome` is what that means if the call was still up."""
+    def on_closed(self, outcome: Outcome, reason: str, now_ns: int, orderly: bool = False) -> None:
+        """The socket is gone; `outcome` is what that means if the call was still up, unless it was closed `orderly`."""
         if self._phase in {Phase.SETUP, Phase.UP}:
-            self._finish(outcome, reason, now_ns)
+            if orderly:
+                self._on_hung_up(outcome, reason, now_ns)
+            else:
+                self._finish(outcome, reason, now_ns)
         elif self._phase is Phase.CLOSING:
             self._over()
+
+    def _on_hung_up(self, outcome: Outcome, reason: str, now_ns: int) -> None:
+        """The agent has ended the call in good order: as the script expects, or not."""
+        if self._caller is not None and self._caller.expects_hang_up:
+            self._finish(Outcome.COMPLETED, "", now_ns)
+        else:
+            self._finish(outcome, reason, now_ns)
 
     def cancel(self, now_ns: int) -> None:
         """End the call because the run is being cut short."""

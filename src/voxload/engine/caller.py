@@ -24,6 +24,8 @@ from voxload.model.script import (
     Step,
     ThinkStep,
     WaitForAgentStep,
+    WaitForHangUpStep,
+    waiting_time_ns,
 )
 
 Check = Callable[[int], int]
@@ -45,7 +47,7 @@ class Caller:
 
     __slots__ = (
         "_check", "_check_due_ns", "_context", "_ended", "_last_said", "_listener", "_ready_ns", "_script", "_session",
-        "_speaker", "_spec", "_stopped",
+        "_speaker", "_spec", "_stopped", "expects_hang_up",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +71,8 @@ class Caller:
         self._last_said = ""
         self._stopped = False
         self._ready_ns = 0
+        self.expects_hang_up = False
+        """The script waits for the agent to end the call."""
 
     def start(self, now_ns: int) -> None:
         """The media channel is open: begin to send and to follow the script."""
@@ -138,10 +142,10 @@ class Caller:
             match step:
                 case "hang_up":
                     raise _HangUpError(Outcome.COMPLETED)
-                case "wait_for_agent":
-                    yield from self._wait(None)
-                case WaitForAgentStep(wait_for_agent=wait):
-                    yield from self._wait(wait.timeout_ns)
+                case "wait_for_agent" | WaitForAgentStep():
+                    yield from self._wait(waiting_time_ns(step))
+                case "wait_for_hang_up" | WaitForHangUpStep():
+                    yield self._agent_hangs_up(waiting_time_ns(step))
                 case SayStep(say=say):
                     yield self._spoken(say.utterance, say.turn)
                 case ThinkStep(think=pause):
@@ -284,6 +288,21 @@ class Caller:
                 raise _HangUpError(Outcome.PROTOCOL_ERROR, "the agent spoke for longer than timeouts.agent_turn")
             over_ns = ear.last_active_ns + silence_ns
             return 0 if now_ns >= over_ns else over_ns
+
+        return check
+
+    def _agent_hangs_up(self, timeout_ns: int | None) -> Check:
+        """Wait for the end of the call, which the call itself notices; it ends badly when the agent stays."""
+        wait_ns = self._context.workload.scenario.timeouts.agent_reply_ns if timeout_ns is None else timeout_ns
+        until_ns = 0
+
+        def check(now_ns: int) -> int:
+            nonlocal until_ns
+            until_ns = until_ns or now_ns + wait_ns
+            self.expects_hang_up = True
+            if now_ns >= until_ns:
+                raise _HangUpError(Outcome.AGENT_SILENT, f"the agent did not hang up within {wait_ns / 1e9:g} s")
+            return until_ns
 
         return check
 

@@ -21,6 +21,8 @@ from voxload.model.scenario import Timeouts
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 READ_BUFFER_BYTES = 4096
+ORDERLY_CLOSE_CODES = {1000, 1001, 1005}
+"""Close codes with which a peer ends a call that is simply over."""
 PROTOCOL_CLOSE_CODES = {1002, 1003, 1007, 1009}
 """Close codes that say that one side broke the WebSocket protocol (RFC 6455, 7.4.1)."""
 
@@ -215,8 +217,10 @@ class SocketLine(picows.WSListener):
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         """The socket is gone."""
         outcome, reason = _closing(transport)
+        handshake = transport.close_handshake
+        orderly = handshake is not None and handshake.recv is not None and _code(handshake.recv) in ORDERLY_CLOSE_CODES
         self._transport = None
-        self._guard(lambda: self._call.on_closed(outcome, reason, self._clock()))
+        self._guard(lambda: self._call.on_closed(outcome, reason, self._clock(), orderly))
 
     def pause_writing(self) -> None:
         """The target does not read: real-time audio is dropped rather than queued."""

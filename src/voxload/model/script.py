@@ -30,6 +30,14 @@ class WaitForAgent(ShortModel):
     timeout_ns: DurationNs | None = Field(None, alias="timeout", description="Default: timeouts.agent_reply.")
 
 
+class WaitForHangUp(ShortModel):
+    """Wait until the agent ends the call: that completes it."""
+
+    short_field: ClassVar[str] = "timeout"
+
+    timeout_ns: DurationNs | None = Field(None, alias="timeout", description="Default: timeouts.agent_reply.")
+
+
 class Think(ShortModel):
     """Pause, as a person does before the next sentence."""
 
@@ -107,6 +115,12 @@ class WaitForAgentStep(Model):
     wait_for_agent: WaitForAgent
 
 
+class WaitForHangUpStep(Model):
+    """`wait_for_hang_up:`."""
+
+    wait_for_hang_up: WaitForHangUp
+
+
 class ThinkStep(Model):
     """`think:`."""
 
@@ -143,8 +157,19 @@ class RepeatStep(Model):
     repeat: Repeat
 
 
-STEP_NAMES = ("say", "wait_for_agent", "think", "listen", "barge_in", "backchannel", "dtmf", "repeat", "hang_up")
-"""The steps of a script; `wait_for_agent` and `hang_up` may stand as plain words."""
+STEP_NAMES = (
+    "say",
+    "wait_for_agent",
+    "think",
+    "listen",
+    "barge_in",
+    "backchannel",
+    "dtmf",
+    "repeat",
+    "wait_for_hang_up",
+    "hang_up",
+)
+"""The steps of a script; `wait_for_agent`, `wait_for_hang_up` and `hang_up` may stand as plain words."""
 
 
 def _step_name(value: Any) -> str | None:
@@ -159,13 +184,14 @@ def _step_name(value: Any) -> str | None:
 Step = Annotated[
     Annotated[SayStep, Tag("say")]
     | Annotated[WaitForAgentStep, Tag("wait_for_agent")]
+    | Annotated[WaitForHangUpStep, Tag("wait_for_hang_up")]
     | Annotated[ThinkStep, Tag("think")]
     | Annotated[ListenStep, Tag("listen")]
     | Annotated[BargeInStep, Tag("barge_in")]
     | Annotated[BackchannelStep, Tag("backchannel")]
     | Annotated[DtmfStep, Tag("dtmf")]
     | Annotated[RepeatStep, Tag("repeat")]
-    | Annotated[Literal["wait_for_agent", "hang_up"], Tag("word")],
+    | Annotated[Literal["wait_for_agent", "wait_for_hang_up", "hang_up"], Tag("word")],
     Discriminator(
         _step_name,
         custom_error_type="step",
@@ -179,6 +205,17 @@ RepeatStep.model_rebuild()
 
 Place = tuple[str | int, ...]
 """Where something stands in a file: the keys and positions that lead to it."""
+
+
+def waiting_time_ns(step: Step) -> int | None:
+    """Return the time-out that a waiting step states; None where it leaves it to `timeouts.agent_reply`."""
+    match step:
+        case WaitForAgentStep(wait_for_agent=wait):
+            return wait.timeout_ns
+        case WaitForHangUpStep(wait_for_hang_up=wait):
+            return wait.timeout_ns
+        case _:
+            return None
 
 
 def walk_steps(steps: Sequence[Step], place: Place = ()) -> Iterator[tuple[Place, Step]]:

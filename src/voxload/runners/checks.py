@@ -27,6 +27,7 @@ from voxload.model.script import (
     SayStep,
     Step,
     ThinkStep,
+    WaitForHangUpStep,
     walk_steps,
 )
 from voxload.model.source import Location, Source
@@ -243,7 +244,7 @@ def _check_labels(
 def _check_order(steps: Sequence[Step], location: Location, findings: Findings) -> bool:
     """Note steps that are never reached; return whether the call is over after these steps."""
     for number, step in enumerate(steps):
-        over = step == "hang_up"
+        over = step in {"hang_up", "wait_for_hang_up"} or isinstance(step, WaitForHangUpStep)
         if isinstance(step, RepeatStep):
             over = _check_order(step.repeat.steps, (*location, number, "repeat", "steps"), findings)
         if over and number + 1 < len(steps):
@@ -276,7 +277,7 @@ def _takes_time(steps: Sequence[Step]) -> bool:
     """Return whether one round of the steps always takes some time, whatever the agent does."""
     for step in steps:
         match step:
-            case SayStep() | BargeInStep() | BackchannelStep() | "hang_up":
+            case SayStep() | BargeInStep() | BackchannelStep() | WaitForHangUpStep() | "hang_up" | "wait_for_hang_up":
                 return True
             case ThinkStep(think=pause) | ListenStep(listen=pause) if pause.duration_ns[0] > 0:
                 return True

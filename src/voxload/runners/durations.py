@@ -21,6 +21,7 @@ from voxload.model.script import (
     Step,
     ThinkStep,
     WaitForAgentStep,
+    WaitForHangUpStep,
 )
 from voxload.model.twin import AgentLatency, LatencySettings, TwinSettings
 
@@ -140,7 +141,7 @@ class ScriptClock:
         totals = self._totals
         for step in steps:
             match step:
-                case "hang_up":
+                case "hang_up" | "wait_for_hang_up" | WaitForHangUpStep():
                     return True
                 case "wait_for_agent" | WaitForAgentStep():
                     totals.now_s = max(totals.now_s, self._agent_done_s)

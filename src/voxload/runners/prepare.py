@@ -108,6 +108,14 @@ def with_target(prepared: Prepared, target: str) -> Prepared:
     return replace(prepared, plan=msgspec.structs.replace(prepared.plan, target=target.rstrip("/")))
 
 
+def with_dialect_option(prepared: Prepared, name: str, value: str) -> Prepared:
+    """Return the same run with an option of its dialect set, such as the address of an exchange."""
+    written = prepared.plan.scenario.get("dialect", {})
+    settings = {"name": written} if isinstance(written, str) else written
+    scenario = {**prepared.plan.scenario, "dialect": {**settings, name: value}}
+    return replace(prepared, plan=msgspec.structs.replace(prepared.plan, scenario=scenario))
+
+
 def new_run_id(name: str) -> str:
     """Return a name for a run that sorts by time, is a valid file name and is not given twice."""
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:RUN_NAME_LENGTH_MAX].rstrip("-")

@@ -20,7 +20,7 @@ from voxload.measure.understanding import Understanding
 from voxload.model.outcome import Outcome
 from voxload.model.plan import Plan
 from voxload.model.twin import TwinSettings
-from voxload.twin.agent import Agent
+from voxload.twin.agent import CLOSE_OK, Agent
 from voxload.twin.desk import Desk
 from voxload.twin.replies import CorpusRepertoire
 from voxload.wheel import Wheel
@@ -92,7 +92,7 @@ class VirtualLine:
 
     def _agent_closes(self, code: int) -> None:
         reason = f"closed by the target with code {code}"
-        self._later(lambda: self._end(Outcome.DROPPED_BY_TARGET, reason))
+        self._later(lambda: self._end(Outcome.DROPPED_BY_TARGET, reason, code == CLOSE_OK))
 
     def send(self, payload: bytes, text: bool) -> bool:
         """Carry a message to the agent."""
@@ -131,11 +131,11 @@ class VirtualLine:
             if self._agent is not None:
                 self._agent.on_closed("dropped")
 
-    def _end(self, outcome: Outcome, reason: str) -> None:
+    def _end(self, outcome: Outcome, reason: str, orderly: bool = False) -> None:
         self._closed = True
         if self._agent is not None:
             self._agent.on_closed("completed")
-        self._call.on_closed(outcome, reason, self._world.clock())
+        self._call.on_closed(outcome, reason, self._world.clock(), orderly)
 
 
 class VirtualWorld:

@@ -129,6 +129,10 @@ class Desk:
         record = self._active.get(call_id) or self._pending.get(call_id) or self._ended.get(call_id)
         return record.as_metrics(self.origin_ns, self.clock()) if record else None
 
+    def unix_s(self) -> float:
+        """Return the time of day."""
+        return (self.clock() + self.unix_offset_ns) / NS_PER_S
+
     def connect(self, call_id: str) -> CallRecord | HttpResponse:
         """Take a media socket for `call_id` and return the call's record, or the refusal to send."""
         if call_id in self._active:

@@ -84,7 +84,7 @@ def test_every_problem_is_listed_with_its_line(tmp_path):
         measurment: {}
         """,
     )
-    steps = "say, wait_for_agent, think, listen, barge_in, backchannel, dtmf, repeat, hang_up"
+    steps = "say, wait_for_agent, think, listen, barge_in, backchannel, dtmf, repeat, wait_for_hang_up, hang_up"
     assert problems(path) == [
         (1, "name: expected a text, found 5", 'put it in quotes ("…")'),
         (2, "target: 'foo' does not start with http:// or https://, and is not twin", ""),

@@ -1,0 +1,44 @@
+"""What a run needs beside its generators: the embedded agent, and the exchange that rings agents by telephone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from rich.console import Console
+
+from voxload.dialects.registry import build_dialect
+from voxload.model.scenario import TWIN_TARGET
+from voxload.runners.checks import PLACEHOLDER_TARGET
+from voxload.runners.prepare import Prepared, with_dialect_option, with_target
+from voxload.standins.acs.process import ExchangeProcess
+from voxload.twin.process import TwinProcess
+
+
+def start_peers(prepared: Prepared, stack: ExitStack, console: Console) -> tuple[Prepared, Callable[[], str]]:
+    """Start what the scenario needs; returns the run against it, and what tells why it cannot go on ("" while it can).
+
+    Raises:
+        BadInputError: settings that cannot work.
+        RunAbortedError: a process did not get ready.
+    """
+    scenario = prepared.scenario
+    name, options = scenario.dialect.name, scenario.dialect.options
+    watched: list[tuple[str, TwinProcess | ExchangeProcess]] = []
+    job = build_dialect(name, prepared.plan.target or PLACEHOLDER_TARGET, options).exchange_job()
+    if job is not None:
+        exchange = stack.enter_context(ExchangeProcess(job.settings, job.host, job.port))
+        options = {**options, "exchange": exchange.url}
+        prepared = with_dialect_option(prepared, "exchange", exchange.url)
+        watched.append(("the exchange", exchange))
+        if scenario.target != TWIN_TARGET:
+            console.print(f"Telephone exchange (ACS endpoint of the backend): {exchange.url}", highlight=False)
+    if scenario.target == TWIN_TARGET:
+        twin = stack.enter_context(TwinProcess(scenario.twin, name, options))
+        prepared = with_target(prepared, twin.url)
+        watched.append(("the embedded agent", twin))
+
+    def died() -> str:
+        return next((f"{what} died" for what, process in watched if not process.running), "")
+
+    return prepared, died
