@@ -28,14 +28,14 @@ EXPECTED_ENDS = {"cancelled", "completed"}
 """How calls end when this process hangs up on them."""
 
 
-def scenario(job: Job) -> dict[str, Any]:
+def scenario(job: Job, dialect: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the scenario: a fixed number of callers, each with one call that outlasts the window."""
     # one interval more than the calls need, so that their frames spread over the whole period, as every peer's do
     ramp_s = (job.calls + 1) / CALLS_PER_S
     return {
         "name": "benchmark",
         "target": job.url,
-        "dialect": {"name": "rtmed", "message_rate": job.rate},
+        "dialect": dialect or {"name": "rtmed", "message_rate": job.rate},
         "load": {
             "shape": "concurrency",
             "concurrency": job.calls,
@@ -49,10 +49,10 @@ def scenario(job: Job) -> dict[str, Any]:
 class Window:
     """Adds up the snapshots of the steady window; tells the shard to stop after it."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, peer: str) -> None:
         self.job = job
         self.shard: Shard | None = None
-        self.result = Result("voxload", job.calls, job.rate, job.duplex)
+        self.result = Result(peer, job.calls, job.rate, job.duplex)
         self._lateness = Histogram()
         self._steady = 0  # whole seconds for which all calls have been up
         self._left = math.ceil(job.seconds)
@@ -104,10 +104,10 @@ class Window:
         return self.result
 
 
-async def run(job: Job) -> Result:
+async def run(job: Job, peer: str = "voxload", dialect: dict[str, Any] | None = None) -> Result:
     """Place the calls and measure."""
-    window = Window(job)
-    plan = Plan(run_id="benchmark", scenario=scenario(job), target=job.url)
+    window = Window(job, peer)
+    plan = Plan(run_id="benchmark", scenario=scenario(job, dialect), target=job.url)
     window.shard = Shard(plan, 0, 1, window.take)
     await window.shard.run(monotonic_ns() + 100 * NS_PER_MS)
     return window.close()

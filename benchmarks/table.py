@@ -18,6 +18,7 @@ from benchmarks.search import FIXED_CALLS, LATENESS_P99_MS_MAX, Cell, Mode
 
 LABELS = {
     "voxload": "voxload",
+    "voxload_acs": "voxload as ACS",
     "locust": "Locust + websocket-client",
     "websockets": "websockets on asyncio",
     "bare": "(bare wheel + picows)",
@@ -100,7 +101,7 @@ def _limit_us(cell: Cell) -> float | None:
 
 def rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
     """Return one mode's rows: numbers, and ratios to voxload (calls: voxload's divided by the peer's)."""
-    ours = next((cell for cell in cells if cell.peer == "voxload"), None)
+    ours = next((cell for cell in cells if cell.peer in {"voxload", "voxload_acs"}), None)
     lines: list[tuple[str, ...]] = []
     for cell in cells:
         label = LABELS[cell.peer]

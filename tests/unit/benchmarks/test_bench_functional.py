@@ -51,6 +51,14 @@ def test_chunks_of_100_ms_and_a_silent_sink() -> None:
     assert result.frames_in == stats["frames_out"] == 0
 
 
+def test_voxload_as_acs_streams_to_a_quiet_backend() -> None:
+    with Sink(speak=False) as sink:
+        result, seen = run_peer("voxload_acs", sink, CALLS, 50, duplex=False, seconds=1.0)
+    assert result.errors == 0, result.error
+    assert result.frames == pytest.approx(result.frames_expected, rel=0.2)
+    assert seen.frames_in_per_s == pytest.approx(CALLS * 50, rel=0.3)
+
+
 def test_a_peer_without_a_target_is_a_failed_step() -> None:
     with Sink(speak=False) as sink:
         sink_url, sink.url = sink.url, "http://127.0.0.1:9"
