@@ -16,6 +16,7 @@ from voxload.errors import BadInputError, ExitCode, VoxloadError
 COMMANDS = {
     "run": "voxload.cli.run:run_command",
     "check": "voxload.cli.check:check_command",
+    "capacity": "voxload.cli.capacity:capacity_command",
     "twin": "voxload.cli.twin:twin_command",
     "report": "voxload.cli.report:report_command",
     "calibrate": "voxload.cli.calibrate:calibrate_command",

@@ -11,7 +11,6 @@ from voxload.dialects.registry import build_dialect
 from voxload.model.scenario import TWIN_TARGET
 from voxload.runners.checks import PLACEHOLDER_TARGET
 from voxload.runners.prepare import Prepared, with_dialect_option, with_target
-from voxload.standins.acs.process import ExchangeProcess
 from voxload.twin.process import TwinProcess
 
 
@@ -24,21 +23,23 @@ def start_peers(prepared: Prepared, stack: ExitStack, console: Console) -> tuple
     """
     scenario = prepared.scenario
     name, options = scenario.dialect.name, scenario.dialect.options
-    watched: list[tuple[str, TwinProcess | ExchangeProcess]] = []
+    watched: list[tuple[str, Callable[[], bool]]] = []
     job = build_dialect(name, prepared.plan.target or PLACEHOLDER_TARGET, options).exchange_job()
     if job is not None:
+        from voxload.standins.acs.process import ExchangeProcess  # noqa: PLC0415  # few runs need its libraries
+
         exchange = stack.enter_context(ExchangeProcess(job.settings, job.host, job.port))
         options = {**options, "exchange": exchange.url}
         prepared = with_dialect_option(prepared, "exchange", exchange.url)
-        watched.append(("the exchange", exchange))
+        watched.append(("the exchange", lambda: exchange.running))
         if scenario.target != TWIN_TARGET:
             console.print(f"Telephone exchange (ACS endpoint of the backend): {exchange.url}", highlight=False)
     if scenario.target == TWIN_TARGET:
         twin = stack.enter_context(TwinProcess(scenario.twin, name, options))
         prepared = with_target(prepared, twin.url)
-        watched.append(("the embedded agent", twin))
+        watched.append(("the embedded agent", lambda: twin.running))
 
     def died() -> str:
-        return next((f"{what} died" for what, process in watched if not process.running), "")
+        return next((f"{what} died" for what, alive in watched if not alive()), "")
 
     return prepared, died

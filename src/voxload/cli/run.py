@@ -17,6 +17,7 @@ from rich.console import Console
 from voxload import __version__
 from voxload.audio.recording import recording_file
 from voxload.cli.options import load_overrides, read_gates
+from voxload.cli.peers import start_peers
 from voxload.clock import utc_now
 from voxload.engine import wire
 from voxload.measure.collector import Collector
@@ -29,11 +30,10 @@ from voxload.report.terminal import LiveView, print_summary
 from voxload.runners.environment import environment_facts
 from voxload.runners.estimate import plan_facts
 from voxload.runners.local import LocalRunner, RunData
-from voxload.runners.prepare import Prepared, prepare, with_target
+from voxload.runners.prepare import Prepared, prepare
 from voxload.runners.progress import ProgressTracker
 from voxload.runners.results import RecordingFiles, ResultsFolder
 from voxload.runners.scoring import reference_file, score_calls, sent_file
-from voxload.twin.process import TwinProcess
 from voxload.verdict.gate import judge
 
 TIMELINE_POINTS_MAX = 900
@@ -82,24 +82,16 @@ def run_command(
         console.print(f"[yellow]warning:[/] {warning}", highlight=False)
     started_at = utc_now().isoformat(timespec="seconds")
     with ExitStack() as stack:
-        twin: TwinProcess | None = None
-        if prepared.scenario.target == TWIN_TARGET:
-            settings = prepared.scenario
-            twin = stack.enter_context(TwinProcess(settings.twin, settings.dialect.name, settings.dialect.options))
-            prepared = with_target(prepared, twin.url)
-
-        def stop_when(_: Collector) -> str:
-            return "the embedded agent died" if twin is not None and not twin.running else ""
-
+        prepared, died = start_peers(prepared, stack, console)
         facts = plan_facts(prepared, count)
         collector = Collector(max(1, -(-round(facts.load_duration_s) // TIMELINE_POINTS_MAX)))
         view = None if quiet or as_json else LiveView(console)
-        data = uvloop.run(_run(prepared, facts, collector, folder, count, view, stop_when))
+        data = uvloop.run(_run(prepared, facts, collector, folder, count, view, lambda _: died()))
     folder.close()
     for problem in score_calls(collector, folder.path, prepared.scenario, reference):
         console.print(f"[yellow]warning:[/] quality: {problem}", highlight=False)
     summary = judge(
-        build_summary(collector, _run_facts(prepared, data, started_at), facts, prepared.scenario.load), gates
+        build_summary(collector, run_facts(prepared, data, started_at), facts, prepared.scenario.load), gates
     )
     paths = write_reports(summary, folder.write, RecordingFiles(folder.path))
     if folder.write_error:
@@ -154,7 +146,8 @@ async def _run(
         return await runner.run()
 
 
-def _run_facts(prepared: Prepared, data: RunData, started_at: str) -> RunFacts:
+def run_facts(prepared: Prepared, data: RunData, started_at: str) -> RunFacts:
+    """Return which run this was."""
     plan, scenario = prepared.plan, prepared.scenario
     return RunFacts(
         run_id=plan.run_id,

@@ -101,11 +101,16 @@ class AudioFormat(NamedTuple):
 
 
 class CallIdentity(NamedTuple):
-    """What makes one call differ from the next: its index in the run, and the caller's values by name."""
+    """What makes one call differ from the next: its index in the run, and the caller's values by name.
+
+    `headers` go with every request and handshake of the call (trace context); the engine adds them to those that it
+    sends itself.
+    """
 
     call_index: int
     call_id: str
     values: Mapping[str, str] = {}
+    headers: Mapping[str, str] = {}
 
 
 class CallerSession(ABC):

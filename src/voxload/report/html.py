@@ -31,7 +31,7 @@ def render_html(summary: Summary, recordings: Mapping[str, bytes] | None = None)
     """
     worst = summary.worst_calls[:WORST_CALLS_MAX]
     sounds = sound.sounds([call.recording for call in worst], recordings)
-    template = _environment().get_template("report.html.j2")
+    template = environment().get_template("report.html.j2")
     scripts = {"uplot": _asset("vendor/uplot/uPlot.iife.min.js"), "app": _asset("templates/report.js")}
     return template.render(
         summary=summary,
@@ -66,7 +66,8 @@ def script_json(value: Any) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the templates' environment: everything is escaped, a missing value is an error."""
     return Environment(
         loader=PackageLoader("voxload.report", "templates"),
         autoescape=True,
