@@ -103,8 +103,8 @@ class AudioFormat(NamedTuple):
 class CallIdentity(NamedTuple):
     """What makes one call differ from the next: its index in the run, and the caller's values by name.
 
-    `headers` go with every request and handshake of the call (trace context); the engine adds them to those that it
-    sends itself.
+    `headers` go with every request and handshake of the call: the scenario's, and its trace context. The engine adds
+    them to those that it sends itself; an exchange that makes requests for the call is told them by the dialect.
     """
 
     call_index: int

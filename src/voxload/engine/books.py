@@ -26,7 +26,12 @@ class CallEnd(NamedTuple):
 
 
 def close_books(
-    spec: CallSpec, end: CallEnd, talk: tuple[Listener, HearingMeter] | None, labels: Labels, context: CallContext
+    spec: CallSpec,
+    end: CallEnd,
+    talk: tuple[Listener, HearingMeter] | None,
+    labels: Labels,
+    trace_id: str,
+    context: CallContext,
 ) -> CallRecord:
     """Record all that is known of a call once it is over, and return its record; `talk` is None if it never was up."""
     recorder = context.recorder
@@ -59,6 +64,7 @@ def close_books(
         error=context.workload.redact(end.error),
         shard=context.shard,
         persona=spec.persona.name,
+        trace_id=trace_id,
         **heard,
     )
 

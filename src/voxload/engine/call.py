@@ -87,6 +87,7 @@ class Call:
         "_started_ns",
         "line",
         "spec",
+        "trace",
     )
 
     def __init__(
@@ -103,7 +104,11 @@ class Call:
         self._context = context
         self._due_ns = due_ns
         self._ended = ended
-        self._session = context.dialect.caller(CallIdentity(spec.index, spec.call_id, spec.values))
+        self.trace = context.tracing.call(spec.index, spec.call_id) if context.tracing is not None else None
+        headers = (
+            context.workload.headers() if self.trace is None else context.workload.headers() | self.trace.headers()
+        )
+        self._session = context.dialect.caller(CallIdentity(spec.index, spec.call_id, spec.values, headers))
         self._labels = context.labels(spec)
         self._phase = Phase.NEW
         self._outcome: Outcome | None = None
@@ -137,10 +142,10 @@ class Call:
     def _take(self, step: SetupStep, now_ns: int) -> None:
         match step:
             case HttpRequest():
-                self.line.request(step)
+                self.line.request(step if self.trace is None else self.trace.on(step))
             case Dial():
                 self._awaiting_ready = step.await_ready
-                self.line.dial(step)
+                self.line.dial(step if self.trace is None else self.trace.on(step))
             case Signal(payload=payload):
                 self.line.signal(payload)
             case SetupFailed(outcome=outcome, reason=reason):
@@ -365,7 +370,8 @@ class Call:
         context = self._context
         talk = None if self._listener is None or self._hearing is None else (self._listener, self._hearing)
         end = CallEnd(self._outcome, self._error, self._due_ns, self._ready_ns, now_ns)
-        context.recorder.call_ended(close_books(self.spec, end, talk, self._labels, context))
+        trace_id = "" if self.trace is None else self.trace.trace_id
+        context.recorder.call_ended(close_books(self.spec, end, talk, self._labels, trace_id, context))
 
     def _tell(self, messages: Sequence[Outgoing]) -> None:
         tell(messages, self.line, self._context.recorder)

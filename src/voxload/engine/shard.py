@@ -28,6 +28,7 @@ from voxload.engine.context import CallContext
 from voxload.engine.health import HealthMeter
 from voxload.engine.media import Media
 from voxload.engine.placer import Placer
+from voxload.engine.tracing import Tracing
 from voxload.engine.transport import Network, SocketLine
 from voxload.engine.trunk import Trunk
 from voxload.errors import RunAbortedError
@@ -80,6 +81,7 @@ class Shard:
             self._shard,
             CostModel(scenario.cost) if scenario.cost is not None else None,
             self._keeper(),
+            Tracing.of(self.workload),
         )
         timeouts = scenario.timeouts
         timeout = aiohttp.ClientTimeout(

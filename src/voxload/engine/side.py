@@ -54,4 +54,6 @@ class SideTasks:
                 recorder.latency("http_latency", labels, now_ns - due_ns)
 
         url = self._context.dialect.target + expand(request.get, self._values)
-        self._call.line.side_request(HttpRequest("GET", url), answered)
+        http = HttpRequest("GET", url)
+        trace = self._call.trace
+        self._call.line.side_request(http if trace is None else trace.on(http), answered)

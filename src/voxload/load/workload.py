@@ -57,7 +57,13 @@ class Workload:
         self._persona_shares = list(itertools.accumulate(weight / math.fsum(weights) for weight in weights))
         self._makers = self._build_makers()
         self._options = {name: text for name, text in self.scenario.dialect.options.items() if isinstance(text, str)}
+        self._headers = {name: expand(text, plan.constants) for name, text in self.scenario.headers.items()}
         self._seed = self.scenario.seed << 64  # leaves room for the index: no two calls of any seed share a generator
+
+    @property
+    def run_id(self) -> str:
+        """The run that the calls belong to."""
+        return self._plan.run_id
 
     def arrivals(self, shard: int, shards: int) -> Iterator[Arrival]:
         """Yield this shard's calls of an open load, in order; nothing for a closed load."""
@@ -83,7 +89,7 @@ class Workload:
 
     def headers(self) -> dict[str, str]:
         """Return the scenario's HTTP headers with the run's constants filled in."""
-        return {name: expand(text, self._plan.constants) for name, text in self.scenario.headers.items()}
+        return self._headers
 
     def utterances(self, name: str) -> tuple[Utterance, ...]:
         """Return the utterances among which a script's `name` chooses: of the corpus, or the one of a WAV file."""

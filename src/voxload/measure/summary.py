@@ -142,6 +142,8 @@ class CallRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     moments: list[CallMoment] = []
     recording: str = ""
     """WAV file in the run's folder, where the call was recorded."""
+    trace_id: str = ""
+    """W3C trace id of its requests, 32 hexadecimal digits."""
 
 
 class PlannedPhase(msgspec.Struct, frozen=True):

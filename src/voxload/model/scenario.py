@@ -146,6 +146,9 @@ class Scenario(Model):
     personas: PersonaMix = Field((), description="Who calls, spread over the calls by weight; calm callers by default.")
     variables: dict[str, str | int | float | VariableSource] = {}
     headers: dict[str, str] = Field({}, description="Sent with every HTTP request and WebSocket handshake.")
+    tracing: Literal["on", "off"] = Field(
+        "on", description="Send W3C traceparent and baggage with every request and handshake."
+    )
     side_traffic: SideTraffic | None = None
     gates: tuple[str | GateSettings, ...] = ()
     timeouts: Timeouts = Timeouts()
@@ -161,6 +164,11 @@ class Scenario(Model):
     @classmethod
     def _dialect_by_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("tracing", mode="before")
+    @classmethod
+    def _switch(cls, value: Any) -> Any:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
     @field_validator("target")
     @classmethod

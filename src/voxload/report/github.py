@@ -106,7 +106,11 @@ def _voice(summary: Summary) -> str:
 
 def _worst(summary: Summary) -> str:
     rows = [
-        (code(call.call_id), escape(text.title(call.outcome)), escape(call_in_words(call)))
+        (
+            code(call.call_id) + (f"<br>trace {code(call.trace_id)}" if call.trace_id else ""),
+            escape(text.title(call.outcome)),
+            escape(call_in_words(call)),
+        )
         for call in summary.worst_calls[:WORST_MAX]
     ]
     return _table(("Call", "Outcome", "What was bad"), rows, 3)

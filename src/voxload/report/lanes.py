@@ -146,6 +146,7 @@ def _facts(call: CallRecord) -> tuple[tuple[str, str], ...]:
         ("Underruns", underruns),
         ("Speech", spoken),
         ("Cost", text.money(call.cost) if call.cost is not None else ""),
+        ("Trace", text.clean(call.trace_id, 40)),
     )
     return tuple(item for item in found if item[1])
 

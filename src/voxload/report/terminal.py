@@ -246,7 +246,7 @@ def _worst_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:
     """Return the worst calls that failed or had a bad turn."""
     rows: Cells = [
         (
-            text.clean(call.call_id, 40),
+            text.clean(call.call_id, 40) + (f"\ntrace {text.clean(call.trace_id, 40)}" if call.trace_id else ""),
             Text(text.title(call.outcome), _STYLES[view.outcome_tone(call.outcome)]),
             text.clean(call_in_words(call), 240),
         )

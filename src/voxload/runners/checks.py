@@ -158,6 +158,9 @@ def _check_templates(scenario: Scenario, dialect: Dialect | None, findings: Find
         _check_template(text, where, f"headers.{header}", constant, findings, per_call)
         if not _HEADER_NAME.fullmatch(header) or not text.isprintable():
             findings.problem(where, f"headers.{header}: not a valid HTTP header")
+        if header.lower() == "traceparent" and scenario.tracing == "on":
+            hint = "write tracing: off to send your own"
+            findings.problem(where, f"headers.{header}: every call gets a trace context of its own", hint)
     if scenario.side_traffic is None:
         return
     brought = dialect.caller(CallIdentity(0, "check")).template_values() if dialect else {"session_id": ""}

@@ -12,6 +12,7 @@ from voxload.engine.call import Call
 from voxload.engine.context import CallContext
 from voxload.engine.media import Media
 from voxload.engine.placer import Placer
+from voxload.engine.tracing import Tracing
 from voxload.load.workload import Workload
 from voxload.measure.collector import Collector
 from voxload.measure.cost import CostModel
@@ -170,6 +171,7 @@ class VirtualWorld:
             self.clock(),
             UNIX_OFFSET_NS - self.clock(),
             cost=CostModel(scenario.cost) if scenario.cost is not None else None,
+            tracing=Tracing.of(self.workload),
         )
         self.placer = Placer(context, 0, 1, self._connect, lambda: None)
 
