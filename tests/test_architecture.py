@@ -28,11 +28,12 @@ ALLOWED = {
     "report": FOUNDATION | {"measure"},
     "twin": FOUNDATION | {"audio", "dialects"},
     "runners": PARTS | {"load", "engine", "verdict"},
+    "planning": PARTS | {"load", "runners"},
     "standins": FOUNDATION | {"audio", "dialects"},
     "services": PARTS | {"load", "verdict", "standins"},
     "testing": PARTS | {"load", "engine", "twin"},
-    "cli": PARTS | {"load", "engine", "runners", "verdict", "report", "twin", "standins", "services", "__init__"},
-    "__main__": {"cli"},
+    "cli": PARTS
+    | {"load", "engine", "runners", "planning", "verdict", "report", "twin", "standins", "services", "__init__"},
     "__init__": set(),
 }
 EVENT_LOOPS = (

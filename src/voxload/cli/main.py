@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "voxload.cli.run:run_command",
     "check": "voxload.cli.check:check_command",
     "capacity": "voxload.cli.capacity:capacity_command",
+    "plan": "voxload.cli.plan:plan_command",
     "twin": "voxload.cli.twin:twin_command",
     "report": "voxload.cli.report:report_command",
     "calibrate": "voxload.cli.calibrate:calibrate_command",

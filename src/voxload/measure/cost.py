@@ -149,9 +149,21 @@ class CostModel:
             quantities.append(_Quantity("tts", f"tts_{self.settings.tts}", characters, estimated))
         return quantities
 
+    def chat_tokens(self, usage: CallUsage) -> tuple[float, float]:
+        """Return the text tokens that a call is estimated to send to the chat model and to get from it."""
+        tokens_in, tokens_out = self._estimated_tokens(usage)
+        return float(tokens_in), float(tokens_out)
+
     def _chat(self, usage: CallUsage) -> list[_Quantity]:
         if not self.settings.llm:
             return []
+        tokens_in, tokens_out = self._estimated_tokens(usage)
+        return [
+            _reported("llm_input", f"{self.settings.llm}.input", usage.input_tokens, tokens_in),
+            _reported("llm_output", f"{self.settings.llm}.output", usage.output_tokens, tokens_out),
+        ]
+
+    def _estimated_tokens(self, usage: CallUsage) -> tuple[Decimal, Decimal]:
         size = _decimal(self.settings.characters_per_token)
         said = usage.caller_characters
         caller = (CHARACTERS_PER_S * _decimal(usage.caller_speech_s) if said is None else Decimal(said)) / size
@@ -160,10 +172,7 @@ class CostModel:
         if self.settings.history and usage.turns > 1:
             # Turns of equal length: turn n carries the n - 1 before it.
             tokens_in += (caller + agent) * (usage.turns - 1) / 2
-        return [
-            _reported("llm_input", f"{self.settings.llm}.input", usage.input_tokens, tokens_in),
-            _reported("llm_output", f"{self.settings.llm}.output", usage.output_tokens, agent),
-        ]
+        return tokens_in, agent
 
     def _realtime(self, usage: CallUsage) -> list[_Quantity]:
         """Audio tokens; an estimate counts each second of speech once, not again in later turns, where it is cached."""
