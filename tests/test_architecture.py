@@ -34,6 +34,7 @@ ALLOWED = {
     "testing": PARTS | {"load", "engine", "twin"},
     "cli": PARTS
     | {"load", "engine", "runners", "planning", "verdict", "report", "twin", "standins", "services", "__init__"},
+    "__main__": {"cli"},
     "__init__": set(),
 }
 EVENT_LOOPS = (

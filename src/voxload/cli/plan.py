@@ -147,16 +147,11 @@ def _wait(row: Row) -> str:
 
 
 def _tables(plan: CapacityPlan, played: list[Simulated]) -> Tables:
-    found = {item.limit: item for item in played}
     columns = ["", "needed", "limit", "in use", "refused", "breaks at", "ask for"]
-    if played:
-        columns.insert(5, "simulated")
     rows = []
     for row in plan.rows:
         value = "none" if row.value is None else _amount(row.value)
         cells = [row.limit, _amount(row.demand), value, _percent(row.utilisation), _percent(row.refused_share)]
-        if played:
-            cells.append(_percent(found[row.limit].refused_share) if row.limit in found else "—")
         cells += [_amount(row.breaks_at_calls), _amount(row.ask_for)]
         rows.append(cells)
     call = [[name, _amount(getattr(plan.profile, name)), plan.origins[name]] for name in FIELDS]
@@ -168,6 +163,10 @@ def _tables(plan: CapacityPlan, played: list[Simulated]) -> Tables:
     tables: Tables = [("What the services must carry (breaks at: calls at once)", columns, rows)]
     if waits:
         tables.append(("Where callers wait for a place instead of being refused", ["", "wait", "mean wait"], waits))
+    if played:
+        told = {row.limit: row.refused_share for row in plan.rows}
+        shares = [[item.limit, _percent(told[item.limit]), _percent(item.refused_share)] for item in played]
+        tables.append(("Refused, event by event", ["", "formula", "simulated"], shares))
     tables.append(("The mean call", ["", "value", "from"], call))
     if plan.costs is not None:
         costs = [[item, f"${value:.4f}"] for item, value in plan.costs.items.items()]
