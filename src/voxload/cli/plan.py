@@ -196,7 +196,7 @@ def _print(console: Console, plan: CapacityPlan, tables: Tables, html: Path | No
         rate += f"; {plan.targets.daily_calls:,.0f} a day are {plan.busy_hour_calls:,.0f} at once in the busiest hour"
     console.print(rate)
     for title, columns, rows in tables:
-        table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
         for number, column in enumerate(columns):
             table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
         for row in rows:
