@@ -147,7 +147,7 @@ def _wait(row: Row) -> str:
 
 
 def _tables(plan: CapacityPlan, played: list[Simulated]) -> Tables:
-    columns = ["", "needed", "limit", "in use", "refused", "breaks at", "ask for"]
+    columns = ["", "needed", "limit", "in use", "refused", "breaks at", "quota"]
     rows = []
     for row in plan.rows:
         value = "none" if row.value is None else _amount(row.value)
@@ -160,7 +160,7 @@ def _tables(plan: CapacityPlan, played: list[Simulated]) -> Tables:
         for row in plan.rows
         if row.value is not None and row.waiting_share is not None
     ]
-    tables: Tables = [("What the services must carry (breaks at: calls at once)", columns, rows)]
+    tables: Tables = [("What the services must carry (breaks at: calls at once; quota: to ask for)", columns, rows)]
     if waits:
         tables.append(("Where callers wait for a place instead of being refused", ["", "wait", "mean wait"], waits))
     if played:
