@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from voxload.errors import Problem
 from voxload.model.scenario import TWIN_TARGET, GateSettings, Scenario
 from voxload.model.units import format_duration
 from voxload.runners.durations import ASSUMED_LATENCY_S, ASSUMED_REPLY_S
-from voxload.runners.estimate import Estimate, estimate_plan
+from voxload.runners.estimate import CORE_SHARE_MAX, GENERATOR_CPU_US, Estimate, estimate_plan
+from voxload.runners.machine import Load, obstacles, read_machine
 from voxload.runners.prepare import Prepared, prepare
+from voxload.runners.self_benchmark import remembered
 
 EPILOG = """\b
 Examples:
@@ -37,7 +40,7 @@ def check_command(scenario: Path, as_json: bool, **overrides: Any) -> int:
     prepared = prepare(scenario, environ=os.environ, **overrides)
     estimate = estimate_plan(prepared)
     cores = len(os.sched_getaffinity(0))
-    warnings = [*prepared.warnings, *_capacity_warnings(prepared.scenario, estimate, cores)]
+    warnings = [*prepared.warnings, *_capacity_warnings(prepared.scenario, estimate)]
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     if as_json:
@@ -47,16 +50,26 @@ def check_command(scenario: Path, as_json: bool, **overrides: Any) -> int:
     return 0
 
 
-def _capacity_warnings(scenario: Scenario, estimate: Estimate, cores: int) -> list[Problem]:
-    found = []
-    if estimate.processes > cores:
-        message = f"the plan needs about {estimate.processes} cores and this machine has {cores}"
-        found.append(Problem(message, suggestion="spread it over more machines, or expect an unknown verdict"))
+def _capacity_warnings(scenario: Scenario, estimate: Estimate) -> list[Problem]:
+    found = [Problem(item.detail, suggestion=item.remedy) for item in obstacles(read_machine(), load_of(estimate))]
     limit = scenario.measurement.calls_max
     if limit and estimate.peak_calls > limit:
         message = f"about {estimate.peak_calls:,.0f} calls will be up at once, over measurement.calls_max ({limit:,})"
         found.append(Problem(message, suggestion="the calls beyond it will be shed"))
     return found
+
+
+def load_of(estimate: Estimate) -> Load:
+    """Return what the plan asks of this machine, by the last benchmark of `voxload doctor` if there is one."""
+    cores = estimate.cpu_cores
+    measured = remembered()
+    if measured is not None and estimate.frames_up_per_s:
+        cores *= measured.cpu_us_per_frame / GENERATOR_CPU_US["frame_up"]
+    per_s = max((max(phase.rate_start_per_s, phase.rate_end_per_s) for phase in estimate.phases), default=0.0)
+    if estimate.model == "closed":
+        per_s = estimate.peak_calls / estimate.mean_call_s if estimate.mean_call_s else 0.0
+    processes = max(1, math.ceil(cores / CORE_SHARE_MAX))
+    return Load(estimate.peak_calls, per_s, processes, cores)
 
 
 def _as_json(prepared: Prepared, estimate: Estimate, warnings: list[Problem]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ COMMANDS = {
     "plan": "voxload.cli.plan:plan_command",
     "twin": "voxload.cli.twin:twin_command",
     "report": "voxload.cli.report:report_command",
+    "doctor": "voxload.cli.doctor:doctor_command",
     "calibrate": "voxload.cli.calibrate:calibrate_command",
     "schema": "voxload.cli.schema:schema_command",
 }

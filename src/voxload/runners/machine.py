@@ -1,0 +1,168 @@
+"""What this machine lets a generator do: cores, memory, open files, ports, clock, and what stands in the way."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import psutil
+
+FILES_BESIDE_CALLS = 64
+"""Open files of a generator process that are no calls: libraries, pipes, the HTTP client."""
+TIME_WAIT_S = 60
+"""How long Linux keeps the port of a connection that this side has closed."""
+MEMORY_KB_PER_CALL = 60
+"""Resident memory of a call with its meters, rounded up; see the benchmarks."""
+PROCESS_MIB = 120
+GOOD_CLOCKS = ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page")
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """Facts; None or empty where the system does not tell."""
+
+    cores: int
+    """That this process may use."""
+    cpu_quota_cores: float | None
+    """What the control group allows, in cores."""
+    memory_mib: int
+    """Free for us: the machine's available memory, or what the control group leaves."""
+    files_max: int
+    """The hard limit on open files of a process; the soft one is raised to it."""
+    ports: int
+    """Local ports for connections to one address and port of a target."""
+    clock: str
+    governor: str
+    can_prefer: bool
+    """Whether our processes may ask for a higher priority."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of the diagnosis."""
+
+    status: Literal["ok", "warning"]
+    subject: str
+    detail: str
+    remedy: str = ""
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What a run asks of the machine."""
+
+    calls: float
+    """At once, at the peak."""
+    calls_per_s: float
+    processes: int
+    cores: float
+    """CPU of the generator."""
+
+
+def read_machine(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Machine:
+    """Return the facts; `proc` and `sys` are where the kernel's files are mounted."""
+    low, _, high = _text(proc / "sys/net/ipv4/ip_local_port_range").replace("\t", " ").partition(" ")
+    ports = int(high) - int(low) + 1 if low.isdecimal() and high.strip().isdecimal() else 28_232
+    available = psutil.virtual_memory().available
+    limit, used = _text(sys / "fs/cgroup/memory.max"), _text(sys / "fs/cgroup/memory.current")
+    if limit.isdecimal() and used.isdecimal():
+        available = min(available, max(int(limit) - int(used), 0))
+    return Machine(
+        cores=len(os.sched_getaffinity(0)),
+        cpu_quota_cores=_quota(_text(sys / "fs/cgroup/cpu.max")),
+        memory_mib=available // 2**20,
+        files_max=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        ports=ports,
+        clock=_text(sys / "devices/system/clocksource/clocksource0/current_clocksource"),
+        governor=_text(sys / "devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        can_prefer=os.geteuid() == 0 or _may_be_nice(),
+    )
+
+
+def diagnose(machine: Machine) -> list[Finding]:
+    """Return what is well and what stands in the way, whatever the run."""
+    found = [
+        _clock(machine),
+        _governor(machine),
+        Finding("ok", "open files", f"{machine.files_max:,} a process")
+        if machine.files_max >= 16_384
+        else Finding("warning", "open files", f"only {machine.files_max:,} a process", _FILES_REMEDY),
+        Finding("ok", "local ports", f"{machine.ports:,} connections at once to one address of a target")
+        if machine.ports >= 20_000
+        else Finding("warning", "local ports", f"only {machine.ports:,} to one address of a target", _PORTS_REMEDY),
+        Finding("ok", "priority", "processes that keep time may ask for a higher one")
+        if machine.can_prefer
+        else Finding(
+            "warning",
+            "priority",
+            "other work on this machine can make frames late",
+            "run as root or with CAP_SYS_NICE, raise `nice` in /etc/security/limits.conf, or run nothing else here",
+        ),
+    ]
+    if machine.cpu_quota_cores is not None and machine.cpu_quota_cores < machine.cores:
+        detail = (
+            f"a quota of {machine.cpu_quota_cores:g} on {machine.cores} cores: the kernel stops us when it is used up"
+        )
+        found.append(Finding("warning", "CPU quota", detail, "set the container's CPU limit to whole cores, or none"))
+    return found
+
+
+def obstacles(machine: Machine, load: Load) -> list[Finding]:
+    """Return why this machine cannot carry a load; nothing when it can."""
+    found = []
+    cores = min(machine.cores, machine.cpu_quota_cores or machine.cores)
+    if load.processes > cores:
+        detail = f"the plan needs about {load.processes} cores and this machine has {cores:g}"
+        found.append(Finding("warning", "cores", detail, "spread it over more machines, or expect an unknown verdict"))
+    files = load.calls / load.processes + FILES_BESIDE_CALLS
+    if files > machine.files_max:
+        detail = f"a process needs about {files:,.0f} open files and may have {machine.files_max:,}"
+        found.append(Finding("warning", "open files", detail, _FILES_REMEDY))
+    ports = load.calls + load.calls_per_s * TIME_WAIT_S
+    if ports > machine.ports:
+        detail = (
+            f"about {ports:,.0f} local ports are needed towards one address (calls, and those just closed) "
+            f"and there are {machine.ports:,}"
+        )
+        found.append(Finding("warning", "local ports", detail, _PORTS_REMEDY))
+    memory_mib = load.calls * MEMORY_KB_PER_CALL / 1024 + load.processes * PROCESS_MIB
+    if memory_mib > machine.memory_mib:
+        detail = f"about {memory_mib:,.0f} MiB are needed and {machine.memory_mib:,} are free"
+        found.append(Finding("warning", "memory", detail, "fewer calls, or a larger machine"))
+    return found
+
+
+_FILES_REMEDY = "raise it: ulimit -n 1048576 (limits.conf: nofile; systemd: LimitNOFILE; docker: --ulimit nofile)"
+_PORTS_REMEDY = "sysctl -w net.ipv4.ip_local_port_range='1024 65535', or give the target more addresses"
+
+
+def _clock(machine: Machine) -> Finding:
+    if machine.clock in GOOD_CLOCKS or not machine.clock:
+        return Finding("ok", "clock", machine.clock or "not told")
+    remedy = "choose tsc in /sys/devices/system/clocksource/clocksource0/current_clocksource, if it is offered"
+    return Finding("warning", "clock", f"{machine.clock} is slow to read", remedy)
+
+
+def _governor(machine: Machine) -> Finding:
+    if machine.governor in {"", "performance"}:
+        return Finding("ok", "CPU governor", machine.governor or "set by the host")
+    detail = f"{machine.governor}: a core that clocks up only under load sends its first frames late"
+    return Finding("warning", "CPU governor", detail, "cpupower frequency-set -g performance")
+
+
+def _quota(text: str) -> float | None:
+    """Return the cores that `cpu.max` of a control group allows; None for no limit."""
+    quota, _, period = text.partition(" ")
+    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() and int(period) else None
+
+
+def _may_be_nice() -> bool:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NICE)
+    return soft >= 30  # 20 - niceness
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

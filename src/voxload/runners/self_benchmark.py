@@ -1,0 +1,94 @@
+"""How many calls one core of this machine carries: a short load on the embedded agent, kept for later warnings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from voxload.clock import utc_now
+from voxload.errors import RunAbortedError
+from voxload.measure.collector import Collector
+from voxload.model.plan import Plan
+from voxload.model.scenario import Scenario
+from voxload.runners.estimate import CORE_SHARE_MAX
+from voxload.runners.local import LocalRunner
+from voxload.runners.results import write_atomically
+
+CALLS = 150
+SECONDS = 4
+FRAMES_PER_S = 50
+CACHE_FILE = "doctor.json"
+
+StartTwin = Callable[[Scenario], Any]
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What the benchmark found, one process, 50 frames a second up, the agent quiet."""
+
+    cpu_us_per_frame: float
+    """CPU time of the generator, network stack included."""
+    lateness_p99_ms: float
+    calls: int
+    memory_mib: float
+    """Of the generator process."""
+    calls_per_core: int
+    """At 70 % of a core, extrapolated."""
+    measured_at: str
+
+
+def measure(start_twin: StartTwin) -> Measured:
+    """Place quiet calls for a few seconds and read off what they cost.
+
+    Raises:
+        RunAbortedError: the benchmark could not be made.
+    """
+    data: dict[str, Any] = {
+        "name": "doctor",
+        "target": "twin",
+        "dialect": {"name": "rtmed", "message_rate": FRAMES_PER_S},
+        "load": {"shape": "concurrency", "concurrency": CALLS, "duration": SECONDS, "ramp_up": 0.5},
+        "calls": [{"name": "quiet", "script": [{"listen": SECONDS}, "hang_up"]}],
+        "twin": {"greeting": False},
+    }
+    scenario = Scenario.model_validate(data)
+    with start_twin(scenario) as twin:
+        collector = Collector()
+        uvloop.run(LocalRunner(Plan("doctor", data, twin.url), 1, collector).run())
+    health = collector.shard_health()[0]
+    frames = collector.totals().frames_sent
+    late_ns = collector.histogram("frame_lateness").quantile(0.99)
+    if health.lost or not frames or late_ns is None:
+        raise RunAbortedError(f"the benchmark sent no frames {health.lost}".rstrip())
+    cpu_s = health.cpu_percent_mean / 100 * collector.shards[0].last_ns / 1e9
+    us = cpu_s * 1e6 / frames
+    per_core = int(CORE_SHARE_MAX * 1e6 / (us * FRAMES_PER_S))
+    at = utc_now().isoformat(timespec="seconds")
+    return Measured(us, late_ns / 1e6, CALLS, health.memory_mib, per_core, at)
+
+
+def cache_path() -> Path:
+    """Return where the last benchmark of this user is kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "voxload" / CACHE_FILE
+
+
+def remember(measured: Measured) -> None:
+    """Keep a benchmark for the warnings of `voxload check`; a cache that cannot be written is no error."""
+    try:
+        cache_path().parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(cache_path(), msgspec.json.encode(measured))
+    except OSError:
+        pass
+
+
+def remembered() -> Measured | None:
+    """Return the last benchmark on this machine, if there is one."""
+    try:
+        return msgspec.json.decode(cache_path().read_bytes(), type=Measured)
+    except (OSError, msgspec.MsgspecError):
+        return None
