@@ -94,7 +94,14 @@ class _Message(msgspec.Struct):
     usage: Any = None
 
 
+class _Kind(msgspec.Struct):
+    type: str = ""
+
+
 _decoder = msgspec.json.Decoder(_Message)
+_KINDS = frozenset(
+    {"audio_chunk", "end_speech", "dtmf", "agent_response", "transcript", "speech_started", "interrupted", "error"}
+)
 
 
 def _fast_audio(payload: bytes, head: bytes) -> bytes | None:
@@ -114,9 +121,18 @@ def _decode(payload: bytes, text: bool) -> _Message | Unknown | Malformed:
     try:
         return _decoder.decode(payload)
     except msgspec.ValidationError as error:
-        return Malformed(f"not an rtmed message: {error}")
+        kind = _kind(payload)
+        return Malformed(f"not an rtmed message: {error}") if kind in _KINDS else Unknown(kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Malformed(f"not JSON: {error}")
+
+
+def _kind(payload: bytes) -> str:
+    """Return the type of a message whose fields are not those of the protocol."""
+    try:
+        return msgspec.json.decode(payload, type=_Kind).type
+    except msgspec.ValidationError:
+        return ""
 
 
 def _audio(encoded: str) -> AudioIn | Malformed:

@@ -27,6 +27,7 @@ from voxload.dialects.base import (
     SetupFailed,
     SetupStep,
     Signal,
+    Stage,
     Transcript,
     Unknown,
     Usage,
@@ -37,6 +38,7 @@ from voxload.engine.context import CallContext, Line, tell
 from voxload.engine.hearing import HearingMeter
 from voxload.engine.listener import Listener
 from voxload.engine.marks import Marks
+from voxload.engine.messages import CallEnds, IntentHeard, RuledEvent
 from voxload.engine.side import SideTasks
 from voxload.engine.speaker import Speaker
 from voxload.load.workload import CallSpec
@@ -67,28 +69,10 @@ class Call:
     """
 
     __slots__ = (
-        "_awaiting_ready",
-        "_caller",
-        "_context",
-        "_due_ns",
-        "_ended",
-        "_error",
-        "_hearing",
-        "_inbound",
-        "_labels",
-        "_listener",
-        "_marks",
-        "_message_limit",
-        "_outcome",
-        "_phase",
-        "_ready_ns",
-        "_session",
-        "_setup_over",
-        "_started_ns",
-        "line",
-        "spec",
-        "trace",
-    )
+        "_awaiting_ready", "_caller", "_context", "_due_ns", "_ended", "_error", "_hearing", "_inbound", "_labels",
+        "_listener", "_marks", "_message_limit", "_outcome", "_phase", "_ready_ns", "_session", "_setup_over",
+        "_started_ns", "line", "spec", "trace",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -231,6 +215,8 @@ class Call:
             if event.__class__ is AudioIn:
                 recorder.frames_received += 1
                 self._on_audio(event.audio, now_ns)
+            elif event.__class__ is Unknown and self._context.rules is not None and text:
+                self._on_side_message(event, payload, now_ns)
             else:
                 self._on_event(event, now_ns)
 
@@ -251,7 +237,14 @@ class Call:
             listener.speech_began()
             caller.look(now_ns)
 
-    def _on_event(self, event: Event, now_ns: int) -> None:
+    def _on_side_message(self, unknown: Event, payload: bytes, now_ns: int) -> None:
+        """Take what the scenario's rules say of a message that the dialect does not know."""
+        rules = self._context.rules
+        found = None if rules is None else rules.read(payload)
+        for event in (unknown,) if found is None else found:
+            self._on_event(event, now_ns)
+
+    def _on_event(self, event: RuledEvent, now_ns: int) -> None:
         match event:
             case Ready():
                 if self._phase is Phase.SETUP and self._awaiting_ready:
@@ -262,16 +255,18 @@ class Call:
                 self._context.recorder.peer_error(code)
             case Unknown(kind=kind):
                 self._context.recorder.unknown_message(kind)
+            case CallEnds(outcome=outcome, reason=reason):
+                self._finish(outcome, reason, now_ns)
             case Malformed(detail=detail):
                 self._finish(Outcome.PROTOCOL_ERROR, detail, now_ns)
             case Ended(reason=reason):
                 if self._phase is Phase.UP:
                     self._on_hung_up(Outcome.DROPPED_BY_TARGET, f"the agent ended the call: {reason}", now_ns)
             case _:
-                if self._listener is not None:
+                if self._listener is not None and self._phase is Phase.UP:
                     self._on_talk(event, self._listener, now_ns)
 
-    def _on_talk(self, event: Event, listener: Listener, now_ns: int) -> None:
+    def _on_talk(self, event: RuledEvent, listener: Listener, now_ns: int) -> None:
         """Take what belongs to the conversation."""
         match event:
             case Interrupted():
@@ -281,6 +276,10 @@ class Call:
                 self._marks.add(name, listener.ear.plays_until_ns, now_ns)
             case Transcript():
                 listener.on_transcript(event, now_ns)
+            case IntentHeard(intent=intent):
+                listener.on_intent(intent)
+            case Stage(name=name):
+                listener.on_stage(name, now_ns)
             case Usage():
                 listener.on_usage(event)
             case ReplyEnded():

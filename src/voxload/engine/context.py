@@ -10,6 +10,7 @@ from voxload.audio.recording import RecordingKeeper
 from voxload.clock import Clock
 from voxload.dialects.base import Dial, Dialect, HttpRequest, Outgoing, Signal
 from voxload.engine.media import Media
+from voxload.engine.messages import MessageRules
 from voxload.engine.tracing import Tracing
 from voxload.load.workload import CallSpec, Workload
 from voxload.measure.cost import CostModel
@@ -69,6 +70,8 @@ class CallContext:
     """Where recordings of calls go, if any are to be made."""
     tracing: Tracing | None = None
     """Gives the calls their trace context, unless it is turned off."""
+    rules: MessageRules | None = None
+    """Reads the messages that the dialect does not know, where the scenario has rules for them."""
 
     def labels(self, spec: CallSpec) -> Labels:
         """Return the labels of everything that is measured in a call."""

@@ -184,6 +184,25 @@ class Listener:
             turn.transcript_ns = now_ns
         turn.intent_heard = transcript.intent or turn.intent_heard
 
+    def on_intent(self, intent: str) -> None:
+        """The agent names the intent that it takes the caller's words for."""
+        if self.turns:
+            self.turns[-1].intent_heard = intent
+
+    def on_stage(self, name: str, now_ns: int) -> None:
+        """The agent says that it has reached a stage of its work: for the turn that the caller finished last.
+
+        While the caller speaks, or before the first turn, nobody can say which turn it belongs to: it is noted as a
+        moment and not measured. What is told again in a turn does not count.
+        """
+        turn = self.turns[-1] if self.turns else None
+        if turn is None or now_ns < turn.speech_end_ns:
+            self.moment(now_ns, "stage", name)
+        elif name not in turn.told_ns:
+            turn.told_ns[name] = now_ns
+            labels = (*self._turn_labels(turn), ("stage", name))
+            self._recorder.latency("stage", labels, now_ns - turn.speech_end_ns)
+
     def on_usage(self, usage: Usage) -> None:
         """The agent says what it has used."""
         self.input_tokens = (self.input_tokens or 0) + usage.input_tokens

@@ -27,6 +27,7 @@ from voxload.engine.caller import Caller
 from voxload.engine.context import CallContext
 from voxload.engine.health import HealthMeter
 from voxload.engine.media import Media
+from voxload.engine.messages import MessageRules
 from voxload.engine.placer import Placer
 from voxload.engine.tracing import Tracing
 from voxload.engine.transport import Network, SocketLine
@@ -82,6 +83,7 @@ class Shard:
             CostModel(scenario.cost) if scenario.cost is not None else None,
             self._keeper(),
             Tracing.of(self.workload),
+            MessageRules(scenario.messages) if scenario.messages else None,
         )
         timeouts = scenario.timeouts
         timeout = aiohttp.ClientTimeout(

@@ -33,6 +33,8 @@ class Turn:
     first_sound_ns: int = 0
     transcript_ns: int = 0
     reply_text_ns: int = 0
+    told_ns: dict[str, int] = field(default_factory=dict)
+    """When the agent first told that it had reached a stage of its work, by name."""
     heard: str = ""
     reply: str = ""
     intent_heard: str = ""
@@ -75,6 +77,7 @@ class Turn:
             reply_start_s=since_due(self.onset_ns),
             reply_end_s=since_due(self.reply_end_ns),
             stages_ms={name: value / NS_PER_MS for name, value in self.stages_ns().items()},
+            stages_at_ms={name: (at_ns - self.speech_end_ns) / NS_PER_MS for name, at_ns in self.told_ns.items()},
             said=self.said,
             heard=self.heard,
             reply=self.reply,

@@ -90,6 +90,8 @@ class TurnRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The agent's first and last active sample, as heard."""
     stages_ms: dict[str, float] = {}
     """`stt`, `llm`, `tts` where the dialect reveals them."""
+    stages_at_ms: dict[str, float] = {}
+    """Stages that the agent told by name, from the caller's last active sample."""
     said: str = ""
     heard: str = ""
     """What the caller said, and what the agent says it understood."""

@@ -45,6 +45,7 @@ _ALL = (
     _latency("stt", "caller's last active sample → final transcript"),
     _latency("llm", "final transcript → text of the reply"),
     _latency("tts", "text of the reply → first agent audio"),
+    _latency("stage", "caller's last active sample → the agent tells a stage of its work: see the label stage"),
     _latency("dead_air", "both silent while the agent owes the turn"),
     _ratio("missed_response", "turns without a reply in time ÷ turns"),
     _latency("barge_in_stop", "caller's first active sample over the agent → agent's last one"),

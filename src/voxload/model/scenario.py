@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from voxload.model.base import Model
 from voxload.model.cost import CostSettings
 from voxload.model.load import Load
+from voxload.model.messages import MessageRule
 from voxload.model.persona import PersonaMix
 from voxload.model.script import Step
 from voxload.model.twin import TwinSettings
@@ -148,6 +149,9 @@ class Scenario(Model):
     headers: dict[str, str] = Field({}, description="Sent with every HTTP request and WebSocket handshake.")
     tracing: Literal["on", "off"] = Field(
         "on", description="Send W3C traceparent and baggage with every request and handshake."
+    )
+    messages: tuple[MessageRule, ...] = Field(
+        (), description="What the agent's messages mean that are no audio and that the dialect does not know."
     )
     side_traffic: SideTraffic | None = None
     gates: tuple[str | GateSettings, ...] = ()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from string import Template
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from voxload.model.base import Model, ShortModel
 from voxload.model.units import DurationNs
@@ -147,6 +149,45 @@ class AgentFaults(Model):
     wrong_rate: Share = Field(0.0, description="Share of replies sent at half the announced sample rate.")
 
 
+EnvelopeMoment = Literal["connected", "speech_end", "transcript", "reply"]
+ENVELOPE_VARIABLES = ("heard", "intent", "reply", "call_id", "turn")
+
+
+class Envelope(Model):
+    """A JSON message of the agent's own, which the protocol does not have: status, stages, transcripts, refusals."""
+
+    moment: EnvelopeMoment = Field(
+        description="connected: the media socket is open. speech_end: the caller's last active sample. transcript: the "
+        "words are understood. reply: the answer begins."
+    )
+    after_ns: DurationNs = Field(0, alias="after", description="After that moment.")
+    share: Share = Field(1.0, description="Share of the turns (for connected: of the calls) in which it is sent.")
+    send: dict[str, Any] = Field(
+        description="The message; `${heard}`, `${intent}`, `${reply}`, `${call_id}` and `${turn}` may stand in texts."
+    )
+
+    @field_validator("send")
+    @classmethod
+    def _known_variables(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for text in _texts(value):
+            template = Template(text)
+            names = template.get_identifiers() if template.is_valid() else [text]
+            for name in names:
+                if name not in ENVELOPE_VARIABLES:
+                    known = ", ".join(f"${{{variable}}}" for variable in ENVELOPE_VARIABLES)
+                    raise ValueError(f"{name!r} is not known here; write {known}, or $$ for a dollar sign")
+        return value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in plain values."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+
+
 class TwinSettings(Model):
     """The embedded voice agent: what a scenario's `twin:` holds, and the file that `voxload twin` takes."""
 
@@ -178,6 +219,7 @@ class TwinSettings(Model):
         description="Speech over the agent's that is shorter does not stop it. The agent cannot stop before it knows: "
         "where barge_in_delay is less than this and a frame, it stops as soon as it knows.",
     )
+    envelopes: tuple[Envelope, ...] = Field((), description="Messages beside the protocol, at stated times.")
     quotas: Quotas = Quotas()
     faults: AgentFaults = AgentFaults()
     seed: int = 1

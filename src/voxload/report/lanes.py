@@ -10,6 +10,7 @@ from voxload.measure.summary import CallMoment, CallRecord, TurnRecord
 from voxload.report import text
 from voxload.report.calls import CallRow, Scale, answer_of, call_rows, length_of, problems_of, scale_of
 from voxload.report.sound import Sound
+from voxload.report.waterfall import Step, waterfall
 
 MOMENTS_MAX = 40
 """Moments of one call that are drawn and listed."""
@@ -63,6 +64,7 @@ class TurnRow(NamedTuple):
     stages: str
     word_errors: str
     problems: tuple[str, ...]
+    steps: tuple[Step, ...]
 
 
 class CallCard(NamedTuple):
@@ -277,6 +279,7 @@ def _turn_row(call: CallRecord, number: int) -> TurnRow:
         stages,
         text.percent(turn.word_error_rate) if turn.word_error_rate is not None else "",
         problems_of(call, number),
+        waterfall(turn),
     )
 
 

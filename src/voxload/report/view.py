@@ -294,7 +294,8 @@ def latency_rows(summary: Summary) -> list[LatencyRow]:
             continue
         rows.append(_latency_row(metric, "", whole))
         for key, values in _label_values(summary, metric).items():
-            for value in values[:LABEL_VALUES_MAX] if len(values) > 1 else ():
+            # of stages the name alone says what was measured
+            for value in values[:LABEL_VALUES_MAX] if len(values) > 1 or key == metric else ():
                 label = f"{text.clean(key)}: {text.clean(value, 60)}"
                 rows.append(_latency_row(metric, label, summary.histogram(metric, {key: value})))
     return rows

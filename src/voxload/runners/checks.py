@@ -226,6 +226,8 @@ def _check_labels(
     gate: Gate, scenario: Scenario, written_load: Load, problem: partial[None], warn: partial[None]
 ) -> None:
     """A gate on a phase or a call that does not exist would never have data."""
+    if gate.metric.name == "stage" and "stage" not in dict(gate.labels):
+        warn(f"{gate.expression!r} mixes all stages", 'name one, as in p95(stage{stage="llm_first_token"})')
     calls = [call.name for call in scenario.calls]
     phases = [phase.name for phase in scenario.load.phases()]
     written = [phase.name for phase in written_load.phases()]

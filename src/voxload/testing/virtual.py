@@ -11,6 +11,7 @@ from voxload.dialects.registry import build_dialect
 from voxload.engine.call import Call
 from voxload.engine.context import CallContext
 from voxload.engine.media import Media
+from voxload.engine.messages import MessageRules
 from voxload.engine.placer import Placer
 from voxload.engine.tracing import Tracing
 from voxload.load.workload import Workload
@@ -172,6 +173,7 @@ class VirtualWorld:
             UNIX_OFFSET_NS - self.clock(),
             cost=CostModel(scenario.cost) if scenario.cost is not None else None,
             tracing=Tracing.of(self.workload),
+            rules=MessageRules(scenario.messages) if scenario.messages else None,
         )
         self.placer = Placer(context, 0, 1, self._connect, lambda: None)
 

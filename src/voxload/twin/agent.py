@@ -19,6 +19,7 @@ from voxload.dialects.base import (
     Unknown,
 )
 from voxload.twin.desk import Desk
+from voxload.twin.envelopes import Envelopes
 from voxload.twin.exchange import Exchange
 from voxload.twin.faults import Faults
 from voxload.twin.hearing import Hearing
@@ -53,7 +54,7 @@ class Agent:
 
     __slots__ = (
         "_check_armed", "_close", "_closed", "_handled", "_hearing", "_interrupted_turn", "_outcome", "_send",
-        "_session", "_stt_slot", "desk", "faults", "record", "turn", "voice",
+        "_session", "_stt_slot", "desk", "envelopes", "faults", "record", "turn", "voice",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, record: CallRecord, session: AgentSession, send: Send, close: Close) -> None:
@@ -72,6 +73,7 @@ class Agent:
         self._check_armed = False
         self._stt_slot = SttSlot(desk)
         self._closed = False
+        self.envelopes = Envelopes(desk, record, send, lambda: self._closed)
         self._outcome = ""
         self.turn: OwedTurn | None = None
         """The turn whose reply is owed."""
@@ -81,6 +83,7 @@ class Agent:
     def on_connected(self, now_ns: int) -> None:
         """The media socket is open."""
         self._tell(self._session.on_connected())
+        self.envelopes.tell("connected", now_ns)
         settings = self.desk.settings
         if not settings.greeting or self.faults.strikes("missing_greeting", settings.faults.missing_greeting_rate, 0):
             return
@@ -215,6 +218,7 @@ class Agent:
     def say_transcript(self, exchange: Exchange) -> None:
         """Send what was understood."""
         self._tell(self._session.transcript(Transcript(exchange.heard, "caller", True, exchange.intent)))
+        self.envelopes.tell("transcript", self.desk.clock(), exchange)
 
     def say_error(self, code: str, text: str) -> None:
         """Report an error; the call goes on."""

@@ -126,6 +126,7 @@ class RealTurn:
         self._abandoned = False
         self._latencies_ns = {"endpoint": now_ns - speech_end_ns}
         agent.record.keep(self._latencies_ns)
+        agent.envelopes.tell("speech_end", speech_end_ns)
 
     def abandon(self) -> None:
         """Let the turn come to nothing."""
@@ -147,4 +148,5 @@ class RealTurn:
         agent.desk.meters.replied(now_ns - self._speech_end_ns)
         exchange = self._interpreter.interpret(words)
         agent.say_transcript(exchange)
+        agent.envelopes.tell("reply", now_ns, exchange)
         agent.voice.reply(exchange, self._number, now_ns)

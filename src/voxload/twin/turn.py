@@ -103,6 +103,7 @@ class Turn:
         """Start to recognise, or wait for a recogniser."""
         self._agent.desk.meters.turn(self._drawn_ns)
         self._agent.record.keep(self._drawn_ns)
+        self._agent.envelopes.tell("speech_end", self._speech_end_ns, self._exchange)
         if self._slot.refused:
             return
         if self._slot.held:
@@ -158,5 +159,6 @@ class Turn:
         latency_ns = agent.desk.clock() - self._speech_end_ns
         self._drawn_ns["reply"] = latency_ns  # the call's record holds this very dictionary
         agent.desk.meters.replied(latency_ns)
+        agent.envelopes.tell("reply", due_ns, self._exchange)
         agent.voice.reply(self._exchange, self._number, due_ns)
         return 0

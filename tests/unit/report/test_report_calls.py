@@ -24,6 +24,7 @@ from voxload.report.calls import call_in_words, problems_of
 from voxload.report.files import write_reports
 from voxload.report.html import render_html
 from voxload.report.lanes import MOMENTS_MAX, call_cards, differences
+from voxload.report.waterfall import waterfall
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CALL = CallRecord(
@@ -210,3 +211,24 @@ def test_a_browser_plays_the_small_form(tmp_path: Path) -> None:
     title = re.search(r"<title>(.*?)</title>", shown)
     assert title is not None
     assert float(title[1]) == pytest.approx(2.0, abs=0.01)
+
+
+def test_a_turns_waterfall_runs_from_step_to_step() -> None:
+    turn = TurnRecord(
+        "ask", 4.0, 1000.0, 900.0, stages_ms={"stt": 200.0, "llm": 500.0, "tts": 200.0}, stages_at_ms={"<b>": 450.0}
+    )
+    steps = waterfall(turn)
+    assert [(step.name, step.left, step.width, step.at) for step in steps] == [
+        ("final transcript", 0, 20, "200 ms"), ("<b>", 20, 25, "450 ms"), ("text of the reply", 45, 25, "700 ms"),
+        ("first packet", 70, 20, "900 ms"), ("heard by the caller", 90, 10, "1.00 s"),
+    ]  # fmt: skip
+    assert waterfall(TurnRecord("ask", 4.0, 1000.0, 900.0)) == ()
+    (card,) = call_cards([msgspec.structs.replace(CALL, turns=[turn])], {})
+    assert card.turns[0].steps == steps
+
+
+def test_the_trace_of_a_call_stands_beside_it(summary: Summary) -> None:
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    worst = [msgspec.structs.replace(call, trace_id=trace_id) for call in summary.worst_calls[:1]]
+    assert trace_id in render_html(msgspec.structs.replace(summary, worst_calls=worst))
+    assert trace_id not in render_html(summary)
