@@ -55,8 +55,8 @@ class Failed(msgspec.Struct, tag="failed"):
 ToShard = Prepare | Go | Stop
 FromShard = Prepared | Failed | Recording | Snapshot
 
-_to_shard = msgspec.msgpack.Decoder(ToShard)
-_from_shard = msgspec.msgpack.Decoder(FromShard)
+_to_shard: msgspec.msgpack.Decoder[ToShard] = msgspec.msgpack.Decoder(ToShard)
+_from_shard: msgspec.msgpack.Decoder[FromShard] = msgspec.msgpack.Decoder(FromShard)
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -66,7 +66,21 @@ def encode(message: ToShard | FromShard) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
-async def _read_frame(reader: asyncio.StreamReader) -> bytes | None:
+def decode_from_shard(body: bytes) -> FromShard:
+    """Return what a shard said, without its frame.
+
+    Raises:
+        msgspec.MsgspecError: it is no such message.
+    """
+    return _from_shard.decode(body)
+
+
+async def read_frame(reader: asyncio.StreamReader) -> bytes | None:
+    """Return the next frame's body; None at the end of the stream.
+
+    Raises:
+        ValueError: the frame is too long to be ours.
+    """
     try:
         size = int.from_bytes(await reader.readexactly(4), "big")
         if size > FRAME_BYTES_MAX:
@@ -78,11 +92,11 @@ async def _read_frame(reader: asyncio.StreamReader) -> bytes | None:
 
 async def read_to_shard(reader: asyncio.StreamReader) -> ToShard | None:
     """Return the next message to a shard; None at the end of the stream."""
-    body = await _read_frame(reader)
+    body = await read_frame(reader)
     return None if body is None else _to_shard.decode(body)
 
 
 async def read_from_shard(reader: asyncio.StreamReader) -> FromShard | None:
     """Return the next message from a shard; None at the end of the stream."""
-    body = await _read_frame(reader)
+    body = await read_frame(reader)
     return None if body is None else _from_shard.decode(body)
