@@ -25,6 +25,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def utc_text(unix_s: int) -> str:
+    """Return a time of day as `2026-11-30T12:00:00`, without a fraction and a zone."""
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def process_cpu_ns() -> int:
     """Return the CPU time that this process has used, in nanoseconds."""
     return time.process_time_ns()

@@ -18,7 +18,14 @@ import msgspec
 from pydantic import Field, field_validator
 
 from voxload.dialects import acs_trunk as trunk
-from voxload.dialects.acs_media import AcsMediaAgent, AcsMediaCaller, AcsMediaDialect, AcsMediaOptions, Casing
+from voxload.dialects.acs_media import (
+    AcsMediaAgent,
+    AcsMediaCaller,
+    AcsMediaDialect,
+    AcsMediaOptions,
+    Casing,
+    check_sample_rate,
+)
 from voxload.dialects.acs_signing import DEVELOPMENT_KEY, sign
 from voxload.dialects.base import (
     AudioFormat,
@@ -65,9 +72,7 @@ class AcsOptions(DialectOptions):
     @field_validator("sample_rate")
     @classmethod
     def _known_rate(cls, value: int) -> int:
-        if value not in {16_000, 24_000}:
-            raise ValueError("sample_rate must be 16000 or 24000")
-        return value
+        return check_sample_rate(value)
 
     @field_validator("listen")
     @classmethod
@@ -88,7 +93,6 @@ class AcsCaller(AcsMediaCaller):
         self._identity = identity
         self._waiting_for = "the exchange"
         self._tones_on_socket = False
-        self._connection_id = ""
 
     def open(self) -> SetupStep:
         """Ring."""
@@ -124,7 +128,7 @@ class AcsCaller(AcsMediaCaller):
             rate = opening.sample_rate_hz
             reason = f"the backend asks for media at {rate} Hz: write sample_rate: {rate} under dialect"
             return SetupFailed(Outcome.PROTOCOL_ERROR, reason)
-        self._connection_id = opening.connection_id
+        self.connection_id = opening.connection_id
         self._tones_on_socket = opening.dtmf
         self.subscription_id = opening.subscription_id
         self._waiting_for = f"the media socket {opening.url}"
@@ -146,10 +150,6 @@ class AcsCaller(AcsMediaCaller):
     def released(self) -> Sequence[Signal]:
         """Hang up."""
         return (Signal(trunk.encode(trunk.HungUp(self._identity.call_id))),)
-
-    def template_values(self) -> Mapping[str, str]:
-        """Return `call_connection_id`."""
-        return {"call_connection_id": self._connection_id}
 
 
 class AcsDialect(Dialect):
