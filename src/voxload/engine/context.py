@@ -73,6 +73,37 @@ class CallContext:
     rules: MessageRules | None = None
     """Reads the messages that the dialect does not know, where the scenario has rules for them."""
 
+    @classmethod
+    def of(
+        cls,
+        workload: Workload,
+        dialect: Dialect,
+        media: Media,
+        wheel: Wheel,
+        clock: Clock,
+        run_start_ns: int,
+        unix_offset_ns: int,
+        shard: int = 0,
+        keeper: RecordingKeeper | None = None,
+    ) -> CallContext:
+        """Return the context with what the scenario says of prices, tracing and messages, and a new recorder."""
+        scenario = workload.scenario
+        return cls(
+            workload,
+            dialect,
+            media,
+            Recorder(shard),
+            wheel,
+            clock,
+            run_start_ns,
+            unix_offset_ns,
+            shard,
+            CostModel(scenario.cost) if scenario.cost is not None else None,
+            keeper,
+            Tracing.of(workload),
+            MessageRules(scenario.messages) if scenario.messages else None,
+        )
+
     def labels(self, spec: CallSpec) -> Labels:
         """Return the labels of everything that is measured in a call."""
         region = self.workload.scenario.region

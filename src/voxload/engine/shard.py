@@ -14,7 +14,6 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-import aiohttp
 import picows
 import uvloop
 
@@ -27,16 +26,11 @@ from voxload.engine.caller import Caller
 from voxload.engine.context import CallContext
 from voxload.engine.health import HealthMeter
 from voxload.engine.media import Media
-from voxload.engine.messages import MessageRules
 from voxload.engine.placer import Placer
-from voxload.engine.tracing import Tracing
-from voxload.engine.transport import Network, SocketLine
-from voxload.engine.trunk import Trunk
+from voxload.engine.transport import SocketLine, open_network
 from voxload.errors import RunAbortedError
 from voxload.load.arrivals import count_calls
 from voxload.load.workload import Workload
-from voxload.measure.cost import CostModel
-from voxload.measure.recorder import Recorder
 from voxload.model.load import ConcurrencyLoad
 from voxload.model.outcome import Outcome
 from voxload.model.plan import Plan, decode_plan
@@ -65,34 +59,22 @@ class Shard:
     async def run(self, start_ns: int) -> None:
         """Place the calls from `start_ns` on, to the end of the last one or until `stop`."""
         loop = asyncio.get_running_loop()
-        recorder = Recorder(self._shard)
         wheel = Wheel(self.clock())
         wheel.failed = self._on_callback_failed
         loop.set_exception_handler(_on_loop_exception)
-        scenario = self.workload.scenario
-        context = CallContext(
+        context = CallContext.of(
             self.workload,
             self.dialect,
             self.media,
-            recorder,
             wheel,
             self.clock,
             start_ns,
             unix_ns() - self.clock(),
             self._shard,
-            CostModel(scenario.cost) if scenario.cost is not None else None,
             self._keeper(),
-            Tracing.of(self.workload),
-            MessageRules(scenario.messages) if scenario.messages else None,
         )
-        timeouts = scenario.timeouts
-        timeout = aiohttp.ClientTimeout(
-            total=timeouts.setup_ns / 1e9, connect=timeouts.connect_ns / 1e9, sock_connect=timeouts.connect_ns / 1e9
-        )
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as http:
-            trunk = await self._open_trunk()
-            network = Network(http, self.clock, timeouts, self.workload.headers(), trunk=trunk)
+        recorder = context.recorder
+        async with open_network(self.workload, self.dialect, self.clock, self._on_exchange_lost) as network:
 
             def connect(call: Call) -> SocketLine:
                 return SocketLine(call, network)
@@ -121,28 +103,15 @@ class Shard:
                 placer.stop(self.clock())
             await over.wait()
             timer.stop()
-            if trunk is not None:
-                trunk.close()
-            for task in list(network.tasks):
-                task.cancel()
+            network.hang_up()
             if self._fatal is not None:
                 raise self._fatal
             self._hand_in_recordings(context.keeper)
             report(final=True)
 
-    async def _open_trunk(self) -> Trunk | None:
-        """Connect to the exchange, where the dialect has one."""
-        dial = self.dialect.trunk()
-        if dial is None:
-            return None
-
-        def broken(reason: str) -> None:
-            self._fatal = self._fatal or RunAbortedError(reason)
-            self.stop()
-
-        trunk = Trunk(self.dialect, self.clock, broken)
-        await trunk.open(dial)
-        return trunk
+    def _on_exchange_lost(self, reason: str) -> None:
+        self._fatal = self._fatal or RunAbortedError(reason)
+        self.stop()
 
     def _keeper(self) -> RecordingKeeper | None:
         """Return what keeps this shard's recordings, if the scenario wants any."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
@@ -13,9 +14,10 @@ import aiohttp
 import picows
 
 from voxload.clock import Clock
-from voxload.dialects.base import Dial, HttpRequest, HttpResponse, Signal
+from voxload.dialects.base import Dial, Dialect, HttpRequest, HttpResponse, Signal
 from voxload.engine.call import Call
 from voxload.engine.trunk import Trunk
+from voxload.load.workload import Workload
 from voxload.model.outcome import Outcome
 from voxload.model.scenario import Timeouts
 
@@ -43,6 +45,36 @@ class Network:
         """Keep a task alive until it is done."""
         self.tasks.add(work)
         work.add_done_callback(self.tasks.discard)
+
+    def hang_up(self) -> None:
+        """Let go of the exchange and give up requests that are still on their way."""
+        if self.trunk is not None:
+            self.trunk.close()
+        for task in list(self.tasks):
+            task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def open_network(
+    workload: Workload, dialect: Dialect, clock: Clock, broken: Callable[[str], None]
+) -> AsyncIterator[Network]:
+    """Open what the lines of a process share; `broken(reason)` is called once if the exchange is lost.
+
+    Raises:
+        RunAbortedError: the exchange cannot be reached.
+    """
+    timeouts = workload.scenario.timeouts
+    timeout = aiohttp.ClientTimeout(
+        total=timeouts.setup_ns / 1e9, connect=timeouts.connect_ns / 1e9, sock_connect=timeouts.connect_ns / 1e9
+    )
+    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as http:
+        trunk: Trunk | None = None
+        dial = dialect.trunk()
+        if dial is not None:
+            trunk = Trunk(dialect, clock, broken)
+            await trunk.open(dial)
+        yield Network(http, clock, timeouts, workload.headers(), trunk=trunk)
 
 
 class SocketLine(picows.WSListener):

@@ -11,13 +11,9 @@ from voxload.dialects.registry import build_dialect
 from voxload.engine.call import Call
 from voxload.engine.context import CallContext
 from voxload.engine.media import Media
-from voxload.engine.messages import MessageRules
 from voxload.engine.placer import Placer
-from voxload.engine.tracing import Tracing
 from voxload.load.workload import Workload
 from voxload.measure.collector import Collector
-from voxload.measure.cost import CostModel
-from voxload.measure.recorder import Recorder
 from voxload.measure.understanding import Understanding
 from voxload.model.outcome import Outcome
 from voxload.model.plan import Plan
@@ -158,23 +154,14 @@ class VirtualWorld:
         self.desk = Desk(
             twin or scenario.twin, self.dialect, repertoire, self.wheel, self.clock, UNIX_OFFSET_NS, self._stall
         )
-        self.recorder = Recorder()
         self.collector = Collector()
         self._understanding = Understanding(self.workload.labelled_texts(), scenario.region)
         media = Media(self.dialect, self.workload)
-        context = CallContext(
-            self.workload,
-            self.dialect,
-            media,
-            self.recorder,
-            self.wheel,
-            self.clock,
-            self.clock(),
-            UNIX_OFFSET_NS - self.clock(),
-            cost=CostModel(scenario.cost) if scenario.cost is not None else None,
-            tracing=Tracing.of(self.workload),
-            rules=MessageRules(scenario.messages) if scenario.messages else None,
+        now_ns = self.clock()
+        context = CallContext.of(
+            self.workload, self.dialect, media, self.wheel, self.clock, now_ns, UNIX_OFFSET_NS - now_ns
         )
+        self.recorder = context.recorder
         self.placer = Placer(context, 0, 1, self._connect, lambda: None)
 
     def answer(self, request: HttpRequest) -> HttpResponse:
