@@ -50,6 +50,7 @@ def close_books(
             "agent_speech_s": listener.agent_speech_ns() / 1e9,
             "caller_speech_s": listener.caller_speech_ns / 1e9,
             "cost": _price(listener, end, labels, context),
+            "samples": listener.samples.values,
             "recording": _keep_recording(spec, end, listener, context),
         }
     return CallRecord(

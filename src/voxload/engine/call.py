@@ -181,8 +181,9 @@ class Call:
         self._begin_talk(now_ns)
         context.wheel.at(now_ns + measurement.ping_interval_ns, self._on_ping)
         side = context.workload.scenario.side_traffic
-        if side is not None:
-            SideTasks(side, self, context, self._session.template_values()).start(now_ns)
+        if side is not None and self._listener is not None:
+            values, samples = self._session.template_values(), self._listener.samples
+            SideTasks(side, self, context, values, samples).start(now_ns)
 
     def _begin_talk(self, now_ns: int) -> None:
         """Give the caller its ear, its mouth and its script."""
@@ -302,8 +303,9 @@ class Call:
         if self._phase is Phase.UP and len(payload) == 8:
             rtt_ns = now_ns - int.from_bytes(payload, "big")
             self._context.recorder.latency("message_rtt", self._labels, rtt_ns)
-            if self._hearing is not None:
+            if self._hearing is not None and self._listener is not None:
                 self._hearing.rtt(rtt_ns)
+                self._listener.samples.add("message_rtt", rtt_ns / 1e6)
 
     # --- the end ---
 

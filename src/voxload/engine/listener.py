@@ -9,6 +9,7 @@ from voxload.audio.playout import Ear
 from voxload.audio.recording import CallRecording
 from voxload.dialects.base import Transcript, Usage
 from voxload.engine.context import CallContext
+from voxload.engine.samples import CallSamples
 from voxload.engine.turn import Turn
 from voxload.measure.recorder import Labels
 from voxload.measure.summary import CallMoment
@@ -40,13 +41,14 @@ class Listener:
 
     __slots__ = (
         "_answered", "_due_ns", "_greeting_ns", "_labels", "_overlaps", "_ready_ns", "_recorder", "_wheel",
-        "caller_speech_ns", "ear", "input_tokens", "moments", "output_tokens", "recording", "turns",
+        "caller_speech_ns", "ear", "input_tokens", "moments", "output_tokens", "recording", "samples", "turns",
     )  # fmt: skip
 
     def __init__(self, ear: Ear, context: CallContext, labels: Labels, due_ns: int, ready_ns: int) -> None:
         self.ear = ear
         self.turns: list[Turn] = []
         self.moments: list[CallMoment] = []
+        self.samples = CallSamples()
         self.caller_speech_ns = 0
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
@@ -236,12 +238,17 @@ class Listener:
         if overlap.harmless:
             in_time = 0 < stop_ns <= overlap.at_ns + FALSE_STOP_NS
             stopped = in_time and not 0 < overlap.reply_ended_ns <= stop_ns
-            recorder.observe("false_barge_in", self._labels, stopped or overlap.interrupted_ns > 0)
+            harmed = stopped or overlap.interrupted_ns > 0
+            recorder.observe("false_barge_in", self._labels, harmed)
+            self.samples.add("false_barge_in", harmed)
             return 0
         yielded = 0 < stop_ns <= overlap.at_ns + YIELD_NS
         recorder.observe("yield_rate", self._labels, yielded)
+        self.samples.add("yield_rate", yielded)
         if stop_ns:
-            recorder.latency("barge_in_stop", self._labels, max(stop_ns - overlap.at_ns, 0))
+            after_ns = max(stop_ns - overlap.at_ns, 0)
+            recorder.latency("barge_in_stop", self._labels, after_ns)
+            self.samples.add("barge_in_stop", after_ns / 1e6)
         if not yielded and self.turns:
             self.turns[-1].problems.append("the agent did not stop for the caller within 2 s")
         return 0

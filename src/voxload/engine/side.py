@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from voxload.dialects.base import HttpRequest
 from voxload.engine.context import CallContext
+from voxload.engine.samples import CallSamples
 from voxload.load.workload import expand
 from voxload.model.scenario import SideRequest, SideTraffic
 
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
 class SideTasks:
     """Draws a task at each interval, as Locust does: no request by `voice_weight`, else one of the requests."""
 
-    __slots__ = ("_call", "_choices", "_context", "_traffic", "_values", "_weights")
+    __slots__ = ("_call", "_choices", "_context", "_samples", "_traffic", "_values", "_weights")
 
-    def __init__(self, traffic: SideTraffic, call: Call, context: CallContext, values: Mapping[str, str]) -> None:
+    def __init__(
+        self, traffic: SideTraffic, call: Call, context: CallContext, values: Mapping[str, str], samples: CallSamples
+    ) -> None:
         self._traffic = traffic
         self._call = call
         self._context = context
+        self._samples = samples
         self._values = {**call.spec.values, **values}
         self._choices: list[SideRequest | None] = [None, *traffic.requests]
         self._weights = [traffic.voice_weight, *(request.weight for request in traffic.requests)]
@@ -49,9 +53,12 @@ class SideTasks:
 
         def answered(status: str, now_ns: int) -> None:
             recorder.http_answer(name, status)
-            recorder.observe("http_success", labels, status[0] in "123")
+            good = status[0] in "123"
+            recorder.observe("http_success", labels, good)
+            self._samples.add("http_success", good)
             if status != "error":
                 recorder.latency("http_latency", labels, now_ns - due_ns)
+                self._samples.add("http_latency", (now_ns - due_ns) / 1e6)
 
         url = self._context.dialect.target + expand(request.get, self._values)
         http = HttpRequest("GET", url)

@@ -50,6 +50,8 @@ def _levels(collector: Collector, plan: PlanFacts) -> dict[str, float]:
         if plan.load_duration_s:
             levels["arrival_rate"] = attempted / plan.load_duration_s
     completed = collector.outcomes[Outcome.COMPLETED]
+    if attempted and plan.load_duration_s:
+        levels["throughput"] = completed / plan.load_duration_s
     if collector.costs and completed:
         levels["cost_per_call"] = sum(collector.costs.values()) / completed
     if collector.levels():

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from voxload.errors import BadInputError, Problem
+from voxload.measure.comparison import BaselineReport
 from voxload.measure.histogram import Histogram, HistogramData, merged
 from voxload.model.metric import is_latency
 
@@ -146,6 +147,9 @@ class CallRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """WAV file in the run's folder, where the call was recorded."""
     trace_id: str = ""
     """W3C trace id of its requests, 32 hexadecimal digits."""
+    samples: dict[str, list[float]] = {}
+    """Values that stand nowhere else in the record (`message_rtt`, `barge_in_stop`, `http_latency`, `yield_rate`, …):
+    ms for latencies, 0 or 1 for ratios; thinned evenly in a long call."""
 
 
 class PlannedPhase(msgspec.Struct, frozen=True):
@@ -173,6 +177,8 @@ class PlanFacts(msgspec.Struct, frozen=True):
     processes: int
     personas: dict[str, float] = {}
     """Share of each caller persona (voice, line, manner), 0 to 1."""
+    fingerprint: dict[str, str] = {}
+    """By part of the scenario, a hash of what the calls depend on: runs with the same one can be compared."""
 
 
 class RunFacts(msgspec.Struct, frozen=True):
@@ -264,6 +270,8 @@ class Summary(msgspec.Struct, frozen=True):
     verdict: Verdict
     cost: dict[str, float] = {}
     """Money spent on the whole run by item (`tts`, `llm_input`, …), in US dollars."""
+    baseline: BaselineReport | None = None
+    """The check against a baseline, where there was one."""
 
     def histogram(self, metric: str, labels: dict[str, str] | None = None) -> Histogram:
         """Return all values of a metric, merged over the series whose labels include `labels`."""

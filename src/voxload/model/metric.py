@@ -77,6 +77,7 @@ _ALL = (
     Metric("concurrent_calls", "level", "calls up at once, the highest level held for 5 s", "higher", "calls"),
     Metric("peak_calls", "level", "calls up at once, the highest second", "higher", "calls"),
     Metric("calls", "level", "attempted calls", "higher", "calls"),
+    Metric("throughput", "level", "completed calls a second of the load's duration", "higher", "/s"),
     Metric("cost_per_call", "level", "cost of all calls ÷ completed calls", "lower", "USD"),
     Metric("arrival_rate", "level", "attempted calls a second of the load's duration", "higher", "/s"),
 )

@@ -14,6 +14,7 @@ from voxload.load.arrivals import count_calls
 from voxload.load.workload import Workload
 from voxload.measure.summarize import planned_level
 from voxload.measure.summary import PlanFacts, PlannedPhase
+from voxload.model.fingerprint import fingerprint
 from voxload.model.load import ConcurrencyLoad, Load
 from voxload.model.persona import resolve_personas
 from voxload.model.scenario import SideTraffic
@@ -130,6 +131,7 @@ def plan_facts(prepared: Prepared, processes: int) -> PlanFacts:
         frame_ms=dialect.caller_format.frame_ms,
         processes=processes,
         personas={persona.name: persona.weight / crowd for persona in personas} if len(personas) > 1 else {},
+        fingerprint=fingerprint(scenario),
     )
 
 

@@ -1,0 +1,131 @@
+"""Folders of runs as `voxload run` leaves them, made from seeded calls in no time."""
+
+import math
+import random
+
+import msgspec
+
+from voxload.measure.evidence import call_shares, call_values
+from voxload.measure.histogram import Histogram
+from voxload.measure.summary import (
+    CallRecord,
+    PlanFacts,
+    PlannedPhase,
+    RunFacts,
+    Series,
+    Summary,
+    Totals,
+    TurnRecord,
+    Verdict,
+    encode_summary,
+)
+from voxload.model.metric import SCALE
+from voxload.runners.results import ResultsFolder
+
+FINGERPRINT = {"load": "a", "calls": "b"}
+
+
+def made_calls(calls=120, seed=1, shift=1.0, failed=0.0):
+    rng = random.Random(seed)
+    for index in range(calls):
+        slow = math.exp(rng.gauss(0, 0.2))
+        turns = [
+            TurnRecord(turn, 1.0 + number, 700 * shift * slow * math.exp(rng.gauss(0, 0.3)))
+            for number, turn in enumerate(("greet", "book", "confirm"))
+        ]
+        ok = rng.random() >= failed
+        yield CallRecord(
+            index,
+            f"call-{index}",
+            ("booking", "billing")[index % 2],
+            ("ramp", "hold")[index >= calls // 3],
+            index / 20,
+            "completed" if ok else "dropped_by_target",
+            5.0 + slow,
+            90 * math.exp(rng.gauss(0, 0.3)),
+            turns,
+            persona="calm",
+            samples={"message_rtt": [20 * math.exp(rng.gauss(0, 0.3)) for _ in range(4)]},
+        )
+
+
+def series_of(calls):
+    """The histograms that belong to the calls."""
+    found = {}
+
+    def at(metric, **labels):
+        return found.setdefault((metric, tuple(labels.items())), Histogram())
+
+    for record in calls:
+        labels = {"call": record.call, "persona": record.persona, "phase": record.phase}
+        for metric, value, turn in call_values(record):
+            at(metric, **labels, **({"turn": turn} if turn else {})).record(round(value))
+        for metric, (good, count) in call_shares(record).items():
+            at(metric, **labels).record_many(SCALE, good)
+            at(metric, **labels).record_many(0, count - good)
+    return [Series(metric, dict(labels), histogram.to_data()) for (metric, labels), histogram in sorted(found.items())]
+
+
+def made_run(
+    folder, run_id="20260101-000000-demo-0001", started_at="2026-01-01T00:00:00+00:00", scenario="demo", model="open",
+    fingerprint=FINGERPRINT, commit="abc123", branch="main", cut_short="", status="passed", **calls,
+):  # fmt: skip
+    """Write a run's folder and return it."""
+    records = list(made_calls(**calls))
+    completed = sum(record.outcome == "completed" for record in records)
+    load_s = len(records) / 20
+    summary = Summary(
+        version=1,
+        run=RunFacts(
+            run_id=run_id,
+            scenario=scenario,
+            description="",
+            started_at=started_at,
+            duration_s=load_s + 6,
+            target="embedded agent",
+            dialect="rtmed",
+            seed=1,
+            voxload_version="0",
+            cut_short=cut_short,
+            environment={"git_commit": commit, "git_branch": branch, "host": "here"},
+        ),
+        plan=PlanFacts(
+            model,
+            [PlannedPhase("ramp", 0.0, load_s / 3, 20, 20, 1), PlannedPhase("hold", load_s / 3, load_s, 20, 20, 1)],
+            len(records),
+            load_s,
+            {"booking": 0.5, "billing": 0.5},
+            20,
+            1,
+            fingerprint=fingerprint,
+        ),
+        totals=Totals(
+            len(records),
+            {"completed": completed, "dropped_by_target": len(records) - completed},
+            0,
+            0,
+            0,
+            0,
+            0,
+            {},
+            {},
+            {},
+        ),
+        levels={"throughput": completed / load_s, "concurrent_calls": 100.0},
+        series=series_of(records),
+        timeline=[],
+        shards=[],
+        errors=[],
+        worst_calls=[],
+        gates=[],
+        verdict=Verdict(status, {"passed": 0, "failed": 1}.get(status, 4), []),
+    )
+    results = ResultsFolder(folder / run_id)
+    results.append_calls(records)
+    results.close()
+    results.write("summary.json", encode_summary(summary))
+    return results.path
+
+
+def decoded(text):
+    return msgspec.json.decode(text.encode())
