@@ -92,7 +92,8 @@ def _aggregate(histogram: Histogram, gate: Gate) -> tuple[float, str]:
 
 def distrust(summary: Summary) -> list[str]:
     """Return the reasons why a run's numbers cannot be trusted; none when they can."""
-    reasons = [f"process {shard.shard}: {_first_line(shard.lost)}" for shard in summary.shards if shard.lost]
+    reasons = list(summary.run.doubts)
+    reasons += [f"process {shard.shard}: {_first_line(shard.lost)}" for shard in summary.shards if shard.lost]
     late = summary.histogram("frame_lateness").quantile(0.99)
     if late is not None and late / 1e6 > LATENESS_LIMIT_MS:
         reasons.append(
