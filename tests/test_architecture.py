@@ -27,7 +27,7 @@ ALLOWED = {
     "verdict": FOUNDATION | {"measure"},
     "report": FOUNDATION | {"measure"},
     "twin": FOUNDATION | {"audio", "dialects"},
-    "runners": PARTS | {"load", "engine", "verdict", "__init__"},
+    "runners": PARTS | {"load", "engine", "verdict"},
     "planning": PARTS | {"load", "runners"},
     "standins": FOUNDATION | {"audio", "dialects"},
     "services": PARTS | {"load", "verdict", "standins"},

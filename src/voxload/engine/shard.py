@@ -24,13 +24,13 @@ from voxload.engine import wire
 from voxload.engine.call import Call
 from voxload.engine.caller import Caller
 from voxload.engine.context import CallContext
-from voxload.engine.health import HealthMeter
 from voxload.engine.media import Media
 from voxload.engine.placer import Placer
 from voxload.engine.transport import SocketLine, open_network
 from voxload.errors import RunAbortedError
 from voxload.load.arrivals import count_calls
 from voxload.load.workload import Workload
+from voxload.measure.health import HealthMeter
 from voxload.model.load import ConcurrencyLoad
 from voxload.model.outcome import Outcome
 from voxload.model.plan import Plan, decode_plan

@@ -12,6 +12,7 @@ from voxload.measure.histogram import Histogram
 from voxload.measure.recorder import Labels
 from voxload.measure.snapshot import Snapshot
 from voxload.measure.summary import (
+    LATENESS_METRICS,
     CallRecord,
     ErrorSample,
     Quantiles,
@@ -124,7 +125,7 @@ class Collector:
             self._series[series.metric, tuple(series.labels.items())].merge(histogram)
             if stretch.frozen is None:
                 stretch.histograms[series.metric].merge(histogram)
-            if series.metric == "frame_lateness":
+            if series.metric in LATENESS_METRICS:
                 state.lateness.merge(histogram)
 
     def _add_counters(self, snapshot: Snapshot, stretch: _Stretch) -> None:

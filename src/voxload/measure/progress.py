@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from voxload.measure.summary import Quantiles
+from voxload.measure.summary import LATENESS_LIMIT_MS, Quantiles
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -24,7 +24,7 @@ class Progress(msgspec.Struct, frozen=True):
     shed: int
     failures_by_outcome: dict[str, int]
     turn: Quantiles | None
-    """Turn latency; None as long as no turn was measured."""
+    """The latency that the run opens its reports with, turn latency in a voice run; None until one was measured."""
     setup: Quantiles | None
     """Call set-up; None as long as no call was ready."""
     lateness_p99_ms: float | None
@@ -35,5 +35,8 @@ class Progress(msgspec.Struct, frozen=True):
     """Calls up, oldest first, one value an update."""
     p95_history: list[float] = []
     """Turn latency p95 in ms, oldest first, one value an update."""
+    metric: str = "turn_latency"
+    """What `turn` is."""
+    lateness_limit_ms: float = LATENESS_LIMIT_MS
     message: str = ""
     """What is going on apart from the load (`stopping: ending calls`); empty in normal running."""

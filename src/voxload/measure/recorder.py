@@ -40,12 +40,14 @@ class Recorder:
         "frames_received",
         "frames_sent",
         "lateness",
+        "lateness_metric",
         "shard",
         "started",
     )
 
-    def __init__(self, shard: int = 0) -> None:
+    def __init__(self, shard: int = 0, lateness_metric: str = "frame_lateness") -> None:
         self.shard = shard
+        self.lateness_metric = lateness_metric
         self._start_ns = 0
         self._clear()
 
@@ -121,7 +123,7 @@ class Recorder:
             Series(metric, dict(labels), histogram.to_data()) for (metric, labels), histogram in self._series.items()
         ]
         if self.lateness.counts or self.lateness.overflow:
-            series.append(Series("frame_lateness", {"shard": str(self.shard)}, self.lateness.to_data()))
+            series.append(Series(self.lateness_metric, {"shard": str(self.shard)}, self.lateness.to_data()))
         counters = Counters(
             started=self.started,
             ended=self.ended,

@@ -15,6 +15,8 @@ from voxload.model.metric import is_latency
 SUMMARY_VERSION = 1
 LATENESS_LIMIT_MS = 5.0
 """Frame lateness at p99 beyond which a run cannot be trusted."""
+LATENESS_METRICS = ("frame_lateness", "loop_lateness")
+"""The generator's own lateness: of frames in a voice run, of the event loop in a component test."""
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -130,6 +132,8 @@ class CallRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
     shard: int = 0
     persona: str = ""
+    target_id: str = ""
+    """The service's own name of the call (call connection id)."""
     mos: float | None = None
     """E-model, see `mos_scale`."""
     mos_scale: str = ""
@@ -179,6 +183,12 @@ class PlanFacts(msgspec.Struct, frozen=True):
     """Share of each caller persona (voice, line, manner), 0 to 1."""
     fingerprint: dict[str, str] = {}
     """By part of the scenario, a hash of what the calls depend on: runs with the same one can be compared."""
+    component: str = ""
+    """Which component test this is; empty for a voice run."""
+    headline: tuple[str, ...] = ("turn_latency",)
+    """Latency metrics that reports open with."""
+    lateness_limit_ms: float = LATENESS_LIMIT_MS
+    """Lateness of the generator at p99 beyond which the run cannot be trusted."""
 
 
 class RunFacts(msgspec.Struct, frozen=True):
@@ -196,8 +206,6 @@ class RunFacts(msgspec.Struct, frozen=True):
     voxload_version: str
     cut_short: str = ""
     """Why the run ended before its plan (Ctrl-C, unreachable target); empty for a full run."""
-    doubts: list[str] = []
-    """Why the run cannot be trusted, beyond what the processes' own numbers say: a worker lost, one that came late."""
     environment: dict[str, str] = {}
     """Machine, operating system, Python, versions of what matters, git commit."""
 
@@ -274,6 +282,8 @@ class Summary(msgspec.Struct, frozen=True):
     """Money spent on the whole run by item (`tts`, `llm_input`, …), in US dollars."""
     baseline: BaselineReport | None = None
     """The check against a baseline, where there was one."""
+    facts: dict[str, str] = {}
+    """What a component test has to tell beside its metrics, by name."""
 
     def histogram(self, metric: str, labels: dict[str, str] | None = None) -> Histogram:
         """Return all values of a metric, merged over the series whose labels include `labels`."""
@@ -283,6 +293,10 @@ class Summary(msgspec.Struct, frozen=True):
             for series in self.series
             if series.metric == metric and wanted <= series.labels.items()
         )
+
+    def lateness(self) -> Histogram:
+        """Return the generator's own lateness over all processes."""
+        return merged(self.histogram(name) for name in LATENESS_METRICS)
 
     def latency_metrics(self) -> list[str]:
         """Return the names of the latency metrics that have data, in order of first appearance."""

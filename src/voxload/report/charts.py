@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from voxload.measure.histogram import Histogram, bucket_bounds
-from voxload.measure.summary import LATENESS_LIMIT_MS, Summary, TimelinePoint
+from voxload.measure.summary import LATENESS_METRICS, Summary, TimelinePoint
 from voxload.model.metric import METRICS
 from voxload.model.outcome import Outcome
 from voxload.report import text, view
@@ -17,7 +17,7 @@ from voxload.report.targets import kind_of
 POINTS_MAX = 600
 """Points of a time series; a longer run is drawn with several stretches to a point."""
 CURVE_POINTS_MAX = 160
-_NOT_SHOWN = frozenset({"frame_lateness", "call_duration"})
+_NOT_SHOWN = frozenset({*LATENESS_METRICS, "call_duration"})
 _GATE = re.compile(r"\s*(?:p\d[\d.]*|min|mean|median|max)\s*\(\s*(\w+)\s*\)\s*[<>]=?\s*[\d.]+\s*\w+\s*")
 
 _MEAN_GATE = re.compile(r"\s*(?:(\w+)|mean\s*\(\s*(\w+)\s*\))\s*[<>]=?\s*[\d.]+\s*\S*\s*")
@@ -40,7 +40,7 @@ def chart_data(summary: Summary) -> dict[str, Any]:
         "limits": _limits(summary),
         "units": _units(summary),
         "meanLimits": _mean_limits(summary),
-        "latenessLimit": LATENESS_LIMIT_MS,
+        "latenessLimit": summary.plan.lateness_limit_ms,
         "titles": {
             text.clean(name): text.title(name)
             for name in [*view.metric_order(summary), *_means(summary), *_outcomes(summary.timeline)]
@@ -52,7 +52,7 @@ def series_metrics(summary: Summary) -> list[str]:
     """Return the metrics that the time chart offers: latencies, turn latency first, then ratios and scores."""
     present = {name for point in summary.timeline for name in point.latencies}
     names = [name for name in view.metric_order(summary) if name in present - _NOT_SHOWN]
-    return [*sorted(names, key=lambda name: name != "turn_latency"), *_means(summary)]
+    return [*sorted(names, key=lambda name: name != summary.plan.headline[0]), *_means(summary)]
 
 
 def _means(summary: Summary) -> list[str]:
@@ -72,7 +72,7 @@ def _units(summary: Summary) -> dict[str, str]:
 def curve_metrics(summary: Summary) -> list[str]:
     """Return the latency metrics that the distribution chart offers: those with a value, corrected ones only."""
     names = [name for name in view.metric_order(summary) if not name.endswith("_uncorrected")]
-    return sorted(names, key=lambda name: name != "turn_latency")
+    return sorted(names, key=lambda name: name != summary.plan.headline[0])
 
 
 def stretches_a_point(summary: Summary) -> int:
@@ -210,8 +210,9 @@ def captions(summary: Summary) -> dict[str, str]:
     if not points:
         return {}
     peak = max(points, key=lambda point: point.active)
-    late = [point.latencies["frame_lateness"].p99_ms for point in points if "frame_lateness" in point.latencies]
-    over = sum(value > LATENESS_LIMIT_MS for value in late)
+    late = [point.latencies[name].p99_ms for point in points for name in LATENESS_METRICS if name in point.latencies]
+    limit_ms, what = summary.plan.lateness_limit_ms, "timers ran" if summary.plan.component else "frames were sent"
+    over = sum(value > limit_ms for value in late)
     cpu = max(point.cpu_percent for point in points)
     failures = sum(
         count for point in points for name, count in point.outcomes.items() if view.outcome_tone(name) == "bad"
@@ -223,24 +224,26 @@ def captions(summary: Summary) -> dict[str, str]:
         "latency": _latency_caption(summary),
         "outcomes": f"{text.counted(sum(point.started for point in points), 'call')} started, "
         f"{text.number(sum(point.ended for point in points))} ended, {text.number(failures)} of them failed.",
-        "lateness": f"At p99, frames were sent at most {text.milliseconds(max(late))} late in any stretch; "
-        f"beyond {LATENESS_LIMIT_MS:g} ms in {text.number(over)} of {text.number(len(late))}."
+        "lateness": f"At p99, {what} at most {text.milliseconds(max(late))} late in any stretch; "
+        f"beyond {limit_ms:g} ms in {text.number(over)} of {text.number(len(late))}."
         if late
-        else "No frame was sent.",
+        else "Nothing was sent.",
         "cpu": f"The busiest generator process used at most {text.number(cpu, 0)} % of one core.",
     }
 
 
 def _latency_caption(summary: Summary) -> str:
+    metric = summary.plan.headline[0]
+    noun = "turn" if metric == "turn_latency" else "value"
     worst = max(
-        (point for point in summary.timeline if "turn_latency" in point.latencies),
-        key=lambda point: point.latencies["turn_latency"].p95_ms,
+        (point for point in summary.timeline if metric in point.latencies),
+        key=lambda point: point.latencies[metric].p95_ms,
         default=None,
     )
     if worst is None:
-        return "No turn was measured."
-    quantiles = worst.latencies["turn_latency"]
+        return f"No {noun} was measured."
+    quantiles = worst.latencies[metric]
     return (
-        f"Turn latency p95 was worst in the stretch from {worst.start_s:.0f} s: {text.milliseconds(quantiles.p95_ms)} "
-        f"over {text.counted(quantiles.count, 'turn')}."
+        f"{text.title(metric)} p95 was worst in the stretch from {worst.start_s:.0f} s: "
+        f"{text.milliseconds(quantiles.p95_ms)} over {text.counted(quantiles.count, noun)}."
     )

@@ -157,6 +157,7 @@ def _run(summary: Summary) -> str:
         ("Load", f"{plan.model}, {escape(phases)}"),
         ("Seed", str(run.seed)),
         ("voxload", escape(run.voxload_version)),
+        *((escape(name), escape(value)) for name, value in summary.facts.items()),
         *((escape(name), escape(value)) for name, value in run.environment.items()),
     ]
     return _table(("Fact", "Value"), rows, 2)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from voxload.measure.progress import Progress
-from voxload.measure.summary import LATENESS_LIMIT_MS, Quantiles, Summary
+from voxload.measure.summary import Quantiles, Summary
 from voxload.model.outcome import Outcome
 from voxload.report import text, view, voice
 from voxload.report.calls import call_in_words, problems_of
@@ -88,7 +88,9 @@ def plain_line(progress: Progress) -> str:
     ]
     if progress.shed:
         parts.append(f"shed {progress.shed}")
-    parts.append(f"turn p95 {text.milliseconds(progress.turn.p95_ms if progress.turn else None)}")
+    parts.append(
+        f"{_short_name(progress.metric)} p95 {text.milliseconds(progress.turn.p95_ms if progress.turn else None)}"
+    )
     parts.append(f"lateness p99 {text.milliseconds(progress.lateness_p99_ms)}")
     if progress.message:
         parts.append(text.clean(progress.message))
@@ -117,12 +119,15 @@ def live_panel(progress: Progress, console: Console) -> RenderableType:
         rows.add_row(label, shown)
 
     add("calls", _calls_line(progress))
-    add("turn latency", _quantiles_line(progress.turn))
-    add("call set-up", _quantiles_line(progress.setup))
+    add(text.title(progress.metric).lower(), _quantiles_line(progress.turn))
+    if progress.metric != "call_setup":
+        add("call set-up", _quantiles_line(progress.setup))
     add("generator", _generator_line(progress))
     add("active", f"{sparkline(progress.active_history, width)} {progress.active}")
     last_p95 = progress.p95_history[-1] if progress.p95_history else None
-    add("turn p95", f"{sparkline(progress.p95_history, width)} {text.milliseconds(last_p95)}")
+    add(
+        f"{_short_name(progress.metric)} p95", f"{sparkline(progress.p95_history, width)} {text.milliseconds(last_p95)}"
+    )
     if progress.failures_by_outcome:
         failures = sorted(progress.failures_by_outcome.items(), key=lambda item: -item[1])
         add("failures", Text(", ".join(f"{text.clean(name)} {count}" for name, count in failures), "red"))
@@ -132,6 +137,11 @@ def live_panel(progress: Progress, console: Console) -> RenderableType:
     done = min(progress.elapsed_s, progress.planned_s)
     bar = ProgressBar(total=progress.planned_s or 1, completed=done if progress.planned_s else 1)
     return Panel(Group(Text(head, "bold"), bar, Text(""), rows), border_style="dim")
+
+
+def _short_name(metric: str) -> str:
+    """Return a latency metric as few words: `turn`, `call setup`."""
+    return metric.removesuffix("_latency").replace("_", " ")
 
 
 def _remaining(progress: Progress) -> str:
@@ -163,10 +173,10 @@ def _quantiles_line(quantiles: Quantiles | None) -> str:
 
 def _generator_line(progress: Progress) -> Text:
     late_ms = progress.lateness_p99_ms
-    over = late_ms is not None and late_ms > LATENESS_LIMIT_MS
+    over = late_ms is not None and late_ms > progress.lateness_limit_ms
     line = Text(f"lateness p99 {text.milliseconds(late_ms)}", "bold yellow" if over else "")
     if over:
-        line.append(f" (limit {LATENESS_LIMIT_MS:g} ms)")
+        line.append(f" (limit {progress.lateness_limit_ms:g} ms)")
     return line.append(f"  CPU {progress.cpu_percent:.0f} %", "bold yellow" if progress.cpu_percent > 90 else "default")
 
 
@@ -188,6 +198,7 @@ def print_summary(console: Console, summary: Summary, paths: Mapping[str, Path |
         _voice_table(summary),
         _outcomes_table(summary),
         _errors_table(summary),
+        _facts_table(summary),
         _worst_table(summary),
     )
     for header, rows in tables:
@@ -270,6 +281,11 @@ def _errors_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:
         for sample in summary.errors[:ERRORS_MAX]
     ]
     return ("Error of", ">Calls", "Text"), rows
+
+
+def _facts_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:
+    rows: Cells = [(text.clean(name), text.clean(value, 160)) for name, value in summary.facts.items()]
+    return ("Fact", "Value"), rows
 
 
 def _print(console: Console, line: str, style: str = "") -> None:

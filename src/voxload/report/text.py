@@ -42,6 +42,8 @@ OUTCOME_MEANINGS: dict[str, str] = {
     Outcome.AGENT_SILENT: "the agent owed a reply and none was heard in time",
     Outcome.DROPPED_BY_TARGET: "the target lost the connection in the middle of the call",
     Outcome.PROTOCOL_ERROR: "the target sent what the protocol does not allow",
+    Outcome.TIMEOUT: "a step was not done in time",
+    Outcome.STEP_FAILED: "the service took the request and then reported that it failed",
     Outcome.SHED: "the generator could not start the call; not held against the target",
     Outcome.CANCELLED: "the run was cut short while the call was up; not held against the target",
     Outcome.INTERNAL_ERROR: "a defect of voxload; not held against the target",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from voxload.measure.histogram import Histogram
-from voxload.measure.summary import LATENESS_LIMIT_MS, GateResult, Summary
+from voxload.measure.summary import GateResult, Summary
 from voxload.model.metric import METRICS
 from voxload.model.outcome import NOT_ATTEMPTED, Outcome
 from voxload.report import text
@@ -94,28 +94,33 @@ class OutcomeRow(NamedTuple):
 
 def verdict_sentence(summary: Summary) -> str:
     """Return the verdict in one plain sentence."""
-    total = len(summary.gates)
+    total, what = len(summary.gates), subject(summary)
     failed = sum(gate.status == "fail" for gate in summary.gates)
     unknown = sum(gate.status == "unknown" for gate in summary.gates)
     gates = text.counted(total, "gate")
     match summary.verdict.status:
         case "passed" if not total:
-            return "The run is sound, but no gate was set, so the agent was not judged."
+            return f"The run is sound, but no gate was set, so the {what} was not judged."
         case "passed":
             return (
-                "The agent is good enough: the gate passed."
+                f"The {what} is good enough: the gate passed."
                 if total == 1
-                else (f"The agent is good enough: all {gates} passed.")
+                else f"The {what} is good enough: all {gates} passed."
             )
         case "failed":
-            return f"The agent is not good enough: {failed} of {gates} failed."
+            return f"The {what} is not good enough: {failed} of {gates} failed."
         case "aborted":
             reason = text.clean(summary.run.cut_short)
-            return f"The run was cut short{f' ({reason})' if reason else ''}, so it says little about the agent."
+            return f"The run was cut short{f' ({reason})' if reason else ''}, so it says little about the {what}."
         case _ if unknown:
-            return f"No verdict: {unknown} of {gates} could not be judged. This neither clears nor blames the agent."
+            return f"No verdict: {unknown} of {gates} could not be judged. This neither clears nor blames the {what}."
         case _:
-            return "No verdict: the run cannot be trusted. This neither clears nor blames the agent."
+            return f"No verdict: the run cannot be trusted. This neither clears nor blames the {what}."
+
+
+def subject(summary: Summary) -> str:
+    """Return what was tested: `agent`, or `service` in a component test."""
+    return "service" if summary.plan.component else "agent"
 
 
 def gate_rows(summary: Summary) -> list[GateRow]:
@@ -140,7 +145,7 @@ def headline(summary: Summary) -> list[Figure]:
         _calls_figure(summary),
         _success_figure(summary),
         Figure("peak_calls", "Peak concurrency", text.number(levels.get("peak_calls")), detail),
-        *_turn_figures(summary),
+        *_latency_figures(summary),
         _lateness_figure(summary),
     ]
 
@@ -161,29 +166,35 @@ def _success_figure(summary: Summary) -> Figure:
     return Figure("call_success", "Success", text.rate(completed, attempted), detail)
 
 
-def _turn_figures(summary: Summary) -> list[Figure]:
-    histogram = summary.histogram("turn_latency")
-    detail = text.counted(histogram.count, "turn") if histogram.count else "no turn was measured"
-    return [
-        Figure(f"turn_{name}", f"Turn latency {name}", text.nanoseconds(histogram.quantile(share)), detail)
-        for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
-    ]
+def _latency_figures(summary: Summary) -> list[Figure]:
+    """Return p50, p95 and p99 of the latency that the run is about, and p95 of the others that it names."""
+    first, *others = summary.plan.headline
+    quantiles = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+    chosen = [(first, name, share) for name, share in quantiles] + [(metric, "p95", 0.95) for metric in others]
+    figures = []
+    for metric, name, share in chosen:
+        histogram, noun = summary.histogram(metric), "turn" if metric == "turn_latency" else "value"
+        detail = text.counted(histogram.count, noun) if histogram.count else f"no {noun} was measured"
+        value = text.nanoseconds(histogram.quantile(share))
+        key = f"{metric.removesuffix('_latency')}_{name}"
+        figures.append(Figure(key, f"{text.title(metric)} {name}", value, detail))
+    return figures
 
 
 def lateness_p99_ms(summary: Summary) -> float | None:
-    """Return the generator's frame lateness at p99 over all frames; without a series, that of the worst process."""
-    quantile_ns = summary.histogram("frame_lateness").quantile(0.99)
+    """Return the generator's own lateness at p99 over all processes; without a series, that of the worst process."""
+    quantile_ns = summary.lateness().quantile(0.99)
     if quantile_ns is not None:
         return quantile_ns / 1e6
     return max((shard.lateness_p99_ms for shard in summary.shards if shard.lateness_p99_ms is not None), default=None)
 
 
 def _lateness_figure(summary: Summary) -> Figure:
-    late_ms = lateness_p99_ms(summary)
-    limit = f"limit {LATENESS_LIMIT_MS:g} ms"
+    late_ms, limit_ms = lateness_p99_ms(summary), summary.plan.lateness_limit_ms
+    limit = f"limit {limit_ms:g} ms"
     if late_ms is None:
-        return Figure("lateness_p99", "Lateness p99", text.MISSING, "no frame was sent")
-    kept = late_ms <= LATENESS_LIMIT_MS
+        return Figure("lateness_p99", "Lateness p99", text.MISSING, "nothing was sent")
+    kept = late_ms <= limit_ms
     detail = f"{limit}, {'kept' if kept else 'not kept'}"
     return Figure("lateness_p99", "Lateness p99", text.milliseconds(late_ms), detail, "" if kept else "unsure")
 
@@ -206,11 +217,12 @@ def _run_notices(summary: Summary) -> list[Notice]:
         if shard.lost:
             body = f"Process {shard.shard}: {text.clean(shard.lost)}. Its numbers are incomplete."
             found.append(Notice("unsure", "A generator process was lost", body))
-    late_ms = lateness_p99_ms(summary)
-    if late_ms is not None and late_ms > LATENESS_LIMIT_MS:
+    late_ms, limit_ms = lateness_p99_ms(summary), summary.plan.lateness_limit_ms
+    if late_ms is not None and late_ms > limit_ms:
+        what = "event loop was" if summary.plan.component else "frames were"
         body = (
-            f"Its frames were late by {text.milliseconds(late_ms)} at p99, beyond the limit of "
-            f"{LATENESS_LIMIT_MS:g} ms, so the delays below may be its own. "
+            f"Its {what} late by {text.milliseconds(late_ms)} at p99, beyond the limit of "
+            f"{limit_ms:g} ms, so the delays below may be its own. "
             "Use more processes or machines, or fewer calls."
         )
         found.append(Notice("unsure", "The generator did not keep time", body))
@@ -218,14 +230,14 @@ def _run_notices(summary: Summary) -> list[Notice]:
 
 
 def _count_notices(summary: Summary) -> list[Notice]:
-    totals, found = summary.totals, []
+    totals, what, found = summary.totals, subject(summary), []
     shed = totals.outcomes.get(Outcome.SHED, 0)
     if shed:
-        body = f"{text.counted(shed, 'call')} could not be started by the generator. The agent is not blamed for them."
+        body = f"{text.counted(shed, 'call')} could not be started by the generator. The {what} is not blamed for them."
         found.append(Notice("unsure", "Calls were shed", body))
     internal = totals.outcomes.get(Outcome.INTERNAL_ERROR, 0)
     if internal:
-        body = f"{text.counted(internal, 'call')} ended on a defect of voxload, not of the agent. Please report it."
+        body = f"{text.counted(internal, 'call')} ended on a defect of voxload, not of the {what}. Please report it."
         found.append(Notice("unsure", "Internal errors", body))
     if totals.frames_dropped:
         offered = totals.frames_sent + totals.frames_dropped
@@ -241,7 +253,8 @@ def _load_notices(summary: Summary) -> list[Notice]:
     if summary.plan.model == "open":
         return []
     body = (
-        "Each caller waits for its call to end before it calls again, so the load falls when the agent slows down. "
+        f"Each caller waits for its call to end before it calls again, so the load falls when the {subject(summary)} "
+        "slows down. "
         "That hides part of the delay that independent callers would see (coordinated omission). "
         "Use an arrival rate to measure what they would."
     )

@@ -90,7 +90,7 @@ def estimate_plan(prepared: Prepared) -> Estimate:
     down_per_s = peak * min(agent_share, 1.0) * 1000 / dialect.agent_format.frame_ms
     up_bytes, down_bytes = message_bytes(dialect)
     cores = (up_per_s * GENERATOR_CPU_US["frame_up"] + down_per_s * GENERATOR_CPU_US["frame_down"]) / 1e6
-    phases = _planned_phases(load, scenario.seed)
+    phases = planned_phases(load, scenario.seed)
     load_duration_s = sum(phase.duration_s for phase in phases)
     return Estimate(
         model="closed" if isinstance(load, ConcurrencyLoad) else "open",
@@ -118,7 +118,7 @@ def plan_facts(prepared: Prepared, processes: int) -> PlanFacts:
     scenario, load = prepared.scenario, prepared.scenario.load
     settings = scenario.dialect
     dialect = build_dialect(settings.name, prepared.plan.target or PLACEHOLDER_TARGET, settings.options)
-    phases = _planned_phases(load, scenario.seed)
+    phases = planned_phases(load, scenario.seed)
     weight = math.fsum(call.weight for call in scenario.calls)
     personas = resolve_personas(scenario.personas)
     crowd = math.fsum(persona.weight for persona in personas)
@@ -167,7 +167,8 @@ def _planned_calls(workload: Workload) -> list[PlannedCall]:
     ]
 
 
-def _planned_phases(load: Load, seed: int) -> list[PlannedPhase]:
+def planned_phases(load: Load, seed: int) -> list[PlannedPhase]:
+    """Return the phases of a load with the calls that each places (0 for a closed load)."""
     phases = load.phases()
     counts = [0] * len(phases) if isinstance(load, ConcurrencyLoad) else count_calls(phases, load.process, seed)
     planned, start_s = [], 0.0

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 
 from voxload.measure.collector import Collector
+from voxload.measure.histogram import merged
 from voxload.measure.progress import Progress
-from voxload.measure.summary import PlanFacts, quantiles
+from voxload.measure.summary import LATENESS_METRICS, PlanFacts, quantiles
 from voxload.model.outcome import Outcome
 
 HISTORY = 120
@@ -25,8 +26,10 @@ class ProgressTracker:
     def update(self, elapsed_s: float, message: str = "") -> Progress:
         """Return the state of the run now."""
         collector, outcomes = self._collector, self._collector.outcomes
-        turn = quantiles(collector.histogram("turn_latency"))
-        late = quantiles(collector.histogram("frame_lateness"))
+        headline = self._plan.headline[0]
+        turn = quantiles(collector.histogram(headline))
+        lateness = merged(collector.histogram(name) for name in LATENESS_METRICS)
+        late = quantiles(lateness)
         levels = collector.levels()
         active = levels[-1] if levels else 0
         self._active.append(active)
@@ -51,6 +54,8 @@ class ProgressTracker:
             cpu_percent=max((state.cpu_last for state in collector.shards.values()), default=0.0),
             active_history=list(self._active),
             p95_history=list(self._p95),
+            metric=headline,
+            lateness_limit_ms=self._plan.lateness_limit_ms,
             message=message,
         )
 

@@ -9,7 +9,7 @@ import msgspec
 
 from voxload.errors import ExitCode
 from voxload.measure.histogram import Histogram
-from voxload.measure.summary import LATENESS_LIMIT_MS, GateResult, Summary, Verdict
+from voxload.measure.summary import GateResult, Summary, Verdict
 from voxload.model.metric import SCALE
 from voxload.model.outcome import Outcome
 from voxload.verdict.expression import OPERATORS, Gate
@@ -92,12 +92,12 @@ def _aggregate(histogram: Histogram, gate: Gate) -> tuple[float, str]:
 
 def distrust(summary: Summary) -> list[str]:
     """Return the reasons why a run's numbers cannot be trusted; none when they can."""
-    reasons = list(summary.run.doubts)
-    reasons += [f"process {shard.shard}: {_first_line(shard.lost)}" for shard in summary.shards if shard.lost]
-    late = summary.histogram("frame_lateness").quantile(0.99)
-    if late is not None and late / 1e6 > LATENESS_LIMIT_MS:
+    reasons = [f"process {shard.shard}: {_first_line(shard.lost)}" for shard in summary.shards if shard.lost]
+    late, limit_ms = summary.lateness().quantile(0.99), summary.plan.lateness_limit_ms
+    what = "event loop" if summary.plan.component else "frame"
+    if late is not None and late / 1e6 > limit_ms:
         reasons.append(
-            f"the generator fell behind: frame lateness p99 {late / 1e6:.1f} ms is over {LATENESS_LIMIT_MS:g} ms; "
+            f"the generator fell behind: {what} lateness p99 {late / 1e6:.1f} ms is over {limit_ms:g} ms; "
             "use more processes or machines, or fewer calls"
         )
     reasons += [

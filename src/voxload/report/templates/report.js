@@ -192,7 +192,7 @@
   };
 
   const drawHealth = () => {
-    const late = (time.latencies.frame_lateness || {}).p99 || time.t.map(() => null);
+    const late = (time.latencies.frame_lateness || time.latencies.loop_lateness || {}).p99 || time.t.map(() => null);
     const limit = { ms: data.latenessLimit, label: "limit " + ms(data.latenessLimit), status: "fail" };
     show("lateness", timeOptions(140, [line("p99", "p95", ms)], msTick, data.latenessLimit, [limit]), [time.t, late]);
     show("cpu", timeOptions(140, [line("CPU", "o3", percent)], (value) => plain(value) + " %", 100), [time.t, time.cpu]);

@@ -1,0 +1,205 @@
+"""`voxload component`: load on one service behind the agent, with the vendor's own client."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import uvloop
+from rich.console import Console
+
+from voxload import __version__
+from voxload.cli.options import load_overrides, read_gates
+from voxload.clock import monotonic_ns, unix_ns, utc_now
+from voxload.measure.collector import Collector
+from voxload.measure.recorder import Recorder
+from voxload.measure.snapshot import Snapshot
+from voxload.measure.summarize import build_summary
+from voxload.measure.summary import PlanFacts, RunFacts, Summary
+from voxload.model.load import ConcurrencyLoad
+from voxload.model.source import Location
+from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit
+from voxload.report.files import write_reports
+from voxload.report.terminal import LiveView, print_summary
+from voxload.runners.environment import environment_facts
+from voxload.runners.estimate import planned_phases
+from voxload.runners.overrides import override_load
+from voxload.runners.prepare import new_run_id
+from voxload.runners.progress import ProgressTracker
+from voxload.runners.results import ResultsFolder
+from voxload.services.base import AnyComponent, ComponentRun
+from voxload.services.registry import COMPONENTS, component_type
+from voxload.services.runner import ComponentResult, ComponentRunner
+from voxload.services.settings import ComponentSettings, component_source, read_settings
+from voxload.verdict.gate import judge
+
+TIMELINE_POINTS_MAX = 900
+
+EPILOG = """\b
+Examples:
+  voxload component acs
+  voxload component acs outbound.yaml --rate 10 --duration 5m
+  voxload component acs outbound.yaml --gate "p95(call_setup) < 2s" --json
+Without a FILE, or where it names no service, the component is tested against a stand-in that the command starts.
+Ctrl-C ends the work in good order and still writes the report; a second Ctrl-C ends at once.
+"""
+
+
+@click.command("component", epilog=EPILOG)
+@click.argument("kind", type=click.Choice(list(COMPONENTS)), metavar="KIND")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@load_overrides
+@click.option("--gate", "extra_gates", multiple=True, help="A further gate; may be given several times.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, nothing else.")
+@click.option("--quiet", is_flag=True, help="No live view.")
+def component_command(
+    kind: str,
+    file: Path | None,
+    extra_gates: tuple[str, ...],
+    out: Path,
+    as_json: bool,
+    quiet: bool,
+    **overrides: Any,
+) -> int:
+    """Load one service as FILE says, with the vendor's own client, and judge the result.
+
+    KIND is acs: outbound calls through Azure Communication Services.
+    """
+    found = component_type(kind)
+    settings = _settings(found, kind, file, **overrides)
+    gates = read_gates(settings, None, extra_gates)
+    facts = _plan_facts(found, settings)
+    name = settings.name or f"component-{kind}"
+    run_id = new_run_id(name)
+    folder = ResultsFolder(out / run_id)
+    console = Console(stderr=as_json)
+    collector = Collector(max(1, -(-round(facts.load_duration_s) // TIMELINE_POINTS_MAX)))
+    started_at = utc_now().isoformat(timespec="seconds")
+    recorder = Recorder(lateness_metric="loop_lateness")
+    component = found(settings, ComponentRun(run_id, recorder, monotonic_ns, unix_ns))
+    view = None if quiet or as_json else LiveView(console)
+    result = uvloop.run(_run(component, recorder, _Sinks(collector, folder, facts, view)))
+    folder.close()
+    run = RunFacts(
+        run_id=run_id,
+        scenario=name,
+        description=settings.description,
+        started_at=started_at,
+        duration_s=result.duration_s,
+        target=component.target,
+        dialect=f"component {kind}",
+        seed=settings.seed,
+        voxload_version=__version__,
+        cut_short=result.cut_short,
+        environment=environment_facts(),
+    )
+    summary = msgspec.structs.replace(build_summary(collector, run, facts, settings.load), facts=component.facts())
+    summary = judge(summary, gates)
+    paths = write_reports(summary, folder.write)
+    for warning in (*result.warnings, folder.write_error and f"{folder.write_error}; calls are missing from it"):
+        if warning:
+            console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+    _print(summary, paths, console, as_json)
+    return summary.verdict.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class _Sinks:
+    """Where the numbers of a run go."""
+
+    collector: Collector
+    folder: ResultsFolder
+    facts: PlanFacts
+    view: LiveView | None
+
+
+async def _run(component: AnyComponent, recorder: Recorder, sinks: _Sinks) -> ComponentResult:
+    """Run with the live view, and let Ctrl-C stop in good order."""
+    raise_file_limit()
+    prefer_this_process()
+
+    def emit(snapshot: Snapshot) -> None:
+        sinks.collector.add(snapshot)
+        sinks.folder.append_calls(snapshot.calls)
+
+    with ExitStack() as stack:
+        on_tick: Callable[[float], None] = lambda _: None  # noqa: E731
+        if sinks.view is not None:
+            live, tracker = stack.enter_context(sinks.view), ProgressTracker(sinks.collector, sinks.facts)
+
+            def show(elapsed_s: float) -> None:
+                live.update(tracker.update(elapsed_s, "stopping: ending what is up" if runner.stopping else ""))
+
+            on_tick = show
+        runner = ComponentRunner(component, recorder, emit, on_tick, freeze_garbage)
+
+        def on_signal() -> None:
+            if runner.stopping:
+                runner.kill()
+            else:
+                runner.stop("interrupted: ended before its plan (Ctrl-C)")
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, on_signal)
+        return await runner.run()
+
+
+def _settings(
+    found: type[AnyComponent],
+    kind: str,
+    file: Path | None,
+    *,
+    target: str | None,
+    seed: int | None,
+    users: int | None,
+    duration: Any,
+    rate: Any,
+) -> ComponentSettings:
+    """Return the settings of the file after the options of the command line.
+
+    Raises:
+        BadInputError: every problem of the file and the options.
+    """
+    changes: dict[Location, Any] = {("seed",): seed, ("options", found.target_option): target}
+    source = component_source(file, kind, changes)
+    settings = read_settings(source, found.settings_type, os.environ)
+    if users is None and duration is None and rate is None:
+        return settings
+    source = replace(source, data={**source.data, "load": override_load(settings.load, users, duration, rate)})
+    return read_settings(source, found.settings_type, os.environ)
+
+
+def _plan_facts(found: type[AnyComponent], settings: ComponentSettings) -> PlanFacts:
+    load, phases = settings.load, planned_phases(settings.load, settings.seed)
+    closed = isinstance(load, ConcurrencyLoad)
+    return PlanFacts(
+        model="closed" if closed else "open",
+        phases=phases,
+        calls=0 if closed else sum(phase.calls for phase in phases),
+        load_duration_s=sum(phase.duration_s for phase in phases),
+        call_types={},
+        frame_ms=0,
+        processes=1,
+        component=found.name,
+        headline=found.headline,
+        lateness_limit_ms=found.lateness_limit_ms,
+    )
+
+
+def _print(summary: Summary, paths: dict[str, Path], console: Console, as_json: bool) -> None:
+    if as_json:
+        click.echo(paths["summary.json"].read_bytes().decode(), nl=False)
+    else:
+        print_summary(console, summary, paths)

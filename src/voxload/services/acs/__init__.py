@@ -1,0 +1,1 @@
+"""Outbound calls through Azure Communication Services, with the vendor's SDK."""

@@ -1,0 +1,21 @@
+"""The component tests by name; each is imported when it is used, so that none waits for another's libraries."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from voxload.services.base import AnyComponent
+
+COMPONENTS = {
+    "acs": "voxload.services.acs.component:AcsComponent",
+}
+"""Where each component lives."""
+
+
+def component_type(kind: str) -> type[AnyComponent]:
+    """Return the class of a component by its name in `COMPONENTS`."""
+    module, name = COMPONENTS[kind].split(":")
+    found = getattr(import_module(module), name)
+    assert isinstance(found, type)
+    assert issubclass(found, AnyComponent.__origin__)  # type: ignore[attr-defined]
+    return found

@@ -1,0 +1,329 @@
+"""Runs a component test in one process: units of work at their intended instants, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from voxload.clock import NS_PER_MS, NS_PER_S, Clock, monotonic_ns
+from voxload.load.arrivals import Arrival, arrivals, closed_starts
+from voxload.measure.health import HealthMeter
+from voxload.measure.recorder import Recorder
+from voxload.measure.snapshot import Snapshot
+from voxload.measure.summary import CallRecord
+from voxload.model.load import ConcurrencyLoad
+from voxload.model.outcome import NOT_ATTEMPTED, Outcome
+from voxload.model.plan import HIDDEN, SECRET_LENGTH_MIN
+from voxload.services.base import AnyComponent, Operation, OperationFailedError
+from voxload.services.settings import secrets_of
+from voxload.timer import WheelTimer
+from voxload.wheel import Wheel
+
+LEAD_NS = 50 * NS_PER_MS
+PROBE_NS = 20 * NS_PER_MS
+"""Between two looks at how late the event loop runs its timers."""
+GONE_OPERATIONS = 20
+"""A service is gone after this many units of work in a row without a connection…"""
+GONE_NS, GONE_OPERATIONS_MIN = 3 * NS_PER_S, 3
+"""…or after that time without one, if so many have tried."""
+RETRY_PAUSE_NS = 100 * NS_PER_MS
+"""A caller of a closed load whose work failed waits at least so long: a refusal must not become a flood."""
+STOP_GRACE_S = 15.0
+"""For work that is being cancelled to leave nothing behind, and again for the tear-down."""
+
+
+@dataclass(slots=True)
+class ComponentResult:
+    """How a run ended."""
+
+    duration_s: float = 0.0
+    cut_short: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+
+class ComponentRunner:
+    """Places a component's units of work as its load says, and reports a snapshot a second to `emit`.
+
+    `on_ready()` is called once before the first unit of work, `on_tick(elapsed_s)` twice a second. `stop(reason)` ends
+    the run in good order, `kill()` at once.
+    """
+
+    def __init__(
+        self,
+        component: AnyComponent,
+        recorder: Recorder,
+        emit: Callable[[Snapshot], None],
+        on_tick: Callable[[float], None] = lambda _: None,
+        on_ready: Callable[[], None] = lambda: None,
+        clock: Clock = monotonic_ns,
+    ) -> None:
+        self._component, self._recorder = component, recorder
+        self._emit, self._on_tick, self._on_ready, self._clock = emit, on_tick, on_ready, clock
+        self._settings = component.settings
+        load = self._settings.load
+        self._closed = load if isinstance(load, ConcurrencyLoad) else None
+        self._secrets = [secret.value for _, secret in secrets_of(self._settings) if secret.value]
+        self._result = ComponentResult()
+        self._tasks: dict[asyncio.Task[None], Operation] = {}
+        self._setting_up: asyncio.Task[None] | None = None
+        self._arrivals: Iterator[Arrival] = iter(())
+        self._next: Arrival | None = None
+        self._callers_left = 0
+        self._start_ns = 0
+        self._over = asyncio.Event()
+        self._in_contact_ns = 0
+        self._out_of_contact = 0
+        self._ever_in_contact = False
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run is being cut short."""
+        return bool(self._result.cut_short)
+
+    async def run(self) -> ComponentResult:
+        """Set up, place the work, tear down.
+
+        Raises:
+            BadInputError, RunAbortedError: the component cannot be set up.
+        """
+        try:
+            await self._set_up()
+            if not self.stopping:
+                await self._place_all()
+        finally:
+            await self._tear_down()
+        return self._result
+
+    def stop(self, reason: str) -> None:
+        """Start no more work, and cancel what is in flight; the numbers up to now are kept."""
+        if self.stopping:
+            return
+        self._result.cut_short = reason
+        if self._setting_up is not None:
+            self._setting_up.cancel()
+        self._next, self._callers_left = None, 0
+        for task in self._tasks:
+            task.cancel()
+        self._finish_if_over()
+
+    def kill(self) -> None:
+        """Wait for nothing any more."""
+        self._over.set()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _set_up(self) -> None:
+        self._setting_up = asyncio.ensure_future(self._component.set_up())
+        try:
+            await self._setting_up
+        except asyncio.CancelledError:
+            if not self.stopping:
+                raise
+        finally:
+            self._setting_up = None
+
+    async def _tear_down(self) -> None:
+        try:
+            async with asyncio.timeout(STOP_GRACE_S):
+                await self._component.tear_down()
+        except Exception as error:  # noqa: BLE001  # the numbers are worth more than a clean end
+            self._result.warnings.append(f"tear-down: {self._redact(str(error) or repr(error))}")
+
+    async def _place_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        wheel, health = Wheel(self._clock()), HealthMeter(self._clock)
+        self._start_ns = self._in_contact_ns = self._clock() + LEAD_NS
+        self._begin(wheel)
+
+        def report(final: bool = False) -> None:
+            cpu_percent, memory_mib = health.sample()
+            elapsed_ns = max(self._clock() - self._start_ns, 0)
+            active = self._component.active(len(self._tasks))
+            self._emit(self._recorder.take(elapsed_ns, active, cpu_percent, memory_mib, final))
+
+        def every_second(due_ns: int) -> int:
+            report()
+            return due_ns + NS_PER_S
+
+        def every_half_second(due_ns: int) -> int:
+            self._on_tick(max(self._clock() - self._start_ns, 0) / NS_PER_S)
+            self._consider_ending()
+            return due_ns + NS_PER_S // 2
+
+        def probe(due_ns: int) -> int:
+            self._recorder.lateness.record(max(self._clock() - due_ns, 0))
+            return due_ns + PROBE_NS
+
+        wheel.at(self._start_ns + NS_PER_S, every_second)
+        wheel.at(self._start_ns + NS_PER_S // 2, every_half_second)
+        wheel.at(self._start_ns + PROBE_NS, probe)
+        self._on_ready()
+        timer = WheelTimer.on_loop(wheel, self._clock, loop)
+        timer.start()
+        self._finish_if_over()
+        await self._over.wait()
+        timer.stop()
+        await self._await_cancelled()
+        self._judge_contact()
+        report(final=True)
+        self._result.duration_s = (self._clock() - self._start_ns) / NS_PER_S
+
+    async def _await_cancelled(self) -> None:
+        if self._tasks:
+            _, left = await asyncio.wait(self._tasks, timeout=STOP_GRACE_S)
+            if left:
+                self._result.warnings.append(f"{len(left)} units of work did not end within {STOP_GRACE_S:g} s")
+
+    # --- placing ---
+
+    def _begin(self, wheel: Wheel) -> None:
+        load, seed = self._settings.load, self._settings.seed
+        if self._closed is not None:
+            starts = list(closed_starts(self._closed, 0, 1))
+            self._callers_left = len(starts)
+            for first in starts:
+                wheel.at(self._start_ns + first.due_ns, self._caller(first, self._closed, wheel))
+            return
+        assert not isinstance(load, ConcurrencyLoad)
+        self._arrivals = arrivals(load.phases(), load.process, seed)
+        self._next = next(self._arrivals, None)
+        if self._next is not None:
+            wheel.at(self._start_ns + self._next.due_ns, self._on_arrival)
+
+    def _on_arrival(self, due_ns: int) -> int:
+        arrival = self._next
+        if arrival is None or self.stopping:
+            return 0
+        self._place(arrival.index, arrival.phase, due_ns, lambda _: None)
+        self._next = next(self._arrivals, None)
+        if self._next is None:
+            self._finish_if_over()
+            return 0
+        return self._start_ns + self._next.due_ns
+
+    def _caller(self, first: Arrival, load: ConcurrencyLoad, wheel: Wheel) -> Callable[[int], int]:
+        """Return the life of one caller of a closed load: work, a pause, the next work."""
+        index = first.index
+
+        def on_over(outcome: Outcome) -> None:
+            pause_ns = load.pause_ns if outcome is Outcome.COMPLETED else max(load.pause_ns, RETRY_PAUSE_NS)
+            due_ns = self._clock() + pause_ns
+            if self.stopping:  # `stop` has left the callers out of the count
+                return
+            if due_ns - self._start_ns < load.duration_ns:
+                wheel.at(due_ns, on_due)
+            else:
+                self._callers_left -= 1
+
+        def on_due(due_ns: int) -> int:
+            nonlocal index
+            if not self.stopping:
+                phase = "ramp" if due_ns - self._start_ns < load.ramp_up_ns else "hold"
+                self._place(index, phase, due_ns, on_over)
+                index += load.concurrency
+            return 0
+
+        return on_due
+
+    def _place(self, index: int, phase: str, due_ns: int, over: Callable[[Outcome], None]) -> None:
+        labels = (("component", self._component.name), ("phase", phase))
+        name = f"{self._component.name}-{index:06d}"
+        operation = Operation(index, name, phase, due_ns, self._clock, self._recorder, labels)
+        limit = self._settings.operations_max
+        if limit and len(self._tasks) >= limit:
+            self._close(operation, Outcome.SHED, "operations_max reached", over)
+            return
+        task = asyncio.ensure_future(self._operate(operation, over))
+        self._tasks[task] = operation
+        task.add_done_callback(self._on_task_over)
+
+    def _on_task_over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        self._finish_if_over()
+
+    def _finish_if_over(self) -> None:
+        if not self._tasks and not self._callers_left and self._next is None:
+            self._over.set()
+
+    # --- one unit of work ---
+
+    async def _operate(self, operation: Operation, over: Callable[[Outcome], None]) -> None:
+        operation.started_ns = self._clock()
+        self._recorder.lateness.record(max(operation.started_ns - operation.due_ns, 0))
+        self._recorder.started += 1
+        outcome, error = Outcome.COMPLETED, ""
+        try:
+            async with asyncio.timeout(self._settings.timeout_ns / NS_PER_S):
+                await self._component.operate(operation)
+        except OperationFailedError as failure:
+            outcome, error = failure.outcome, failure.reason
+        except TimeoutError:
+            outcome, error = Outcome.TIMEOUT, f"not done within {self._settings.timeout_ns / NS_PER_S:g} s (timeout)"
+        except asyncio.CancelledError:
+            outcome = Outcome.CANCELLED
+        except Exception as defect:  # noqa: BLE001  # one unit of work must not end the run
+            outcome, error = Outcome.INTERNAL_ERROR, repr(defect)
+        self._close(operation, outcome, error, over)
+
+    def _close(self, operation: Operation, outcome: Outcome, error: str, over: Callable[[Outcome], None]) -> None:
+        now_ns, recorder, labels = self._clock(), self._recorder, operation.labels
+        if outcome is Outcome.COMPLETED:
+            recorder.latency("operation_latency", labels, now_ns - operation.due_ns)
+            recorder.latency("operation_latency_uncorrected", labels, now_ns - operation.started_ns)
+        if outcome not in NOT_ATTEMPTED:
+            recorder.observe(self._component.success_metric, labels, outcome is Outcome.COMPLETED)
+            self._note_contact(outcome, now_ns)
+        since_ns = operation.ready_ns or operation.started_ns
+        recorder.call_ended(
+            CallRecord(
+                index=operation.index,
+                call_id=operation.operation_id,
+                call=self._component.name,
+                phase=operation.phase,
+                due_s=(operation.due_ns - self._start_ns) / NS_PER_S,
+                outcome=outcome.value,
+                duration_s=(now_ns - since_ns) / NS_PER_S if since_ns else 0.0,
+                setup_ms=(operation.ready_ns - operation.due_ns) / NS_PER_MS if operation.ready_ns else None,
+                error=self._redact(error)[:400],
+                target_id=operation.target_id,
+                moments=operation.moments,
+            )
+        )
+        over(outcome)
+
+    # --- is the service there? ---
+
+    def _note_contact(self, outcome: Outcome, now_ns: int) -> None:
+        if outcome is Outcome.CONNECT_FAILED:
+            self._out_of_contact += 1
+        else:
+            self._in_contact_ns, self._out_of_contact, self._ever_in_contact = now_ns, 0, True
+
+    def _consider_ending(self) -> None:
+        reason = self._component.died()
+        count, lost_ns = self._out_of_contact, self._clock() - self._in_contact_ns
+        if not reason and (count >= GONE_OPERATIONS or (count >= GONE_OPERATIONS_MIN and lost_ns > GONE_NS)):
+            reason = self._gone()
+        if reason:
+            self.stop(reason)
+
+    def _judge_contact(self) -> None:
+        """A short run in which nothing at all found a connection says nothing of the service either."""
+        if self._out_of_contact and not self._ever_in_contact and not self.stopping:
+            self._result.cut_short = self._gone()
+
+    def _gone(self) -> str:
+        if not self._ever_in_contact:
+            return f"{self._component.target} cannot be reached: nothing found a connection"
+        at_s = (self._in_contact_ns - self._start_ns) / NS_PER_S
+        return (
+            f"{self._component.target} is gone since {at_s:.1f} s into the run: "
+            f"the last {self._out_of_contact} units of work found no connection"
+        )
+
+    def _redact(self, text: str) -> str:
+        for secret in self._secrets:
+            if len(secret) >= SECRET_LENGTH_MIN:
+                text = text.replace(secret, HIDDEN)
+        return text
