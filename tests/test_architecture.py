@@ -27,7 +27,7 @@ ALLOWED = {
     "verdict": FOUNDATION | {"measure"},
     "report": FOUNDATION | {"measure"},
     "twin": FOUNDATION | {"audio", "dialects"},
-    "runners": PARTS | {"load", "engine", "verdict"},
+    "runners": PARTS | {"load", "engine", "verdict", "__init__"},
     "planning": PARTS | {"load", "runners"},
     "standins": FOUNDATION | {"audio", "dialects"},
     "services": PARTS | {"load", "verdict", "standins"},

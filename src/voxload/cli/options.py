@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 import click
 
 from voxload.errors import BadInputError, Problem
+from voxload.measure.extra import require_installed
 from voxload.model.scenario import GateSettings, Scenario
 from voxload.model.source import read_source
 from voxload.model.units import parse_duration_ns, parse_rate_per_s
+from voxload.runners.distributed import Settings
 from voxload.services.settings import ComponentSettings
 from voxload.verdict.expression import Gate, parse_gate
 
@@ -47,6 +49,40 @@ def load_overrides(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def spread_options(command: Command) -> Command:
+    """Add the options that spread a run over machines."""
+    for option in (
+        click.option("--web-port", type=click.IntRange(1, 65535), help="Serve Locust's own web view there."),
+        click.option(
+            "--worker-wait", type=click.FloatRange(1), default=120.0, show_default=True, help="For workers to join, s."
+        ),
+        click.option("--master-port", type=click.IntRange(0, 65535), default=5557, show_default=True),
+        click.option("--master-bind", default="127.0.0.1", show_default=True, help="Where workers find the master."),
+        click.option("--remote", is_flag=True, help="Start no worker here: wait for those of other machines."),
+        click.option("--workers", type=click.IntRange(1, 1000), help="Spread the calls over so many Locust workers."),
+    ):
+        command = option(command)
+    return command
+
+
+def spread_settings(processes: int, options: dict[str, Any]) -> Settings | None:
+    """Take the options of `spread_options` out of `options`; returns None for a run in this machine's own processes.
+
+    Raises:
+        BadInputError: Locust is not installed, or an option makes no sense without `--workers`.
+    """
+    workers, remote = options.pop("workers"), options.pop("remote")
+    bind_host, bind_port = options.pop("master_bind"), options.pop("master_port")
+    web_port, wait_s = options.pop("web_port"), options.pop("worker_wait")
+    if workers is None:
+        if remote or web_port is not None:
+            raise BadInputError([Problem("--remote and --web-port go with --workers N")])
+        return None
+    require_installed("locust", "locust")
+    each = max(1, processes // workers)
+    return Settings(workers, not remote, bind_host, bind_port, web_port, wait_s, each)
 
 
 def read_gates(

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from voxload.dialects.registry import build_dialect
 from voxload.model.scenario import TWIN_TARGET
+from voxload.model.template import fill_options
 from voxload.runners.checks import PLACEHOLDER_TARGET
 from voxload.runners.prepare import Prepared, with_dialect_option, with_target
 from voxload.twin.process import TwinProcess
@@ -35,6 +36,7 @@ def start_peers(prepared: Prepared, stack: ExitStack, console: Console) -> tuple
         if scenario.target != TWIN_TARGET:
             console.print(f"Telephone exchange (ACS endpoint of the backend): {exchange.url}", highlight=False)
     if scenario.target == TWIN_TARGET:
+        options = fill_options(options, prepared.plan.constants)
         twin = stack.enter_context(TwinProcess(scenario.twin, name, options))
         prepared = with_target(prepared, twin.url)
         watched.append(("the embedded agent", lambda: twin.running))

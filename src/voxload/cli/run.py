@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from rich.console import Console
 
 from voxload import __version__
 from voxload.audio.recording import recording_file
-from voxload.cli.options import load_overrides, read_gates
+from voxload.cli.options import load_overrides, read_gates, spread_options, spread_settings
 from voxload.cli.peers import start_peers
 from voxload.clock import utc_now
 from voxload.engine import wire
@@ -24,15 +23,18 @@ from voxload.measure.collector import Collector
 from voxload.measure.snapshot import Snapshot
 from voxload.measure.summarize import build_summary
 from voxload.measure.summary import PlanFacts, RunFacts, Summary
+from voxload.model.plan import Plan
 from voxload.model.scenario import TWIN_TARGET
 from voxload.report.files import write_reports
 from voxload.report.terminal import LiveView, print_summary
+from voxload.runners.distributed import DistributedRunner, Settings
 from voxload.runners.environment import environment_facts
 from voxload.runners.estimate import plan_facts
-from voxload.runners.local import LocalRunner, RunData
+from voxload.runners.local import LocalRunner
 from voxload.runners.prepare import Prepared, prepare
 from voxload.runners.progress import ProgressTracker
 from voxload.runners.results import RecordingFiles, ResultsFolder
+from voxload.runners.runner import RunData, Runner
 from voxload.runners.scoring import reference_file, score_calls, sent_file
 from voxload.verdict.gate import judge
 
@@ -50,6 +52,7 @@ Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
 @click.command("run", epilog=EPILOG)
 @click.argument("scenario", type=click.Path(path_type=Path))
 @load_overrides
+@spread_options
 @click.option("--processes", type=click.IntRange(1, 256), help="Generator processes (default: the machine's cores).")
 @click.option(
     "--gates", "gates_file", type=click.Path(path_type=Path), help="File with gates, instead of the scenario's."
@@ -72,10 +75,11 @@ def run_command(
     **overrides: Any,
 ) -> int:
     """Place the calls of SCENARIO and judge the result."""
+    count = processes or len(os.sched_getaffinity(0))
+    spread = spread_settings(count, overrides)
     prepared = prepare(scenario, environ=os.environ, **overrides)
     gates = read_gates(prepared.scenario, gates_file, extra_gates)
     reference = reference_file(prepared.scenario, str(scenario))
-    count = processes or len(os.sched_getaffinity(0))
     folder = ResultsFolder(out / prepared.plan.run_id)
     console = Console(stderr=as_json)
     for warning in prepared.warnings:
@@ -86,7 +90,9 @@ def run_command(
         facts = plan_facts(prepared, count)
         collector = Collector(max(1, -(-round(facts.load_duration_s) // TIMELINE_POINTS_MAX)))
         view = None if quiet or as_json else LiveView(console)
-        data = uvloop.run(_run(prepared, facts, collector, folder, count, view, lambda _: died()))
+        runner = _runner(prepared.plan, count, spread, collector, console)
+        runner.stop_when = lambda _: died()
+        data = uvloop.run(_run(runner, facts, folder, view))
     folder.close()
     for problem in score_calls(collector, folder.path, prepared.scenario, reference):
         console.print(f"[yellow]warning:[/] quality: {problem}", highlight=False)
@@ -100,16 +106,16 @@ def run_command(
     return summary.verdict.exit_code
 
 
-async def _run(
-    prepared: Prepared,
-    facts: PlanFacts,
-    collector: Collector,
-    folder: ResultsFolder,
-    processes: int,
-    view: LiveView | None,
-    stop_when: Callable[[Collector], str],
-) -> RunData:
+def _runner(plan: Plan, processes: int, spread: Settings | None, collector: Collector, console: Console) -> Runner:
+    """Return what places the calls: the processes of this machine, or workers."""
+    if spread is None:
+        return LocalRunner(plan, processes, collector)
+    return DistributedRunner(plan, spread, collector, told=lambda text: console.print(text, highlight=False))
+
+
+async def _run(runner: Runner, facts: PlanFacts, folder: ResultsFolder, view: LiveView | None) -> RunData:
     """Run the shards with the live view, and let Ctrl-C stop them in good order."""
+    collector = runner.collector
     tracker = ProgressTracker(collector, facts)
 
     def on_snapshot(snapshot: Snapshot) -> None:
@@ -123,7 +129,7 @@ async def _run(
             folder.write(sent_file(name), recording.sent)
         collector.recordings[recording.call_id] = name
 
-    runner = LocalRunner(prepared.plan, processes, collector, on_snapshot, on_recording, stop_when=stop_when)
+    runner.on_snapshot, runner.on_recording = on_snapshot, on_recording
 
     def on_signal() -> None:
         if runner.stopping:
@@ -160,6 +166,7 @@ def run_facts(prepared: Prepared, data: RunData, started_at: str) -> RunFacts:
         seed=scenario.seed,
         voxload_version=__version__,
         cut_short=data.cut_short,
+        doubts=data.doubts,
         environment=environment_facts(),
     )
 

@@ -28,10 +28,12 @@ from voxload.dialects.events import (
     PeerError,
     Ready,
     ReplyEnded,
+    ReplyWanted,
     Respond,
     SpeechStarted,
     Stage,
     Transcript,
+    TurnTaking,
     Unknown,
     Usage,
 )
@@ -64,13 +66,16 @@ __all__ = [
     "PeerError",
     "Ready",
     "ReplyEnded",
+    "ReplyWanted",
     "Respond",
     "SetupFailed",
     "SetupStep",
     "Signal",
     "SpeechStarted",
     "Stage",
+    "Template",
     "Transcript",
+    "TurnTaking",
     "Unknown",
     "Usage",
 ]
@@ -144,6 +149,10 @@ class CallerSession(ABC):
     def decode(self, payload: bytes, text: bool) -> Sequence[Event]:
         """Return what one incoming message means, in order; unknown and broken messages are events too."""
 
+    def start_of_speech(self) -> Sequence[Message]:
+        """Return the messages that tell the agent that the caller begins to speak, if the protocol has any."""
+        return ()
+
     def end_of_speech(self, unix_ns: int) -> Sequence[Message]:
         """Return the messages that tell the agent that the caller has finished, if the protocol has any."""
         return ()
@@ -179,6 +188,9 @@ class CallerSession(ABC):
 
 class AgentSession(ABC):
     """The agent's side of one call, as the twin speaks it."""
+
+    greets_unasked: ClassVar[bool] = True
+    """Whether the agent may speak before it was asked to."""
 
     @abstractmethod
     def decode(self, payload: bytes, text: bool) -> Sequence[Event]:
@@ -237,6 +249,13 @@ class CallDesk(Protocol):
         """Return the time of day, for protocols that sign it."""
 
 
+class Template(NamedTuple):
+    """A text with `${name}` in a dialect's options, and the names that the dialect itself knows there."""
+
+    text: str
+    names: Sequence[str] = ()
+
+
 class DialectOptions(BaseModel):
     """Base of a dialect's options in a scenario: unknown names are errors."""
 
@@ -252,8 +271,8 @@ class Dialect(ABC):
 
     name: ClassVar[str]
     options_type: ClassVar[type[DialectOptions]] = DialectOptions
-    audio_is_text: ClassVar[bool] = True
-    """Whether audio travels in text messages (JSON) or in binary ones."""
+    audio_is_text: bool = True
+    """Whether the caller's audio travels in text messages (JSON) or in binary ones."""
 
     def __init__(self, target: str, options: DialectOptions) -> None:
         self.target = target.rstrip("/")
@@ -271,9 +290,18 @@ class Dialect(ABC):
         """How the agent's speech travels; the same as the caller's unless the protocol says otherwise."""
         return self.caller_format
 
+    @property
+    def agent_audio_is_text(self) -> bool:
+        """Whether the agent's audio travels in text messages; as the caller's unless the protocol says otherwise."""
+        return self.audio_is_text
+
     @abstractmethod
     def prepare_caller(self, frames: Sequence[bytes]) -> list[bytes]:
         """Encode frames of caller speech once for the run (raw audio in, everything but the stamp out)."""
+
+    def templates(self) -> Mapping[tuple[str | int, ...], Template]:
+        """Return the nested options that may hold `${variable}`, by their place; the top ones may anyway."""
+        return {}
 
     @abstractmethod
     def caller(self, identity: CallIdentity) -> CallerSession:

@@ -31,8 +31,24 @@ class EndOfSpeech(NamedTuple):
     """The caller says that its utterance is over (protocols with an explicit end)."""
 
 
+class TurnTaking(NamedTuple):
+    """The caller of this call chooses how its utterances end: by its own message, or as the agent hears it."""
+
+    by_message: bool
+
+
+class ReplyWanted(NamedTuple):
+    """The caller asks the agent to speak now, whatever has been said."""
+
+
 class Interrupted(NamedTuple):
-    """Audio that has been sent and not been played must be dropped (stop, clear, cancel)."""
+    """Audio that has been sent and not been played must be dropped (stop, clear, cancel).
+
+    From a caller: the agent shall stop speaking.
+    """
+
+    if_heard: bool = False
+    """It is said at every utterance, and means something only while the agent is heard."""
 
 
 class ReplyEnded(NamedTuple):
@@ -73,6 +89,22 @@ class Usage(NamedTuple):
 
     input_tokens: int
     output_tokens: int
+    audio_input_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    """Tokens of audio, counted apart by speech-to-speech models; None: the model has none."""
+
+    def plus(self, other: Usage) -> Usage:
+        """Return the sum of both."""
+
+        def add(one: int | None, two: int | None) -> int | None:
+            return two if one is None else one + (two or 0)
+
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            add(self.audio_input_tokens, other.audio_input_tokens),
+            add(self.audio_output_tokens, other.audio_output_tokens),
+        )
 
 
 class Mark(NamedTuple):
@@ -110,6 +142,8 @@ Event = (
     | AudioIn
     | SpeechStarted
     | EndOfSpeech
+    | TurnTaking
+    | ReplyWanted
     | Interrupted
     | ReplyEnded
     | Transcript

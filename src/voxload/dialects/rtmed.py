@@ -285,7 +285,8 @@ class RtmedAgent(AgentSession):
         usage, self._usage = self._usage, None
         if usage is None:
             return (Message(b'{"type":"agent_response","final":true}'),)
-        fields = {"type": "agent_response", "final": True, "usage": usage._asdict()}
+        tokens = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+        fields = {"type": "agent_response", "final": True, "usage": tokens}
         return _json_message(fields)
 
     def interrupted(self) -> Sequence[Message]:

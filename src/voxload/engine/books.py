@@ -74,7 +74,7 @@ def _price(listener: Listener, end: CallEnd, labels: Labels, context: CallContex
     """Return what the call has cost, and record it by item."""
     if context.cost is None:
         return None
-    turns = listener.turns
+    turns, usage = listener.turns, listener.usage
     cost = context.cost.call_cost(
         CallUsage(
             minutes=(end.now_ns - end.ready_ns) / 60e9,
@@ -83,8 +83,10 @@ def _price(listener: Listener, end: CallEnd, labels: Labels, context: CallContex
             turns=len(turns),
             caller_characters=sum(len(turn.said) for turn in turns),
             agent_characters=sum(len(turn.reply) for turn in turns) if any(turn.reply for turn in turns) else None,
-            input_tokens=listener.input_tokens,
-            output_tokens=listener.output_tokens,
+            input_tokens=usage.input_tokens if usage else None,
+            output_tokens=usage.output_tokens if usage else None,
+            audio_input_tokens=usage.audio_input_tokens if usage else None,
+            audio_output_tokens=usage.audio_output_tokens if usage else None,
         )
     )
     context.recorder.observe("call_cost", labels, cost.total)

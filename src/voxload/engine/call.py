@@ -263,6 +263,8 @@ class Call:
             case Ended(reason=reason):
                 if self._phase is Phase.UP:
                     self._on_hung_up(Outcome.DROPPED_BY_TARGET, f"the agent ended the call: {reason}", now_ns)
+                elif self._phase is Phase.SETUP:
+                    self._finish(Outcome.REJECTED, f"the agent ended the call before it was up: {reason}", now_ns)
             case _:
                 if self._listener is not None and self._phase is Phase.UP:
                     self._on_talk(event, self._listener, now_ns)
@@ -270,9 +272,11 @@ class Call:
     def _on_talk(self, event: RuledEvent, listener: Listener, now_ns: int) -> None:
         """Take what belongs to the conversation."""
         match event:
-            case Interrupted():
-                self._tell(self._session.dropped(listener.on_interrupted(now_ns)))
-                self._marks.flush()
+            case Interrupted(if_heard=if_heard):
+                buffer_ns = self._context.workload.scenario.measurement.playout_buffer_ns
+                if not if_heard or now_ns < listener.ear.plays_until_ns + buffer_ns:
+                    self._tell(self._session.dropped(listener.on_interrupted(now_ns)))
+                    self._marks.flush()
             case Mark(name=name):
                 self._marks.add(name, listener.ear.plays_until_ns, now_ns)
             case Transcript():

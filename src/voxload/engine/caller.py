@@ -230,6 +230,7 @@ class Caller:
         )
         self._listener.caller_begins(turn, start_ns, utterance)
         if not listening_only:
+            self._speaker.tell(self._session.start_of_speech())
             self._last_said = name
 
     def _said(self, turn: Turn, late_ns: int, now_ns: int) -> None:

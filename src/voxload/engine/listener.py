@@ -41,7 +41,7 @@ class Listener:
 
     __slots__ = (
         "_answered", "_due_ns", "_greeting_ns", "_labels", "_overlaps", "_ready_ns", "_recorder", "_wheel",
-        "caller_speech_ns", "ear", "input_tokens", "moments", "output_tokens", "recording", "samples", "turns",
+        "caller_speech_ns", "ear", "moments", "recording", "samples", "turns", "usage",
     )  # fmt: skip
 
     def __init__(self, ear: Ear, context: CallContext, labels: Labels, due_ns: int, ready_ns: int) -> None:
@@ -50,9 +50,8 @@ class Listener:
         self.moments: list[CallMoment] = []
         self.samples = CallSamples()
         self.caller_speech_ns = 0
-        self.input_tokens: int | None = None
-        self.output_tokens: int | None = None
-        """As the agent reports its use; None when it does not."""
+        self.usage: Usage | None = None
+        """The sum of what the agent has reported; None when it reports nothing."""
         self.recording: CallRecording | None = None
         """Where the call is recorded."""
         self._recorder = context.recorder
@@ -207,8 +206,7 @@ class Listener:
 
     def on_usage(self, usage: Usage) -> None:
         """The agent says what it has used."""
-        self.input_tokens = (self.input_tokens or 0) + usage.input_tokens
-        self.output_tokens = (self.output_tokens or 0) + usage.output_tokens
+        self.usage = usage if self.usage is None else self.usage.plus(usage)
 
     def on_interrupted(self, now_ns: int) -> int:
         """The agent drops what it has sent and not yet played; returns how much that was, in ns."""

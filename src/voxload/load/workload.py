@@ -12,12 +12,12 @@ import msgspec
 
 from voxload.audio.corpus import Utterance, load_corpus, utterance_from_wav
 from voxload.load.arrivals import Arrival, arrivals, slice_arrivals
-from voxload.load.template import expand
 from voxload.model.load import ConcurrencyLoad
 from voxload.model.persona import Persona, resolve_personas
 from voxload.model.plan import Plan
 from voxload.model.scenario import CallType, CsvFeeder, RandomPhone, Scenario, VariableSource
 from voxload.model.script import spoken
+from voxload.model.template import expand
 
 __all__ = ["CALLER_NUMBER", "CALL_VALUES", "CallSpec", "Workload", "expand", "spoken_names"]
 

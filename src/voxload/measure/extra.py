@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from voxload.errors import BadInputError, Problem
@@ -19,6 +20,16 @@ def require(module: str, extra: str) -> Any:
     except ImportError as error:
         suggestion = f"pip install 'voxload[{extra}]'"
         raise BadInputError([Problem(f"{module} cannot be imported: {error}", suggestion=suggestion)]) from None
+
+
+def require_installed(module: str, extra: str) -> None:
+    """See that an optional dependency is there, without importing it (Locust patches the process that imports it).
+
+    Raises:
+        BadInputError: it is not installed; says which extra brings it.
+    """
+    if find_spec(module) is None:
+        raise BadInputError([Problem(f"{module} is not installed", suggestion=f"pip install 'voxload[{extra}]'")])
 
 
 def optional(module: str) -> Any | None:

@@ -206,6 +206,8 @@ class RunFacts(msgspec.Struct, frozen=True):
     voxload_version: str
     cut_short: str = ""
     """Why the run ended before its plan (Ctrl-C, unreachable target); empty for a full run."""
+    doubts: list[str] = []
+    """Why the run cannot be trusted, beyond what the processes' own numbers say: a worker lost, one that came late."""
     environment: dict[str, str] = {}
     """Machine, operating system, Python, versions of what matters, git commit."""
 

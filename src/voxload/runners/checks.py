@@ -12,7 +12,6 @@ from voxload.audio.corpus import load_corpus, utterance_from_wav
 from voxload.dialects.base import CallIdentity, Dialect
 from voxload.dialects.registry import build_dialect
 from voxload.errors import BadInputError, Problem
-from voxload.load.template import expand, template_names
 from voxload.load.workload import CALL_VALUES, CALLER_NUMBER
 from voxload.model.explain import did_you_mean
 from voxload.model.load import ConcurrencyLoad, Load
@@ -31,6 +30,7 @@ from voxload.model.script import (
     walk_steps,
 )
 from voxload.model.source import Location, Source
+from voxload.model.template import expand, template_names
 from voxload.runners.resources import Resources, is_file, spoken_places
 from voxload.verdict.expression import Gate, parse_gate
 
@@ -152,6 +152,9 @@ def _check_templates(scenario: Scenario, dialect: Dialect | None, findings: Find
     for option, text in scenario.dialect.options.items():
         if isinstance(text, str):
             _check_template(text, ("dialect", option), f"dialect.{option}", per_call, findings)
+    for place, template in (dialect.templates() if dialect else {}).items():
+        label = ".".join(map(str, ("dialect", *place)))
+        _check_template(template.text, ("dialect", *place), label, [*per_call, *template.names], findings)
     constant = _constants(scenario)
     for header, text in scenario.headers.items():
         where: Location = ("headers", header)

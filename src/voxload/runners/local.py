@@ -15,9 +15,7 @@ from voxload.errors import RunAbortedError
 from voxload.measure.collector import Collector
 from voxload.measure.snapshot import Snapshot
 from voxload.model.plan import Plan, encode_plan
-from voxload.runners.runner import PREPARE_TIMEOUT_S, RunData, Runner, ShardSeen
-
-__all__ = ["LocalRunner", "RunData"]
+from voxload.runners.runner import PREPARE_TIMEOUT_S, Runner, ShardSeen
 
 LEAD_NS = 300 * NS_PER_MS
 """Between "all shards are ready" and the first instant of the run."""

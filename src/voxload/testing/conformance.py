@@ -14,7 +14,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from voxload.dialects.base import (
+    AgentSession,
     AudioIn,
+    CallerSession,
     CallIdentity,
     Dial,
     Dialect,
@@ -25,9 +27,13 @@ from voxload.dialects.base import (
     HttpResponse,
     Interrupted,
     Malformed,
+    Mark,
     Message,
+    Outgoing,
     PeerError,
+    Ready,
     ReplyEnded,
+    Respond,
     SetupFailed,
     SetupStep,
     Transcript,
@@ -35,6 +41,7 @@ from voxload.dialects.base import (
 )
 
 UNIX_NS = 1_764_000_000_123_456_789
+ROUNDS_MAX = 20
 CALL_ID = "call-7 ä/%?"
 
 
@@ -72,7 +79,10 @@ class DialectConformance:
 
     def set_up(self, dialect: Dialect, desk: Desk) -> SetupStep:
         """Lead a call's set-up to its end with the dialect's own agent side as the server."""
-        caller = dialect.caller(self.identity())
+        return self.lead(dialect, dialect.caller(self.identity()), desk)
+
+    def lead(self, dialect: Dialect, caller: CallerSession, desk: Desk) -> SetupStep:
+        """Take the caller's HTTP steps; returns the one that is none."""
         step = caller.open()
         for _ in range(5):
             if not isinstance(step, HttpRequest):
@@ -90,6 +100,32 @@ class DialectConformance:
         path = parts.path.removeprefix(urlsplit(dialect.target).path)
         return path + (f"?{parts.query}" if parts.query else "")
 
+    def pair(self, dialect: Dialect) -> tuple[CallerSession, AgentSession]:
+        """Return both sides of a call, once each has heard the other's first messages."""
+        caller, agent = self.led_caller(dialect), dialect.agent(CALL_ID)
+        self.introduce(caller, agent)
+        return caller, agent
+
+    def led_caller(self, dialect: Dialect) -> CallerSession:
+        """Return a caller whose set-up is over."""
+        caller = dialect.caller(self.identity())
+        self.lead(dialect, caller, Desk())
+        return caller
+
+    @staticmethod
+    def introduce(caller: CallerSession, agent: AgentSession) -> list[Event]:
+        """Exchange the first messages of both sides and the answers to them; returns what the caller makes of it."""
+        heard: list[Event] = []
+        to_agent, to_caller = list(caller.on_connected()), list(agent.on_connected())
+        for _ in range(ROUNDS_MAX):
+            if not to_agent and not to_caller:
+                return heard
+            at_agent = [event for message in to_agent for event in agent.decode(*message)]
+            at_caller = [event for message in to_caller for event in caller.decode(*message)]
+            heard += at_caller
+            to_caller, to_agent = _answers(at_agent), _answers(at_caller)
+        raise AssertionError("the two sides never stop to answer each other")
+
     # --- set-up ---
 
     def test_the_set_up_ends_in_a_dial_that_the_agent_side_knows(self) -> None:
@@ -101,6 +137,16 @@ class DialectConformance:
         assert dialect.socket_call_id(self.path(dialect, step.url), dict(step.headers))
         if dialect.subprotocol() is not None:
             assert dialect.subprotocol() in step.subprotocols
+
+    def test_a_call_that_waits_to_be_ready_becomes_ready(self) -> None:
+        """Where the open socket is not the sign, the first messages of both sides bring it."""
+        dialect = self.make_dialect()
+        caller, agent = dialect.caller(self.identity()), dialect.agent(CALL_ID)
+        step = self.lead(dialect, caller, Desk())
+        assert isinstance(step, Dial)
+        heard = self.introduce(caller, agent)
+        assert any(isinstance(event, Ready) for event in heard) or not step.await_ready
+        assert not any(isinstance(event, Malformed | PeerError | Unknown) for event in heard), heard
 
     def test_a_refusal_ends_the_set_up_with_an_outcome(self) -> None:
         """A 503 to the first request is no exception."""
@@ -130,7 +176,7 @@ class DialectConformance:
         """prepare, stamp, decode: the same samples on the other side."""
         dialect = self.make_dialect()
         frames = _noise(dialect.caller_format.frame_bytes, 5)
-        caller, agent = dialect.caller(self.identity()), dialect.agent(CALL_ID)
+        caller, agent = self.pair(dialect)
         prepared = dialect.prepare_caller(frames)
         for number, (frame, ready) in enumerate(zip(frames, prepared, strict=True)):
             message = caller.stamp(ready, number, UNIX_NS + number)
@@ -140,29 +186,31 @@ class DialectConformance:
         """The same in the other direction."""
         dialect = self.make_dialect()
         frames = _noise(dialect.agent_format.frame_bytes, 5)
-        caller, agent = dialect.caller(self.identity()), dialect.agent(CALL_ID)
+        caller, agent = self.pair(dialect)
         for number, ready in enumerate(dialect.prepare_agent(frames)):
             message = agent.stamp(ready, number, UNIX_NS + number)
-            assert _audio(caller.decode(message, dialect.audio_is_text)) == frames[number]
+            assert _audio(caller.decode(message, dialect.agent_audio_is_text)) == frames[number]
 
     def test_a_prepared_frame_can_be_stamped_many_times(self) -> None:
         """Frames are shared by all calls: stamping leaves them as they are."""
         dialect = self.make_dialect()
-        caller = dialect.caller(self.identity())
+        caller, _ = self.pair(dialect)
         (ready,) = dialect.prepare_caller(_noise(dialect.caller_format.frame_bytes, 1))
         before = bytes(ready)
         first = caller.stamp(ready, 0, UNIX_NS)
         caller.stamp(ready, 1, UNIX_NS + 20_000_000)
-        assert (bytes(ready), caller.stamp(ready, 0, UNIX_NS)) == (before, first)
+        another, _ = self.pair(dialect)
+        assert (bytes(ready), another.stamp(ready, 0, UNIX_NS)) == (before, first)
 
     # --- signals ---
 
     def test_the_callers_signals_are_understood(self) -> None:
         """End of speech and key presses, where the protocol has them."""
         dialect = self.make_dialect()
-        caller, agent = dialect.caller(self.identity()), dialect.agent(CALL_ID)
+        caller, agent = self.pair(dialect)
         told = [event for message in caller.end_of_speech(UNIX_NS) for event in agent.decode(*message)]
         assert EndOfSpeech() in told or not told
+        assert all(isinstance(event, tuple) for message in caller.start_of_speech() for event in agent.decode(*message))
         for digit in "0123456789*#":
             for message in caller.dtmf(digit):
                 if isinstance(message, Message):
@@ -171,12 +219,13 @@ class DialectConformance:
     def test_the_agents_signals_are_understood(self) -> None:
         """Transcripts, replies, interruptions and errors, where the protocol has them."""
         dialect = self.make_dialect()
-        caller, agent = dialect.caller(self.identity()), dialect.agent(CALL_ID)
+        caller, agent = self.pair(dialect)
         heard = Transcript('I said "hello", caf\u00e9', "caller", True)
         self._understood(
             caller.decode, agent.transcript(heard), lambda e: isinstance(e, Transcript) and e.text == heard.text
         )
-        self._understood(caller.decode, agent.reply_ended(), lambda e: isinstance(e, ReplyEnded))
+        self._understood(caller.decode, agent.reply_started("Hi."), lambda e: not isinstance(e, Malformed | Unknown))
+        self._understood(caller.decode, agent.reply_ended(), lambda e: isinstance(e, ReplyEnded | Mark))
         self._understood(caller.decode, agent.interrupted(), lambda e: isinstance(e, Interrupted))
         error = PeerError("429", "slow down")
         self._understood(caller.decode, agent.error(error), lambda e: isinstance(e, PeerError) and e.code == "429")
@@ -188,10 +237,36 @@ class DialectConformance:
 
     # --- strangers ---
 
+    def test_marks_come_back(self) -> None:
+        """A mark of the agent's is answered once its audio has been played, and the agent takes the answer."""
+        dialect = self.make_dialect()
+        caller, agent = self.pair(dialect)
+        agent.reply_started("Good morning.")
+        asked = [event for message in agent.reply_ended() for event in caller.decode(*message)]
+        for event in asked:
+            if isinstance(event, Mark):
+                answer = caller.played(event.name)
+                assert answer
+                for message in answer:
+                    assert not any(isinstance(item, Malformed | Unknown) for item in agent.decode(*message))
+
+    def test_the_end_is_understood(self) -> None:
+        """What the caller says when it hangs up, and what it says of audio that it dropped."""
+        dialect = self.make_dialect()
+        caller, agent = self.pair(dialect)
+        (down,) = dialect.prepare_agent(_noise(dialect.agent_format.frame_bytes, 1))
+        for message in agent.reply_started("Good morning."):
+            caller.decode(*message)
+        caller.decode(agent.stamp(down, 0, UNIX_NS), dialect.agent_audio_is_text)
+        messages: list[Outgoing] = [*caller.dropped(5_000_000), *caller.hang_up()]
+        for said in messages:
+            if isinstance(said, Message):
+                assert not any(isinstance(event, Malformed | Unknown) for event in agent.decode(*said)), said
+
     def test_unknown_messages_are_events(self) -> None:
         """A kind that nobody knows is counted, never fatal."""
         dialect = self.make_dialect()
-        for side in (dialect.caller(self.identity()), dialect.agent(CALL_ID)):
+        for side in self.pair(dialect):
             for payload in (b'{"type":"surprise","kind":"surprise","event":"surprise"}', b"{}"):
                 events = side.decode(payload, True)
                 assert not any(isinstance(event, Malformed | AudioIn) for event in events)
@@ -212,7 +287,7 @@ class DialectConformance:
                     _check_events(side.decode(bytes(broken[: chance.randint(1, len(broken))]), text))
 
     def _good_messages(self, dialect: Dialect) -> list[bytes]:
-        caller, agent = dialect.caller(self.identity()), dialect.agent(CALL_ID)
+        caller, agent = self.pair(dialect)
         (up,) = dialect.prepare_caller(_noise(dialect.caller_format.frame_bytes, 1))
         (down,) = dialect.prepare_agent(_noise(dialect.agent_format.frame_bytes, 1))
         messages = [
@@ -226,6 +301,10 @@ class DialectConformance:
         ]
         stamped = [caller.stamp(up, 0, UNIX_NS), agent.stamp(down, 0, UNIX_NS)]
         return stamped + [message.payload for message in messages]
+
+
+def _answers(events: Sequence[Event]) -> list[Message]:
+    return [message for event in events if isinstance(event, Respond) for message in event.messages]
 
 
 def _noise(size: int, count: int) -> list[bytes]:

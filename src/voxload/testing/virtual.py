@@ -17,6 +17,7 @@ from voxload.measure.collector import Collector
 from voxload.measure.understanding import Understanding
 from voxload.model.outcome import Outcome
 from voxload.model.plan import Plan
+from voxload.model.template import fill_options
 from voxload.model.twin import TwinSettings
 from voxload.twin.agent import CLOSE_OK, Agent
 from voxload.twin.desk import Desk
@@ -149,7 +150,8 @@ class VirtualWorld:
         self.workload = Workload(plan)
         scenario = self.workload.scenario
         settings = scenario.dialect
-        self.dialect = build_dialect(settings.name, "http://agent.example", settings.options)
+        options = fill_options(settings.options, plan.constants)
+        self.dialect = build_dialect(settings.name, "http://agent.example", options)
         repertoire = CorpusRepertoire(self.dialect, (twin or scenario.twin).reply_seconds_max)
         self.desk = Desk(
             twin or scenario.twin, self.dialect, repertoire, self.wheel, self.clock, UNIX_OFFSET_NS, self._stall

@@ -11,11 +11,14 @@ from voxload.dialects.base import (
     Ended,
     EndOfSpeech,
     Event,
+    Interrupted,
     Malformed,
     Message,
     PeerError,
+    ReplyWanted,
     Respond,
     Transcript,
+    TurnTaking,
     Unknown,
 )
 from voxload.twin.desk import Desk
@@ -53,8 +56,9 @@ class Agent:
     """
 
     __slots__ = (
-        "_check_armed", "_close", "_closed", "_handled", "_hearing", "_interrupted_turn", "_outcome", "_send",
-        "_session", "_stt_slot", "desk", "envelopes", "faults", "record", "turn", "voice",
+        "_always_watching", "_announced", "_check_armed", "_close", "_closed", "_ends_by_message", "_greeted",
+        "_handled", "_hearing", "_interrupted_turn", "_outcome", "_send", "_session", "_stt_slot", "desk", "envelopes",
+        "faults", "record", "turn", "voice",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, record: CallRecord, session: AgentSession, send: Send, close: Close) -> None:
@@ -65,12 +69,16 @@ class Agent:
         self._send = send
         self._close = close
         self._hearing = Hearing(desk.dialect.caller_format)
-        self._hearing.watch(desk.always_watching)
+        self._ends_by_message = desk.ends_by_message
+        self._always_watching = desk.always_watching(self._ends_by_message)
+        self._hearing.watch(self._always_watching)
         self._handled = 0  # segments of speech that the detector had opened when the last utterance ended
         outlet = Outlet(desk.dialect, record, session, send, desk.unix_offset_ns)
         self.voice = Voice(desk, outlet, self.faults, self.hang_up, self._watch)
         self._interrupted_turn = 0  # the turn for which it has been drawn whether the agent speaks into it
         self._check_armed = False
+        self._announced = False  # the caller has been told that it is heard speaking
+        self._greeted = False
         self._stt_slot = SttSlot(desk)
         self._closed = False
         self.envelopes = Envelopes(desk, record, send, lambda: self._closed)
@@ -84,8 +92,13 @@ class Agent:
         """The media socket is open."""
         self._tell(self._session.on_connected())
         self.envelopes.tell("connected", now_ns)
+        if self._session.greets_unasked and self.desk.settings.greeting:
+            self._plan_greeting(now_ns)
+
+    def _plan_greeting(self, now_ns: int) -> None:
         settings = self.desk.settings
-        if not settings.greeting or self.faults.strikes("missing_greeting", settings.faults.missing_greeting_rate, 0):
+        self._greeted = True
+        if self.faults.strikes("missing_greeting", settings.faults.missing_greeting_rate, 0):
             return
         due_ns = now_ns + settings.greeting_delay_ns
         late = settings.faults.late_greeting
@@ -126,6 +139,12 @@ class Agent:
         match event:
             case EndOfSpeech():
                 self._on_end_of_speech(now_ns)
+            case ReplyWanted():
+                self._on_reply_wanted(now_ns)
+            case TurnTaking(by_message=by_message):
+                self._take_turns(by_message)
+            case Interrupted():
+                self._on_interrupted()
             case Malformed():
                 self.hang_up("protocol_error", CLOSE_PROTOCOL)
             case Ended():
@@ -139,12 +158,42 @@ class Agent:
 
     def _on_end_of_speech(self, now_ns: int) -> None:
         """The caller says that it has finished."""
-        if self.desk.ends_by_message:
+        if self._ends_by_message:
             self._end_utterance(now_ns)
+
+    def _on_reply_wanted(self, now_ns: int) -> None:
+        """The caller wants to hear something: the greeting, or an answer to what it has said so far."""
+        if self.voice.speaking or self.turn is not None:
+            self.say_error("conversation_already_has_active_response", "a response is under way")
+        elif self._may_greet():
+            self._plan_greeting(now_ns)
+        else:
+            self._end_utterance(now_ns)
+
+    def _may_greet(self) -> bool:
+        """Return whether the first words of the call are still to be said."""
+        begun = self._greeted or self.record.turns or self._hearing.loud_ns
+        return self.desk.settings.greeting and not begun
+
+    def _on_interrupted(self) -> None:
+        """The caller wants the agent to stop."""
+        if self.turn is not None:
+            self.turn.abandon()
+            self.turn = None
+        if self.voice.speaking:
+            self.voice.interrupt()
+
+    def _take_turns(self, by_message: bool) -> None:
+        """The caller says how its utterances will end."""
+        if by_message != self._ends_by_message:
+            self._ends_by_message = by_message
+            self._always_watching = self.desk.always_watching(by_message)
+            self._hearing.watch(self._always_watching or self.voice.speaking)
+            self._handled = 0
 
     def _watch(self, on: bool) -> None:
         """Listen closely while the agent speaks; some agents always do."""
-        if not self.desk.always_watching:
+        if not self._always_watching:
             self._hearing.watch(on)
             self._handled = 0
 
@@ -155,12 +204,26 @@ class Agent:
             return
         if self.desk.stt.limit:
             self._claim_stt()
-        if not self.desk.ends_by_message:
+        if not self._ends_by_message:
             self._await_silence()
         if self.voice.speaking:
             self.voice.hear_over(detector.opened, detector.onset_ns, detector.last_active_ns, now_ns)
-        elif self._interrupted_turn != self.record.turns + 1:
+            return
+        self._announce_speech()
+        if self._interrupted_turn != self.record.turns + 1:
             self._maybe_cut_in(detector.onset_ns)
+
+    def _announce_speech(self) -> None:
+        """Tell the caller once for each utterance that it is heard speaking."""
+        if not self._announced:
+            self._announced = True
+            self._tell(self._session.speech_started())
+
+    def _announce_end(self) -> None:
+        """Tell the caller that its utterance is taken for finished."""
+        if self._announced:
+            self._announced = False
+            self._tell(self._session.speech_ended())
 
     def _last_active_ns(self) -> int:
         """Return the end of what has been heard of the caller's speech."""
@@ -195,6 +258,7 @@ class Agent:
         hearing.end_utterance()
         onset_ns, last_ns = (detector.onset_ns, detector.last_active_ns) if detector.opened > self._handled else (0, 0)
         self._handled = detector.opened
+        self._announce_end()
         if self.voice.is_backchannel(onset_ns, last_ns):
             self._stt_slot.give_back()
             return

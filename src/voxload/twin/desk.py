@@ -96,10 +96,6 @@ class Desk:
         """The callers of this dialect say when an utterance is over; else the agent listens for silence."""
         self.admits_by_http = isinstance(probe.open(), HttpRequest)
         """Callers of this dialect open a session over HTTP before they dial; else the socket alone is the call."""
-        self.always_watching = (
-            not self.ends_by_message or self.stt.limit > 0 or settings.faults.agent_interruption_rate > 0
-        )
-        """Agents listen for speech at all times, not only while they speak."""
         self.sound_faults = SoundFaults(settings, dialect, (exchange.reply for exchange in repertoire.exchanges))
         self._stall = stall
         self._pending: dict[str, CallRecord] = {}
@@ -107,6 +103,10 @@ class Desk:
         self._ended: OrderedDict[str, CallRecord] = OrderedDict()
         self._alike: dict[str, int] = {}
         self._first_call = True
+
+    def always_watching(self, ends_by_message: bool) -> bool:
+        """Return whether agents listen for speech at all times, not only while they speak."""
+        return not ends_by_message or self.stt.limit > 0 or self.settings.faults.agent_interruption_rate > 0
 
     # --- letting calls in ---
 

@@ -80,6 +80,14 @@ class RealAgent(Agent):
     def _on_end_of_speech(self, now_ns: int) -> None:
         """It hears for itself when the caller has finished."""
 
+    def _on_reply_wanted(self, now_ns: int) -> None:
+        """It answers what it has heard, or greets."""
+        if self._may_greet() or self._vad.opened > self._utterance_opened:
+            super()._on_reply_wanted(now_ns)
+
+    def _take_turns(self, by_message: bool) -> None:
+        """It always hears for itself."""
+
     def _on_audio(self, audio: bytes, now_ns: int) -> None:
         self._hearing.hear(audio, now_ns)
         vad = self._vad
@@ -88,6 +96,8 @@ class RealAgent(Agent):
             self._await_silence()
             if self.voice.speaking:
                 self.voice.hear_over(vad.opened, vad.onset_ns, vad.last_active_ns, now_ns)
+            else:
+                self._announce_speech()
 
     def _last_active_ns(self) -> int:
         return self._vad.last_active_ns
@@ -100,6 +110,7 @@ class RealAgent(Agent):
         self._hearing.end_utterance()
         self._utterance_opened = vad.opened
         pcm = vad.take_utterance()
+        self._announce_end()
         if self.voice.is_backchannel(vad.onset_ns, vad.last_active_ns):
             return
         if self.turn is not None:

@@ -62,7 +62,7 @@ class Outlet:
     def __init__(
         self, dialect: Dialect, record: CallRecord, session: AgentSession, send: Send, unix_offset_ns: int
     ) -> None:
-        self.audio_is_text = dialect.audio_is_text
+        self.audio_is_text = dialect.agent_audio_is_text
         self.dialect = dialect
         self.record = record
         self.session = session

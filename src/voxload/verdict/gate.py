@@ -92,7 +92,8 @@ def _aggregate(histogram: Histogram, gate: Gate) -> tuple[float, str]:
 
 def distrust(summary: Summary) -> list[str]:
     """Return the reasons why a run's numbers cannot be trusted; none when they can."""
-    reasons = [f"process {shard.shard}: {_first_line(shard.lost)}" for shard in summary.shards if shard.lost]
+    reasons = list(summary.run.doubts)
+    reasons += [f"process {shard.shard}: {_first_line(shard.lost)}" for shard in summary.shards if shard.lost]
     late, limit_ms = summary.lateness().quantile(0.99), summary.plan.lateness_limit_ms
     what = "event loop" if summary.plan.component else "frame"
     if late is not None and late / 1e6 > limit_ms:

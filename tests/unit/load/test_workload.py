@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxload.audio.corpus import load_corpus
-from voxload.load.template import expand, template_names
 from voxload.load.workload import Workload
 from voxload.model.plan import Plan
+from voxload.model.template import expand, template_names
 
 
 def make_plan(**changes: Any) -> Plan:

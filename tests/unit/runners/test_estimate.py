@@ -176,7 +176,8 @@ def test_facts_agree_with_the_estimate(path):
     assert facts.calls == (estimate.calls if estimate.model == "open" else 0)
     assert facts.call_types == {call.name: call.share for call in estimate.call_types}
     assert sum(facts.call_types.values()) == pytest.approx(1)
-    assert facts.frame_ms == 100
+    dialect = found.scenario.dialect
+    assert facts.frame_ms == build_dialect(dialect.name, "http://x", dialect.options).caller_format.frame_ms
 
 
 def test_the_demo_holds_its_calls_together():

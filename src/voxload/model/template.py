@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from string import Template
+from typing import Any
 
 
 @lru_cache(maxsize=1024)
@@ -21,6 +22,21 @@ def expand(template: str, values: Mapping[str, str]) -> str:
     """
     compiled = _compiled(template)
     return template if compiled is None else compiled.substitute(values)
+
+
+def expand_known(template: str, values: Mapping[str, str]) -> str:
+    """Return `template` with its values filled in as far as there are any; the rest stands as it is written."""
+    try:
+        return expand(template, values)
+    except (KeyError, ValueError):
+        return template
+
+
+def fill_options(options: Mapping[str, Any], constants: Mapping[str, str]) -> dict[str, Any]:
+    """Return a dialect's options for the agent's side, which must know secrets to check what is signed with them."""
+    return {
+        name: expand_known(value, constants) if isinstance(value, str) else value for name, value in options.items()
+    }
 
 
 def template_names(template: str) -> list[str]:

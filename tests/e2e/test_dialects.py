@@ -1,0 +1,33 @@
+"""Every dialect over real sockets: callers complete turns with the embedded agent and read the stated latency back."""
+
+import pytest
+from conftest import scenario_with
+
+MS = 1e6
+TURN_MS = 800
+DIALECTS = {
+    "rtmed": "rtmed",
+    "twilio": {"name": "twilio", "auth_token": "secret"},
+    "twilio-stream": {"name": "twilio", "stream_url": "/media", "parameters": {"number": "${caller_number}"}},
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+def test_a_turn_is_measured_in_every_dialect(voxload, dialect):
+    """Within 10 ms at the median and at the worst of ten calls, three times at most: the machine may be disturbed."""
+    scenario = scenario_with(
+        dialect=dialect,
+        load={"shape": "constant", "arrival_rate": 20, "duration": "500ms"},
+        calls=[{"name": "short", "script": [{"say": "opening_hours"}, "wait_for_agent"]}],
+        twin={"latency": {"turn": f"{TURN_MS}ms"}, "greeting": False, "reply_seconds_max": 0.4},
+    )
+    for _ in range(3):
+        summary = voxload.run(scenario).summary
+        turn = summary.histogram("turn_latency")
+        measured_ms = [turn.quantile(share) / MS for share in (0.5, 1.0)] if turn.count else []
+        if summary.totals.outcomes == {"completed": 10} and measured_ms == pytest.approx([TURN_MS] * 2, abs=10):
+            break
+    assert summary.totals.outcomes == {"completed": 10}, summary.errors
+    assert measured_ms == pytest.approx([TURN_MS, TURN_MS], abs=10)
+    assert not summary.totals.unknown_messages
+    assert not summary.totals.peer_errors

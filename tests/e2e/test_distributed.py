@@ -1,0 +1,151 @@
+"""Runs over Locust workers: shared out, merged exactly, and honest about workers that are lost, hang or come late."""
+
+import os
+import signal
+import socket
+import sys
+import time
+
+import msgspec
+import psutil
+import zstandard
+from conftest import scenario_with
+
+from voxload.measure.histogram import Histogram
+from voxload.measure.summary import CallRecord
+
+WORKER, MASTER = "voxload.runners.locust.worker", "voxload.runners.locust.master"
+
+
+def scenario(seconds=2):
+    return scenario_with(load={"shape": "constant", "arrival_rate": 15, "duration": f"{seconds}s"})
+
+
+def start(voxload, scenario, *arguments):
+    path = voxload.write(scenario)
+    options = ["--quiet", "--master-port", "0", *arguments]
+    return voxload.start("run", str(path), *options)
+
+
+def processes(run, module):
+    return [
+        child
+        for child in psutil.Process(run.pid).children(recursive=True)
+        if child.is_running() and module in command(child)
+    ]
+
+
+def command(process):
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def wait_for(condition, timeout_s=40):
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError("it did not come")
+
+
+def begun(voxload):
+    """Wait until calls have been recorded."""
+    wait_for(lambda: any(file.stat().st_size for file in voxload.folder.glob("results/*/calls.jsonl.zst")))
+
+
+def test_the_merged_percentiles_are_those_of_the_calls(voxload):
+    done = voxload.run(scenario(), "--workers", "2", "--master-port", "0")
+    assert done.code == 0, (done.summary.verdict, done.err)
+    assert [shard.shard for shard in done.summary.shards] == [0, 1]
+    assert all(shard.calls == 15 for shard in done.summary.shards)
+    lines = zstandard.ZstdDecompressor().stream_reader((done.folder / "calls.jsonl.zst").open("rb")).read().splitlines()
+    calls = [msgspec.json.decode(line, type=CallRecord) for line in lines]
+    one = Histogram()
+    for call in calls:
+        for turn in call.turns:
+            one.record(round(turn.latency_ms * 1e6))
+    merged = done.summary.histogram("turn_latency")
+    assert one.count == 30
+    assert {name: getattr(merged, name) for name in Histogram.__slots__} == {
+        name: getattr(one, name) for name in Histogram.__slots__
+    }
+
+
+def test_workers_that_are_killed_or_hang_make_the_run_unknown(voxload):
+    run = start(voxload, scenario(6), "--workers", "3")
+    begun(voxload)
+    killed, hung, _ = processes(run, WORKER)
+    killed.send_signal(signal.SIGKILL)
+    hung.send_signal(signal.SIGSTOP)
+    done = voxload.finish(run, timeout_s=60)
+    assert done.code == 4, done.err
+    assert done.summary.verdict.status == "unknown"
+    told = " ".join(done.summary.verdict.reasons)
+    assert "was lost" in told
+    assert told.count("hung: no report") == 2, told
+    assert sum(done.summary.totals.outcomes.values()) >= 30  # the third worker has gone on
+    for worker in (killed, hung):
+        assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_lost_master_ends_the_calls(voxload):
+    run = start(voxload, scenario(60), "--workers", "2")
+    begun(voxload)
+    workers = processes(run, WORKER)
+    shards = [shard for worker in workers for shard in worker.children()]
+    assert len(shards) == 2
+    processes(run, MASTER)[0].kill()
+    done = voxload.finish(run, timeout_s=40)
+    assert done.code == 4, done.err
+    assert any("Locust's master has ended" in reason for reason in done.summary.verdict.reasons)
+    psutil.wait_procs(shards, timeout=20)
+    assert not any(shard.is_running() for shard in shards)
+
+
+def test_workers_of_other_machines_one_of_them_late(voxload):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    run = voxload.start(
+        "run", str(voxload.write(scenario(5))), "--quiet", "--workers", "1", "--remote", "--master-port", port
+    )
+    join = [sys.executable, "-m", "voxload", "worker", "--master-host", "127.0.0.1", "--master-port", port]
+    arguments = ["--processes", "1", "--region", "westeurope"]
+    first = psutil.Popen([*join, *arguments], start_new_session=True)
+    begun(voxload)
+    second = psutil.Popen([*join, *arguments], start_new_session=True)
+    done = voxload.finish(run, timeout_s=60)
+    assert done.code == 4, (done.out, done.err)
+    assert done.summary.verdict.reasons[0].endswith("joined after the run had been shared out; it placed no call")
+    assert done.summary.totals.outcomes == {"completed": 75}
+    assert all(
+        series.labels.get("region") == "westeurope" for series in done.summary.series if series.metric == "greeting"
+    )
+    assert (first.wait(15), second.wait(15)) == (0, 0)
+
+
+def test_what_cannot_begin_says_why(voxload):
+    path = str(voxload.write(scenario()))
+    done = voxload("run", path, "--workers", "1", "--remote", "--master-port", "0", "--worker-wait", "1")
+    assert (done.code, "0 of 1 workers have joined" in done.err) == (3, True), done.err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = voxload("run", path, "--workers", "1", "--master-port", port)
+        assert (done.code, "cannot listen" in done.err) == (3, True), done.err
+    done = voxload("run", path, "--remote")
+    assert (done.code, "--workers" in done.err) == (2, True)
+    assert "Traceback" not in done.err
+
+
+def test_ctrl_c_ends_workers_too_and_still_reports(voxload):
+    run = start(voxload, scenario(60), "--workers", "2")
+    begun(voxload)
+    workers = processes(run, WORKER)
+    os.kill(run.pid, signal.SIGINT)
+    done = voxload.finish(run, timeout_s=40)
+    assert done.code == 3, done.err
+    assert "interrupted" in done.summary.run.cut_short
+    assert not any(worker.is_running() for worker in workers)
