@@ -1,0 +1,1 @@
+"""A stand-in for Azure Blob Storage: enough of its REST API for recordings and transcripts."""
