@@ -23,6 +23,7 @@ COMMANDS = {
     "twin": "voxload.cli.twin:twin_command",
     "report": "voxload.cli.report:report_command",
     "doctor": "voxload.cli.doctor:doctor_command",
+    "compare": "voxload.cli.compare:compare_command",
     "baseline": "voxload.cli.baseline:baseline_command",
     "calibrate": "voxload.cli.calibrate:calibrate_command",
     "schema": "voxload.cli.schema:schema_command",

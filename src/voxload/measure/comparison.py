@@ -81,3 +81,54 @@ class BaselineReport(msgspec.Struct, frozen=True):
     baseline_runs: int
     run_id: str
     method: str
+
+
+class SideFacts(msgspec.Struct, frozen=True):
+    """One side of a comparison."""
+
+    letter: str
+    """`A` is the one that the others are compared with."""
+    name: str
+    kind: Literal["run", "baseline"]
+    scenario: str
+    started_at: str
+    calls: int
+    commit: str = ""
+    target: str = ""
+    verdict: str = ""
+
+
+class SideChange(msgspec.Struct, frozen=True):
+    """How a figure of one side differs from that of the first."""
+
+    word: Literal["worse", "better", "same", "unknown"]
+    """`same`: the interval holds "no change"."""
+    change: float | None
+    """In percent, for shares in percentage points."""
+    low: float | None
+    high: float | None
+    unit: Literal["%", "points"]
+    reason: str = ""
+
+
+class ComparedFigure(msgspec.Struct, frozen=True):
+    """One figure of all sides."""
+
+    figure: str
+    metric: str
+    aggregate: str
+    labels: dict[str, str]
+    unit: str
+    values: list[float | None]
+    counts: list[int]
+    changes: list[SideChange]
+    """Of the second side, the third, …"""
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Two or more runs or baselines side by side."""
+
+    sides: list[SideFacts]
+    rows: list[ComparedFigure]
+    notes: list[str]
+    method: str

@@ -145,15 +145,15 @@ def _phases(summary: Summary) -> list[dict[str, Any]]:
 def _curves(summary: Summary) -> dict[str, dict[str, list[list[float]]]]:
     found = {}
     for metric in curve_metrics(summary):
-        curve = {"corrected": _curve(summary.histogram(metric))}
+        both = {"corrected": curve(summary.histogram(metric))}
         uncorrected = summary.histogram(f"{metric}_uncorrected")
         if uncorrected.count:
-            curve["uncorrected"] = _curve(uncorrected)
-        found[text.clean(metric)] = curve
+            both["uncorrected"] = curve(uncorrected)
+        found[text.clean(metric)] = both
     return found
 
 
-def _curve(histogram: Histogram) -> list[list[float]]:
+def curve(histogram: Histogram) -> list[list[float]]:
     """Return the distribution function as columns [ms, percent of values at most that], thinned evenly in the share."""
     count = histogram.count
     if not count:

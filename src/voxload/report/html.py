@@ -32,7 +32,7 @@ def render_html(summary: Summary, recordings: Mapping[str, bytes] | None = None)
     worst = summary.worst_calls[:WORST_CALLS_MAX]
     sounds = sound.sounds([call.recording for call in worst], recordings)
     template = environment().get_template("report.html.j2")
-    scripts = {"uplot": _asset("vendor/uplot/uPlot.iife.min.js"), "app": _asset("templates/report.js")}
+    scripts = {"uplot": asset("vendor/uplot/uPlot.iife.min.js"), "app": asset("templates/report.js")}
     return template.render(
         summary=summary,
         view=view,
@@ -52,7 +52,7 @@ def render_html(summary: Summary, recordings: Mapping[str, bytes] | None = None)
         rows_max=ROWS_MAX,
         data=Markup(script_json(charts.chart_data(summary))),  # noqa: S704 - script_json leaves nothing to escape
         scripts={name: Markup(source) for name, source in scripts.items()},  # noqa: S704 - files of this package
-        styles=Markup(_asset("vendor/uplot/uPlot.min.css") + _asset("templates/report.css")),  # noqa: S704
+        styles=Markup(asset("vendor/uplot/uPlot.min.css") + asset("templates/report.css")),  # noqa: S704
         script_hashes=" ".join(f"'sha256-{_sha256(source)}'" for source in scripts.values()),
     )
 
@@ -83,7 +83,8 @@ def _finalize(value: Any) -> Any:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return a file of this package that goes into a page."""
     # The hash in the page's security policy is of the text between the tags, so line ends must be plain.
     return resources.files("voxload.report").joinpath(name).read_text(encoding="utf-8").replace("\r\n", "\n")
 

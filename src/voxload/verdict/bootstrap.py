@@ -98,8 +98,8 @@ def deviations(
 ) -> tuple[Array, dict[Figure, float]]:
     """Return (how far each figure is off in each replicate, smallest standard error of each figure).
 
-    The array is replicates x figures, 0 for a figure without data. `model` is the load's, `open` or `closed`: in a
-    closed load calls that take longer mean fewer of them.
+    The array is replicates x figures; a figure without data is 0 in it and has no standard error. `model` is the
+    load's, `open` or `closed`: in a closed load calls that take longer mean fewer of them.
     """
     result = np.zeros((weights.shape[1], len(figures)))
     floors: dict[Figure, float] = {}
@@ -111,7 +111,7 @@ def deviations(
         part = parts.setdefault(labels, evidence.where(dict(labels)) if labels else evidence)
         if metric == "throughput":
             found = _throughput(part, weights, model)
-        elif metric in part.shares:
+        elif metric in part.shares and part.shares[metric].count.any():
             found = _share(part, metric, weights)
         elif metric in part.spans and len(part.spans[metric].call):
             found = _spans(part.spans[metric], [figures[number] for number in numbers], weights, metric)
@@ -131,8 +131,6 @@ class _Found(NamedTuple):
 def _share(evidence: Evidence, metric: str, weights: Array) -> _Found:
     shares = evidence.shares[metric]
     good, count = shares.good.sum(), shares.count.sum()
-    if not count:
-        return _Found(np.zeros((weights.shape[1], 1)), 0.0)
     resampled = (shares.good @ weights) / np.maximum(shares.count @ weights, 1e-9)
     # a share of exactly 0 or 1 never varies in a resample, and yet is not certain (Agresti and Coull 1998)
     calls = np.count_nonzero(shares.count) * max(evidence.total / evidence.calls, 1.0)
@@ -150,7 +148,7 @@ def _throughput(evidence: Evidence, weights: Array, model: str) -> _Found:
                 spans = evidence.spans[metric]
                 np.add.at(of, spans.call, bucket_values(spans.bucket) / 1e9)
     if not completed.sum() or not of.sum():
-        return _Found(np.zeros((weights.shape[1], 1)), 0.0)
+        return _Found(np.zeros((weights.shape[1], 1)), 1.0)
     resampled = np.maximum(completed @ weights, 0.5) / np.maximum(of @ weights, 1e-9)
     floor = _share(evidence, "call_success", weights[:, :1]).floor
     return _Found(np.log(resampled * of.sum() / completed.sum())[:, None], floor)

@@ -28,6 +28,7 @@ CALLS_MIN = 30
 BEYOND_MIN = 10
 """Values that a percentile must leave above it: p99 needs 1,000, p95 needs 200."""
 OBSERVATIONS_MIN = 20
+NO_CALLS = "no values of single calls under these labels"
 RUNS_MIN = 5
 """Pooled runs from which the spread from run to run can be told."""
 
@@ -67,7 +68,7 @@ def differences(
         if not reason:
             judged.append(figure)
     for figure, interval in zip(judged, _intervals(before, after, judged, found, replicates, seed), strict=True):
-        found[figure] = found[figure]._replace(interval=interval)
+        found[figure] = found[figure]._replace(interval=interval, reason="" if interval else NO_CALLS)
     return list(found.values())
 
 
@@ -98,41 +99,48 @@ def _intervals(
     found: dict[Figure, Difference],
     replicates: int,
     seed: int,
-) -> list[Interval]:
+) -> list[Interval | None]:
     offsets = np.zeros((replicates, len(figures)))
     besides = np.zeros(len(figures))
+    known = np.ones(len(figures), bool)
     for number, side in enumerate((before, after)):
-        off, variance = _side(side, figures, replicates, np.random.default_rng([seed, number]))
+        off, variance, has_calls = _side(side, figures, replicates, np.random.default_rng([seed, number]))
         offsets += off if side is after else -off
         besides += variance
+        known &= has_calls
     changes = []
     for figure in figures:
         old, new = found[figure].before, found[figure].after
         assert old is not None
         assert new is not None
         changes.append(on_scale(figure, new) - on_scale(figure, old))
-    return simultaneous(changes, offsets, np.sqrt(besides).tolist(), np.random.default_rng([seed, 2]))
+    intervals = simultaneous(changes, offsets, np.sqrt(besides).tolist(), np.random.default_rng([seed, 2]))
+    return [interval if sure else None for interval, sure in zip(intervals, known, strict=True)]
 
 
-def _side(side: Subject, figures: Sequence[Figure], replicates: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return (deviations, replicates x figures; the variance of each figure that resampling does not show)."""
+def _side(
+    side: Subject, figures: Sequence[Figure], replicates: int, rng: np.random.Generator
+) -> tuple[Array, Array, Array]:
+    """Return (deviations, replicates x figures; each figure's variance besides; whether calls speak of it)."""
     offsets = np.zeros((replicates, len(figures)))
     besides = np.zeros(len(figures))
-    numbers = [number for number, figure in enumerate(figures) if figure not in side.points]
+    has_calls = np.array([figure in side.points for figure in figures], bool)
+    numbers = np.flatnonzero(~has_calls).tolist()
     if side.evidence is None or not numbers:
-        return offsets, besides
+        return offsets, besides, has_calls
     own = [figures[number] for number in numbers]
     found, floors = deviations(side.evidence, own, call_weights(side.evidence, replicates, rng), side.model)
     offsets[:, numbers] = found
     variances = found.var(axis=0)
     for at, number in enumerate(numbers):
         figure = figures[number]
+        has_calls[number] = figure in floors or figure.metric == "concurrent_calls"
         besides[number] = max(floors.get(figure, 0.0) ** 2 - variances[at], 0.0)
         if figure.metric == "concurrent_calls":
             # the calls up at once in an open load are Poisson distributed around their mean (M/G/∞)
             besides[number] += 1 / max(side.levels[figure.metric], 1.0) / side.runs
         besides[number] += _between_runs(side, figure, variances[at])
-    return offsets, besides
+    return offsets, besides, has_calls
 
 
 def _between_runs(side: Subject, figure: Figure, variance: float) -> float:
