@@ -33,3 +33,16 @@ def utc_text(unix_s: int) -> str:
 def process_cpu_ns() -> int:
     """Return the CPU time that this process has used, in nanoseconds."""
     return time.process_time_ns()
+
+
+def parse_utc_s(text: str) -> float:
+    """Return the Unix time of a date as ISO 8601 or as `1/31/2026 10:00:00 AM` writes it; UTC where no zone is given.
+
+    Raises:
+        ValueError: the text is neither.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = datetime.strptime(text, "%m/%d/%Y %I:%M:%S %p")  # noqa: DTZ007  # the zone is set below
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
