@@ -20,6 +20,7 @@ from voxload.cli.peers import start_peers
 from voxload.clock import utc_now
 from voxload.engine import wire
 from voxload.measure.collector import Collector
+from voxload.measure.recovery import with_recovery
 from voxload.measure.snapshot import Snapshot
 from voxload.measure.summarize import build_summary
 from voxload.measure.summary import PlanFacts, RunFacts, Summary
@@ -33,6 +34,7 @@ from voxload.runners.estimate import plan_facts
 from voxload.runners.local import LocalRunner
 from voxload.runners.prepare import Prepared, prepare
 from voxload.runners.progress import ProgressTracker
+from voxload.runners.recovery import RecoveryCheck, implied_gates
 from voxload.runners.results import RecordingFiles, ResultsFolder
 from voxload.runners.runner import RunData, Runner
 from voxload.runners.scoring import reference_file, score_calls, sent_file
@@ -90,15 +92,23 @@ def run_command(
         facts = plan_facts(prepared, count)
         collector = Collector(max(1, -(-round(facts.load_duration_s) // TIMELINE_POINTS_MAX)))
         view = None if quiet or as_json else LiveView(console)
+        check = RecoveryCheck(prepared) if prepared.scenario.recovery is not None else None
+        if check is not None:
+            check.look_before()
         runner = _runner(prepared.plan, count, spread, collector, console)
         runner.stop_when = lambda _: died()
         data = uvloop.run(_run(runner, facts, folder, view))
+        recovery = None
+        if check is not None and not data.cut_short:
+            console.print(f"After the load: {check.announcement}", highlight=False)
+            recovery = check.run(data.ended_ns)
     folder.close()
     for problem in score_calls(collector, folder.path, prepared.scenario, reference):
         console.print(f"[yellow]warning:[/] quality: {problem}", highlight=False)
-    summary = judge(
-        build_summary(collector, run_facts(prepared, data, started_at), facts, prepared.scenario.load), gates
-    )
+    summary = build_summary(collector, run_facts(prepared, data, started_at), facts, prepared.scenario.load)
+    if recovery is not None:
+        summary = with_recovery(summary, recovery)
+    summary = judge(summary, [*gates, *implied_gates(prepared.scenario, gates)])
     paths = write_reports(summary, folder.write, RecordingFiles(folder.path))
     if folder.write_error:
         console.print(f"[yellow]warning:[/] {folder.write_error}; calls are missing from it", highlight=False)

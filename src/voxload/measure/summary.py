@@ -264,6 +264,38 @@ class ErrorSample(msgspec.Struct, frozen=True):
     count: int
 
 
+class HealthLook(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one health endpoint said at one time."""
+
+    at_s: float
+    """Since the last call of the load was over; negative: before the run."""
+    get: str
+    counts: bool = False
+    """Whether it is asked for sessions."""
+    sessions: float | None = None
+    of: float | None = None
+    """How many sessions there can be, where it says so."""
+    broken: list[str] = []
+    """What was expected of it and does not hold, or why it could not be read."""
+
+
+class Recovery(msgspec.Struct, frozen=True):
+    """What was seen after the load; times in s since its last call was over."""
+
+    after_s: float
+    """How long the target was given."""
+    lasted_s: float
+    probes_wanted: int
+    probes: list[CallRecord]
+    """Single calls, their `due_s` counted from the end of the load; no part of the run's own numbers."""
+    recovery_time_s: float | None
+    """When the first probe that completed was placed."""
+    before: list[HealthLook]
+    looks: list[HealthLook]
+    problem: str = ""
+    """Why it was not carried out to its end (Ctrl-C)."""
+
+
 class Summary(msgspec.Struct, frozen=True):
     """All that is known of a finished run."""
 
@@ -286,6 +318,8 @@ class Summary(msgspec.Struct, frozen=True):
     """The check against a baseline, where there was one."""
     facts: dict[str, str] = {}
     """What a component test has to tell beside its metrics, by name."""
+    recovery: Recovery | None = None
+    """What was seen after the load, where the scenario asks for it."""
 
     def histogram(self, metric: str, labels: dict[str, str] | None = None) -> Histogram:
         """Return all values of a metric, merged over the series whose labels include `labels`."""

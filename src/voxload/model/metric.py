@@ -87,6 +87,9 @@ _ALL = (
     Metric("calls", "level", "attempted calls", "higher", "calls"),
     Metric("throughput", "level", "completed calls a second of the load's duration", "higher", "/s"),
     Metric("cost_per_call", "level", "cost of all calls ÷ completed calls", "lower", "USD"),
+    Metric("recovery_time", "level", "last call over → the first probe call that completes is placed"),
+    Metric("leaked_sessions", "level", "sessions that the target holds after the load, less before", unit="sessions"),
+    Metric("health_failures", "level", "what health endpoints were expected to say and do not", unit="failures"),
     Metric("arrival_rate", "level", "attempted calls a second of the load's duration", "higher", "/s"),
 )
 

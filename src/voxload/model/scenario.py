@@ -11,6 +11,7 @@ from voxload.model.cost import CostSettings
 from voxload.model.load import Load
 from voxload.model.messages import MessageRule
 from voxload.model.persona import PersonaMix
+from voxload.model.recovery import RecoverySettings
 from voxload.model.script import Step
 from voxload.model.twin import TwinSettings
 from voxload.model.units import DurationNs, SpanNs
@@ -154,6 +155,7 @@ class Scenario(Model):
         (), description="What the agent's messages mean that are no audio and that the dialect does not know."
     )
     side_traffic: SideTraffic | None = None
+    recovery: RecoverySettings | None = Field(None, description="Look after the load whether the target recovers.")
     gates: tuple[str | GateSettings, ...] = ()
     timeouts: Timeouts = Timeouts()
     measurement: Measurement = Measurement()

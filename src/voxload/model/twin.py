@@ -128,6 +128,7 @@ class AgentFaults(Model):
     drop_rate: Share = Field(0.0, description="Share of calls that the agent cuts in mid-reply.")
     reject_rate: Share = Field(0.0, description="Share of calls refused with 503.")
     garbage_rate: Share = Field(0.0, description="Share of calls whose first reply is not the protocol.")
+    session_leak_rate: Share = Field(0.0, description="Share of calls whose place is never given to another one.")
     flood_rate: Share = Field(0.0, description="Share of calls that are flooded with messages.")
     missing_greeting_rate: Share = Field(0.0, description="Share of calls in which the agent does not speak first.")
     late_greeting: LateGreeting | None = None

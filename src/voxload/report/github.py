@@ -51,7 +51,7 @@ def render_markdown(summary: Summary) -> str:
 
 
 def _notice(notice: view.Notice) -> str:
-    kind = "NOTE" if notice.tone == "info" else "WARNING"
+    kind = "NOTE" if notice.tone in {"info", "good"} else "WARNING"
     return f"> [!{kind}]\n> **{escape(notice.title)}.** {escape(notice.body)}"
 
 

@@ -35,6 +35,7 @@ def render_html(summary: Summary, recordings: Mapping[str, bytes] | None = None)
     scripts = {"uplot": asset("vendor/uplot/uPlot.iife.min.js"), "app": asset("templates/report.js")}
     return template.render(
         summary=summary,
+        recovery=summary.recovery,
         view=view,
         text=text,
         sign=view.VERDICT_SIGNS[summary.verdict.status],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from voxload.measure.histogram import Histogram
+from voxload.measure.recovery import recovery_findings
 from voxload.measure.summary import GateResult, Summary
 from voxload.model.metric import METRICS
 from voxload.model.outcome import NOT_ATTEMPTED, Outcome
@@ -201,7 +202,17 @@ def _lateness_figure(summary: Summary) -> Figure:
 
 def notices(summary: Summary) -> list[Notice]:
     """Return what limits or colours the numbers, the gravest first."""
-    return [*_run_notices(summary), *_count_notices(summary), *_load_notices(summary)]
+    return [
+        *_run_notices(summary),
+        *_recovery_notices(summary),
+        *_count_notices(summary),
+        *_load_notices(summary),
+    ]
+
+
+def _recovery_notices(summary: Summary) -> list[Notice]:
+    found = recovery_findings(summary.recovery) if summary.recovery is not None else []
+    return [Notice(finding.tone, finding.title, text.clean(finding.body, 400)) for finding in found]
 
 
 def _run_notices(summary: Summary) -> list[Notice]:

@@ -13,6 +13,7 @@ from voxload.dialects.base import CallIdentity, Dialect
 from voxload.dialects.registry import build_dialect
 from voxload.errors import BadInputError, Problem
 from voxload.load.workload import CALL_VALUES, CALLER_NUMBER
+from voxload.measure.recovery import RECOVERY_METRICS
 from voxload.model.explain import did_you_mean
 from voxload.model.load import ConcurrencyLoad, Load
 from voxload.model.persona import resolve_personas
@@ -69,6 +70,7 @@ def check_scenario(scenario: Scenario, resources: Resources, written_load: Load,
     _check_variables(scenario, findings)
     _check_templates(scenario, dialect, findings)
     _check_gates(scenario, written_load, findings)
+    _check_recovery(scenario, findings)
     if not isinstance(scenario.load, ConcurrencyLoad) and not any(phase.calls for phase in scenario.load.phases()):
         findings.problem(("load",), "load: places no call, every rate is 0")
     for number, call in enumerate(scenario.calls):
@@ -220,6 +222,9 @@ def _check_gates(scenario: Scenario, written_load: Load, findings: Findings) -> 
         except ValueError as error:
             findings.problem(location, str(error))
             continue
+        if gate.metric.name in RECOVERY_METRICS and scenario.recovery is None:
+            hint = "add recovery: {health: [{get: /health, sessions: $.active_calls}]}"
+            findings.problem(location, f"{gate.expression!r} needs a look after the load", hint)
         _check_labels(
             gate, scenario, written_load, partial(findings.problem, location), partial(findings.warn, location)
         )
@@ -244,6 +249,26 @@ def _check_labels(
             warn(f"{message} after the options that change the load; the gate will have no data")
         else:
             problem(message, did_you_mean(value, known))
+
+
+def _check_recovery(scenario: Scenario, findings: Findings) -> None:
+    settings = scenario.recovery
+    if settings is None:
+        return
+    calls = [call.name for call in scenario.calls]
+    if settings.call and settings.call not in calls:
+        message = f"recovery.call: no call is called {settings.call!r}"
+        findings.problem(("recovery", "call"), message, did_you_mean(settings.call, calls))
+    if not settings.probes and not settings.health:
+        findings.problem(("recovery",), "recovery: looks at nothing; give it probes or health")
+    for number, check in enumerate(settings.health):
+        here: Location = ("recovery", "health", number, "get")
+        label = f"recovery.health[{number}].get"
+        _check_template(check.get, here, label, _constants(scenario), findings, scenario.variables)
+        if not check.get.startswith(("/", "http://", "https://")):
+            findings.problem(here, f"{label}: a path on the target begins with /")
+        if check.of is not None and check.sessions is None:
+            findings.problem(here, f"recovery.health[{number}].of: says nothing without sessions")
 
 
 # --- scripts ----------------------------------------------------------------------------------------------------------

@@ -34,6 +34,8 @@ class RunData:
     unreachable: bool = False
     doubts: list[str] = field(default_factory=list)
     """Why the run cannot be trusted, beyond what the shards' numbers say."""
+    ended_ns: int = 0
+    """When the last call was over, on the monotonic clock."""
 
 
 @dataclass(slots=True)
@@ -86,7 +88,8 @@ class Runner(ABC):
         finally:
             await self._reap()
         duration_s = max((state.last_ns for state in self.collector.shards.values()), default=0) / NS_PER_S
-        return RunData(self.collector, duration_s, self._cut_short, self._unreachable, self._doubts)
+        ended_ns = self._start_ns + round(duration_s * NS_PER_S)
+        return RunData(self.collector, duration_s, self._cut_short, self._unreachable, self._doubts, ended_ns)
 
     def stop(self, reason: str) -> None:
         """Place no more calls, end those that are up; the numbers up to now are kept."""

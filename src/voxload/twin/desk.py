@@ -191,7 +191,12 @@ class Desk:
     def _close(self, record: CallRecord, outcome: str) -> None:
         record.ended_ns = self.clock()
         record.outcome = outcome
-        self.connections.release()
+        settings = self.settings
+        if chance(settings.faults.session_leak_rate, settings.seed, record.call_id, 0, "session_leak"):
+            record.faults["session_leak"] = 1
+            self.meters.fault("session_leak")
+        else:
+            self.connections.release()
         self.meters.call_ended(outcome)
         self._ended[record.call_id] = record
         if len(self._ended) > ENDED_CALLS_KEPT:

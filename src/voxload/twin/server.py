@@ -213,6 +213,8 @@ class TwinServer:
         return {
             "status": "healthy",
             "active_calls": self.desk.active_calls,
+            "sessions": self.desk.connections.in_use,
+            "sessions_max": self.desk.connections.limit,
             "uptime_s": round((self.clock() - self.desk.origin_ns) / NS_PER_S, 3),
             "dialect": self.dialect.name,
         }

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from voxload.clock import NS_PER_S
 from voxload.model.metric import METRICS, Metric
 from voxload.model.units import parse_duration_ns
 
@@ -110,10 +111,7 @@ def _threshold(text: str, metric: Metric, aggregate: str, value: str, unit: str)
     if metric.kind == "latency":
         if not unit:
             raise ValueError(f"{text!r}: the threshold needs a unit, such as {value}ms")
-        try:
-            return float(parse_duration_ns(value + unit))
-        except ValueError as error:
-            raise ValueError(f"{text!r}: {error}") from None
+        return float(_duration_ns(text, value + unit))
     if metric.kind == "ratio":
         number = float(value)
         if unit == "%":
@@ -123,6 +121,15 @@ def _threshold(text: str, metric: Metric, aggregate: str, value: str, unit: str)
         if number > 1:
             raise ValueError(f"{text!r}: a share cannot be over 100 %")
         return number
+    if metric.unit == "s" and unit:
+        return _duration_ns(text, value + unit) / NS_PER_S
     if unit not in {"", metric.unit, "calls"}:
         raise ValueError(f"{text!r}: {unit!r} does not fit {metric.name}, a plain number ({metric.unit})")
     return float(value)
+
+
+def _duration_ns(text: str, written: str) -> int:
+    try:
+        return parse_duration_ns(written)
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}") from None

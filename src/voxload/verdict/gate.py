@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,6 +10,7 @@ import msgspec
 
 from voxload.errors import ExitCode
 from voxload.measure.histogram import Histogram
+from voxload.measure.recovery import RECOVERY_METRICS, never_recovered
 from voxload.measure.summary import GateResult, Summary, Verdict
 from voxload.model.metric import SCALE
 from voxload.model.outcome import Outcome
@@ -35,7 +37,7 @@ def evaluate(summary: Summary, gate: Gate, name: str = "") -> GateResult:
     return GateResult(
         gate.expression,
         status,
-        None if actual is None else actual * scale,
+        None if actual is None or actual == math.inf else actual * scale,
         gate.threshold * scale,
         unit,
         sample_size,
@@ -63,6 +65,12 @@ def _actual(summary: Summary, gate: Gate) -> tuple[float | None, int, str]:
     if metric.kind == "level":
         value = summary.levels.get(metric.name)
         size = len(summary.timeline) if metric.name.endswith("_calls") else summary.totals.attempted
+        if metric.name in RECOVERY_METRICS and summary.recovery is not None:
+            timed = metric.name == "recovery_time"
+            size = len(summary.recovery.probes if timed else summary.recovery.looks)
+            never = never_recovered(summary.recovery) if timed else ""
+            if never:
+                return math.inf, size, never
         return (None, 0, "no data") if value is None else (value, size, "")
     histogram = summary.histogram(metric.name, dict(gate.labels))
     count = histogram.count
@@ -132,7 +140,7 @@ def decide(summary: Summary, results: Sequence[GateResult]) -> Verdict:
 
 
 def _words(result: GateResult) -> str:
-    if result.status == "unknown":
+    if result.status == "unknown" or result.actual is None:
         return f"{result.expression}: {result.reason or 'no data'}"
     return f"{result.expression}: measured {result.actual:.4g} {result.unit}".rstrip()
 
