@@ -10,13 +10,15 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "voxload"
 
 # what each package may import of the others; a package may always import itself
-FOUNDATION = {"errors", "clock", "wheel", "timer", "process", "model"}
+FOUNDATION = {"errors", "clock", "wheel", "timer", "process", "child", "serving", "model"}
 PARTS = FOUNDATION | {"audio", "dialects", "measure"}
 ALLOWED = {
     "errors": set(),
     "clock": set(),
     "wheel": {"clock"},
     "process": set(),
+    "child": {"errors"},
+    "serving": {"errors"},
     "timer": {"clock", "wheel"},
     "model": {"errors", "clock"},
     "load": FOUNDATION | {"audio"},
@@ -42,6 +44,7 @@ EVENT_LOOPS = (
     "engine/trunk.py",
     "engine/shard.py",
     "engine/wire.py",
+    "serving.py",
     "runners/",
     "twin/",
     "standins/",

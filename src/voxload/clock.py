@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -23,6 +23,11 @@ sleep_s = time.sleep
 def utc_now() -> datetime:
     """Return the wall-clock time in UTC, for names and time stamps; never for a latency."""
     return datetime.now(UTC)
+
+
+def utc_in(hours: float) -> datetime:
+    """Return a time of day some hours from now (before now: negative), for what is valid from then or until then."""
+    return utc_now() + timedelta(hours=hours)
 
 
 def utc_text(unix_s: int) -> str:

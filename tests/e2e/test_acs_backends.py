@@ -37,10 +37,11 @@ def test_a_backend_with_good_manners(voxload, exchange_port):
     done, seen = run(voxload, exchange_port, Manners())
     assert done.summary.totals.outcomes == {"completed": CALLS}, done.summary.errors
     assert seen.errors == []
-    assert seen.kinds.count("AudioMetadata") == CALLS
-    assert seen.kinds.count("DtmfData") == 2 * CALLS
+    calls = len(seen.headers)  # a run on a machine that was too busy is done again
+    assert seen.kinds.count("AudioMetadata") == calls
+    assert seen.kinds.count("DtmfData") == 2 * calls
     for event in ("CallConnected", "MediaStreamingStarted", "CallDisconnected"):
-        assert seen.events.count(event) == CALLS, seen.events
+        assert seen.events.count(event) == calls, seen.events
     headers = {name.lower() for name in seen.socket_headers[0]}
     assert {"authorization", "x-ms-call-connection-id", "x-ms-call-correlation-id"} <= headers
 
@@ -52,7 +53,7 @@ def test_a_backend_that_ends_the_call_itself(voxload, exchange_port):
         expected["timeouts"]["agent_reply"] = "3s"
         done = voxload.run(expected, timeout_s=60)
     assert done.summary.totals.outcomes == {"completed": CALLS}, done.summary.errors
-    assert backend.seen.events.count("CallDisconnected") == CALLS
+    assert backend.seen.events.count("CallDisconnected") == len(backend.seen.headers)
 
 
 BAD = {
@@ -89,7 +90,7 @@ def test_a_backend_that_answers_twice_is_reported_and_keeps_its_call(voxload, ex
     done, seen = run(voxload, exchange_port, Manners(answers=2))
     assert done.summary.totals.outcomes == {"completed": CALLS}, done.summary.errors
     assert sum(done.summary.totals.peer_errors.values()) >= CALLS, done.summary.totals
-    assert len(seen.errors) == CALLS
+    assert seen.errors == [409] * len(seen.headers)
 
 
 def test_a_backend_whose_callbacks_fail_is_reported(voxload, exchange_port):

@@ -34,7 +34,7 @@ def start_peers(prepared: Prepared, stack: ExitStack, console: Console) -> tuple
         prepared = with_dialect_option(prepared, "exchange", exchange.url)
         watched.append(("the exchange", lambda: exchange.running))
         if scenario.target != TWIN_TARGET:
-            console.print(f"Telephone exchange (ACS endpoint of the backend): {exchange.url}", highlight=False)
+            console.print(f"Telephone exchange (ACS endpoint of the backend): {exchange.endpoint}", highlight=False)
     if scenario.target == TWIN_TARGET:
         options = fill_options(options, prepared.plan.constants)
         twin = stack.enter_context(TwinProcess(scenario.twin, name, options))

@@ -138,6 +138,10 @@ class AcsCaller(AcsMediaCaller):
         """Return the step at which the set-up stands."""
         return self._waiting_for
 
+    def on_connected(self) -> Sequence[Outgoing]:
+        """Say how the audio travels, and tell the exchange that the socket is open."""
+        return (*super().on_connected(), Signal(trunk.encode(trunk.MediaOpened(self._identity.call_id))))
+
     def said(self, text: str) -> Sequence[Outgoing]:
         """Tell the exchange, which may have been asked to recognise speech."""
         return (Signal(trunk.encode(trunk.Said(self._identity.call_id, text))),)

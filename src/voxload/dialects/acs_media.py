@@ -168,7 +168,7 @@ class AcsMediaCaller(CallerSession):
         ids = {CONNECTION_ID_HEADER: self.connection_id, CORRELATION_ID_HEADER: self.connection_id}
         return Dial(self._url, (), ids)
 
-    def on_connected(self) -> Sequence[Message]:
+    def on_connected(self) -> Sequence[Outgoing]:
         """Say how the audio travels."""
         metadata = {
             "subscriptionId": self.subscription_id,

@@ -11,9 +11,11 @@ import hmac
 from email.utils import formatdate
 from urllib.parse import quote, unquote, urlsplit
 
+from voxload.model.exchange import DEVELOPMENT_KEY
+
+__all__ = ["DEVELOPMENT_KEY", "SIGNED_HEADERS", "canonical_path", "sign", "signature_of"]
+
 SIGNED_HEADERS = "x-ms-date;host;x-ms-content-sha256"
-DEVELOPMENT_KEY = base64.b64encode(b"voxload development access key").decode()
-"""The access key of the stand-in unless it is told another one: no secret, so that a backend can be tried at once."""
 
 
 def sign(method: str, url: str, body: bytes, access_key: str, unix_s: float) -> dict[str, str]:

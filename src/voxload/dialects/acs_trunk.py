@@ -37,6 +37,12 @@ class Said(msgspec.Struct, tag="said"):
     text: str
 
 
+class MediaOpened(msgspec.Struct, tag="media_opened"):
+    """Caller: the media socket is open."""
+
+    call_id: str
+
+
 class HungUp(msgspec.Struct, tag="hung_up"):
     """Caller: the call is over for it, however it ended; nothing more is to be sent for it."""
 
@@ -93,7 +99,7 @@ class Complaint(msgspec.Struct, tag="complaint"):
     message: str
 
 
-ToExchange = Ring | Pressed | Said | HungUp
+ToExchange = Ring | MediaOpened | Pressed | Said | HungUp
 FromExchange = Waiting | Refused | OpenMedia | CloseMedia | Finished | Complaint
 
 

@@ -137,7 +137,7 @@ class CallerSession(ABC):
         """Return what the set-up is waiting for, in words, for the reason of a call that is not ready in time."""
         return ""
 
-    def on_connected(self) -> Sequence[Message]:
+    def on_connected(self) -> Sequence[Outgoing]:
         """Return the messages to send as soon as the media socket is open."""
         return ()
 

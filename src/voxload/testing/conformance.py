@@ -116,7 +116,8 @@ class DialectConformance:
     def introduce(caller: CallerSession, agent: AgentSession) -> list[Event]:
         """Exchange the first messages of both sides and the answers to them; returns what the caller makes of it."""
         heard: list[Event] = []
-        to_agent, to_caller = list(caller.on_connected()), list(agent.on_connected())
+        to_agent = [message for message in caller.on_connected() if isinstance(message, Message)]
+        to_caller = list(agent.on_connected())
         for _ in range(ROUNDS_MAX):
             if not to_agent and not to_caller:
                 return heard

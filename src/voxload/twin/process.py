@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import queue
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Mapping
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
-from voxload.errors import BadInputError, ExitCode, RunAbortedError
+from voxload.child import START_TIMEOUT_S, ChildProcess
 from voxload.model.twin import TwinSettings
 from voxload.twin.service import TwinJob, encode_job
 
-START_TIMEOUT_S = 15.0
-STOP_TIMEOUT_S = 5.0
-_TAIL_CHARS = 2000
 
-
-class TwinProcess:
-    """Starts an embedded agent as `python -m voxload.twin` and stops it; a context manager.
-
-    The child reads its job from standard input and stays until it is told to stop or that input ends, which happens
-    also when this process dies in whatever way; so no twin is ever left behind.
-
-    Raises (from `start` and on entering):
-        BadInputError: the settings, the dialect or its options are wrong.
-        RunAbortedError: the child did not get ready; the message holds the end of what it wrote.
-    """
+class TwinProcess(ChildProcess):
+    """Starts an embedded agent as `python -m voxload.twin` and stops it; see `ChildProcess`."""
 
     def __init__(
         self,
@@ -42,108 +21,5 @@ class TwinProcess:
         port: int = 0,
         start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
-        self._job = TwinJob(
-            settings=settings or TwinSettings(), dialect=dialect, options=dict(options or {}), port=port
-        )
-        self._start_timeout_s = start_timeout_s
-        self._child: subprocess.Popen[bytes] | None = None
-        self._errors: IO[bytes] | None = None
-        self.url = ""
-        """Base address of the agent, once started."""
-
-    @property
-    def pid(self) -> int:
-        """Process id of the child; 0 when there is none."""
-        return self._child.pid if self._child else 0
-
-    @property
-    def running(self) -> bool:
-        """Whether the child is alive."""
-        return self._child is not None and self._child.poll() is None
-
-    def start(self) -> TwinProcess:
-        """Start the child and wait until it listens."""
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by stop
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "voxload.twin"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,  # Ctrl-C is for the parent, which ends the calls first
-        )
-        try:
-            self.url = self._await_ready(self._child)
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def stop(self) -> None:
-        """Stop the child: SIGTERM first, SIGKILL when it does not leave in time. Does nothing when there is none."""
-        child, self._child = self._child, None
-        if child is not None:
-            child.terminate()
-            with contextlib.suppress(OSError):
-                if child.stdin is not None:
-                    child.stdin.close()
-            try:
-                child.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-            if child.stdout is not None:
-                child.stdout.close()
-        if self._errors is not None:
-            self._errors.close()
-            self._errors = None
-        self.url = ""
-
-    def __enter__(self) -> TwinProcess:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _await_ready(self, child: subprocess.Popen[bytes]) -> str:
-        if child.stdin is None or child.stdout is None:
-            raise RunAbortedError("the embedded agent has no pipes")
-        with contextlib.suppress(BrokenPipeError):  # it has died already; the missing ready line tells
-            child.stdin.write(encode_job(self._job).encode() + b"\n")
-            child.stdin.flush()
-        lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        threading.Thread(target=_forward_line, args=(child.stdout, lines), daemon=True).start()
-        try:
-            line = lines.get(timeout=self._start_timeout_s)
-        except queue.Empty:
-            raise RunAbortedError(
-                f"the embedded agent was not ready within {self._start_timeout_s:g} s{self._tail()}"
-            ) from None
-        try:
-            return str(json.loads(line)["url"])
-        except (ValueError, KeyError, TypeError):
-            pass
-        try:
-            code = child.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            code = None
-        tail = self._tail()
-        if code == ExitCode.BAD_INPUT:
-            raise BadInputError(f"the embedded agent: {tail.removeprefix(': ') or 'bad settings'}")
-        raise RunAbortedError(f"the embedded agent did not start (exit code {code}){tail}")
-
-    def _tail(self) -> str:
-        if self._errors is None:
-            return ""
-        self._errors.seek(0)
-        text = self._errors.read().decode(errors="replace").strip()
-        return f": {text[-_TAIL_CHARS:]}" if text else ""
-
-
-def _forward_line(stream: IO[bytes], lines: queue.SimpleQueue[bytes]) -> None:
-    try:
-        lines.put(stream.readline(65_536))
-    except (OSError, ValueError):  # closed under our feet by stop
-        lines.put(b"")
+        job = TwinJob(settings=settings or TwinSettings(), dialect=dialect, options=dict(options or {}), port=port)
+        super().__init__("voxload.twin", "the embedded agent", encode_job(job), start_timeout_s)

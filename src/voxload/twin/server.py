@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import ipaddress
 import json
 import logging
 import socket
@@ -20,8 +19,8 @@ from picows import WSCloseCode, WSFrame, WSMsgType, WSTransport, WSUpgradeReques
 
 from voxload.clock import NS_PER_S, Clock, monotonic_ns, sleep_s, unix_ns
 from voxload.dialects.base import AgentSession, Dialect, HttpRequest, HttpResponse
-from voxload.errors import RunAbortedError
 from voxload.model.twin import TwinSettings
+from voxload.serving import BACKLOG
 from voxload.timer import WheelTimer
 from voxload.twin.agent import Agent, Close
 from voxload.twin.desk import Desk, Repertoire
@@ -35,7 +34,6 @@ BODY_BYTES_MAX = 1024 * 1024
 BACKLOG_BYTES_MAX = 8 * 1024 * 1024
 """What a caller may leave unread before its connection is cut."""
 STOP_S = 2.0
-BACKLOG = 4096
 _PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _log = logging.getLogger("voxload.twin")
 
@@ -218,25 +216,6 @@ class TwinServer:
             "uptime_s": round((self.clock() - self.desk.origin_ns) / NS_PER_S, 3),
             "dialect": self.dialect.name,
         }
-
-
-def listen(host: str, port: int) -> tuple[socket.socket, str]:
-    """Return a listening socket and the base URL to reach it; with port 0 the system chooses one.
-
-    Raises:
-        RunAbortedError: the address cannot be listened on.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except (OSError, OverflowError) as error:
-        raise RunAbortedError(f"the twin cannot listen on {host}:{port}: {error}") from None
-    address = ipaddress.ip_address(listener.getsockname()[0])
-    if address.is_unspecified:
-        shown = "127.0.0.1" if address.version == 4 else "[::1]"
-    else:
-        shown = str(address) if address.version == 4 else f"[{address}]"
-    return listener, f"http://{shown}:{listener.getsockname()[1]}"
 
 
 def _is_handshake(headers: Mapping[str, str]) -> bool:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import json
-import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -19,11 +16,12 @@ from voxload.dialects.registry import build_dialect
 from voxload.model.base import Model
 from voxload.model.twin import Port, TwinSettings
 from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit
+from voxload.serving import listen, stop_signal
 from voxload.twin.agent import Agent
 from voxload.twin.extras import REAL_MODULES, require
 from voxload.twin.real import APOLOGY, Interpreter, RealAgent
 from voxload.twin.replies import CorpusRepertoire
-from voxload.twin.server import MakeAgent, TwinServer, listen
+from voxload.twin.server import MakeAgent, TwinServer
 from voxload.twin.synthesis import synthesise
 from voxload.twin.worker import RecogniserWorker
 
@@ -95,10 +93,6 @@ def run_twin(job: TwinJob, announce: Callable[[str], None], parent: bool = False
 
 
 async def _serve(job: TwinJob, announce: Callable[[str], None], parent: bool) -> None:
-    loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
     listener, url = listen(job.host, job.port)
     with listener:
         dialect = build_dialect(job.dialect, url, job.options)
@@ -106,8 +100,7 @@ async def _serve(job: TwinJob, announce: Callable[[str], None], parent: bool) ->
         async with _brain(job.settings, dialect, repertoire) as make_agent:
             server = TwinServer(job.settings, dialect, repertoire, make_agent=make_agent)
             await server.start(listener)
-            if parent:
-                await loop.connect_read_pipe(lambda: _ParentWatch(stopping), sys.stdin)
+            stopping = await stop_signal(parent)
             freeze_garbage()
             announce(url)
             await stopping.wait()
@@ -129,13 +122,3 @@ async def _brain(settings: TwinSettings, dialect: Dialect, repertoire: CorpusRep
         yield functools.partial(RealAgent, Interpreter(repertoire, worker.recognise, apology))
     finally:
         await worker.stop()
-
-
-class _ParentWatch(asyncio.Protocol):
-    """Reads a pipe that says nothing until its other end is closed."""
-
-    def __init__(self, gone: asyncio.Event) -> None:
-        self._gone = gone
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
-        self._gone.set()

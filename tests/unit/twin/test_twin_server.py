@@ -20,7 +20,8 @@ from voxload.clock import monotonic_ns
 from voxload.dialects.rtmed import RtmedDialect, RtmedOptions
 from voxload.errors import RunAbortedError
 from voxload.model.twin import TwinSettings
-from voxload.twin.server import TwinServer, listen
+from voxload.serving import listen
+from voxload.twin.server import TwinServer
 
 
 def on_uvloop(test):

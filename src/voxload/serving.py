@@ -1,0 +1,53 @@
+"""What servers of voxload have in common: an address to listen on, and when to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import signal
+import socket
+import sys
+
+from voxload.errors import RunAbortedError
+
+BACKLOG = 4096
+
+
+def listen(host: str, port: int, what: str = "the twin") -> tuple[socket.socket, str]:
+    """Return a listening socket and the base URL to reach it; with port 0 the system chooses one.
+
+    Raises:
+        RunAbortedError: the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise RunAbortedError(f"{what} cannot listen on {host}:{port}: {error}") from None
+    address = ipaddress.ip_address(listener.getsockname()[0])
+    if address.is_unspecified:
+        shown = "127.0.0.1" if address.version == 4 else "[::1]"
+    else:
+        shown = str(address) if address.version == 4 else f"[{address}]"
+    return listener, f"http://{shown}:{listener.getsockname()[1]}"
+
+
+async def stop_signal(parent: bool) -> asyncio.Event:
+    """Return what is set on SIGTERM and SIGINT, and with `parent` when standard input ends: its writer is gone."""
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    if parent:
+        await loop.connect_read_pipe(lambda: _ParentWatch(stopping), sys.stdin)
+    return stopping
+
+
+class _ParentWatch(asyncio.Protocol):
+    """Reads a pipe that says nothing until its other end is closed."""
+
+    def __init__(self, gone: asyncio.Event) -> None:
+        self._gone = gone
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
+        self._gone.set()

@@ -1,0 +1,140 @@
+"""The exchange as a server: the REST API, tokens and keys, the trunk of the callers, counters."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+
+from voxload.dialects.acs_trunk import TRUNK_PATH
+from voxload.model.base import Model
+from voxload.model.exchange import ExchangeSettings
+from voxload.model.twin import Port
+from voxload.process import freeze_garbage
+from voxload.serving import BACKLOG, listen, stop_signal
+from voxload.standins.acs.certificates import ensure_certificates
+from voxload.standins.acs.exchange import Exchange
+from voxload.standins.acs.rest import ROOT, Api
+from voxload.standins.acs.tokens import IDENTITY_AUDIENCES, IDENTITY_PATH, ISSUER, KEYS_PATH, OPENID_PATH
+from voxload.standins.acs.trunk import TrunkEnd
+
+COUNTERS_PATH = "/voxload/counters"
+BODY_BYTES_MAX = 1024 * 1024
+FLUSH_S = 3.0
+"""How long callbacks that are under way may take when the exchange is stopped."""
+
+
+class ExchangeJob(Model):
+    """All that an exchange in a process of its own needs to know."""
+
+    settings: ExchangeSettings = ExchangeSettings()
+    host: str = "127.0.0.1"
+    port: Port = 0
+
+
+class Served(NamedTuple):
+    """Where an exchange is."""
+
+    url: str
+    """Plain http, for callers and tools on this machine."""
+    endpoint: str
+    """What the backend takes for the endpoint of its Azure resource."""
+    authority: str
+    """File of the certificate authority to trust; empty without TLS."""
+    identity_header: str
+    """The secret of the managed identity's endpoint."""
+
+
+class Site:
+    """The routes."""
+
+    def __init__(self, exchange: Exchange, shown_url: str) -> None:
+        self._exchange = exchange
+        self._api = Api(exchange)
+        self._url = shown_url
+
+    def app(self) -> web.Application:
+        """Return the application."""
+        app = web.Application(client_max_size=BODY_BYTES_MAX)
+        app.router.add_get(KEYS_PATH, self._keys)
+        app.router.add_get(OPENID_PATH, self._openid)
+        app.router.add_get(IDENTITY_PATH, self._identity)
+        app.router.add_get(TRUNK_PATH, self._trunk)
+        app.router.add_get(COUNTERS_PATH, self._counters)
+        app.router.add_get("/health", self._health)
+        app.router.add_route("*", ROOT + "{rest:.*}", self._rest)
+        return app
+
+    async def _rest(self, request: web.Request) -> web.Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        reply = await self._api.answer(request.method, request.raw_path, headers, await request.read())
+        extra: CIMultiDict[str] = CIMultiDict(reply.headers)
+        for name in ("x-ms-client-request-id", "repeatability-request-id"):
+            if name in headers:
+                extra[name] = headers[name]
+        if reply.body is None:
+            return web.Response(status=reply.status, headers=extra)
+        return web.json_response(reply.body, status=reply.status, headers=extra)
+
+    async def _keys(self, request: web.Request) -> web.Response:  # noqa: ARG002  # aiohttp's signature, here and below
+        return web.json_response(self._exchange.tokens.key_set())
+
+    async def _openid(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        return web.json_response({"issuer": ISSUER, "jwks_uri": self._url + KEYS_PATH})
+
+    async def _identity(self, request: web.Request) -> web.Response:
+        if request.headers.get("X-IDENTITY-HEADER") != self._exchange.tokens.identity_header:
+            return web.json_response({"error": "invalid_request", "message": "wrong X-IDENTITY-HEADER"}, status=401)
+        resource = request.query.get("resource", "")
+        if resource not in IDENTITY_AUDIENCES:
+            return web.json_response({"error": "invalid_resource", "message": f"no resource {resource!r}"}, status=400)
+        return web.json_response(self._exchange.tokens.identity_token(resource))
+
+    async def _trunk(self, request: web.Request) -> web.StreamResponse:
+        return await TrunkEnd(self._exchange).serve(request)
+
+    async def _counters(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        return web.json_response(self._exchange.as_data())
+
+    async def _health(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        return web.json_response({"status": "healthy", "active_calls": self._exchange.active_calls})
+
+
+async def serve(job: ExchangeJob, announce: Callable[[Served], None], parent: bool) -> None:
+    """Serve until it is told to stop; `announce` is called once the exchange listens.
+
+    Raises:
+        RunAbortedError: the address cannot be listened on, or the certificates cannot be made.
+    """
+    settings = job.settings
+    listener, endpoint = listen(job.host, job.port, "the exchange")
+    url, certificates, tls = endpoint, None, None
+    listeners: list[tuple[socket.socket, ssl.SSLContext | None]] = []
+    if settings.tls:
+        certificates = ensure_certificates(Path(settings.certificates), job.host)
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificates.server, certificates.server_key)
+        endpoint = endpoint.replace("http://", "https://", 1)
+        inner, url = listen("127.0.0.1", 0, "the exchange")
+        listeners.append((inner, None))
+    listeners.append((listener, tls))
+    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+    async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as http:
+        exchange = Exchange(settings, http)
+        runner = web.AppRunner(Site(exchange, endpoint).app(), access_log=None)
+        await runner.setup()
+        for opened, context in listeners:
+            await web.SockSite(runner, opened, ssl_context=context, backlog=BACKLOG).start()
+        stopping = await stop_signal(parent)
+        freeze_garbage()
+        authority = str(certificates.authority.resolve()) if certificates else ""
+        announce(Served(url, endpoint, authority, exchange.tokens.identity_header))
+        await stopping.wait()
+        await exchange.close(FLUSH_S)
+        await runner.cleanup()
