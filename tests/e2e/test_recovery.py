@@ -121,5 +121,11 @@ def test_what_is_wrong_with_it_is_said_before(voxload):
     done = voxload("check", str(voxload.write(wrong)))
     for words in ("did you mean short?", "begins with /", "says nothing without sessions"):
         assert words in done.err
+    good = scenario({}, gates=["leaked_sessions <= 3"])
+    done = voxload("check", str(voxload.write(good)))
+    assert done.code == 0
+    for words in ("leaked_sessions <= 3", "recovery_time <= 2s", "health_failures <= 0", "2 probe calls, GET /health"):
+        assert words in done.out
+    assert "leaked_sessions <= 0" not in done.out
     done = voxload("check", str(voxload.write(scenario_with(gates=["recovery_time < 30s"]))))
     assert done.code == 2 and "needs a look after the load" in done.err

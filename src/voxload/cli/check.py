@@ -22,6 +22,8 @@ from voxload.runners.estimate import CORE_SHARE_MAX, GENERATOR_CPU_US, Estimate,
 from voxload.runners.machine import Load, obstacles, read_machine
 from voxload.runners.prepare import Prepared, prepare
 from voxload.runners.self_benchmark import remembered
+from voxload.verdict.expression import parse_gate
+from voxload.verdict.implied import implied_gates
 
 EPILOG = """\b
 Examples:
@@ -84,7 +86,9 @@ def _as_json(prepared: Prepared, estimate: Estimate, warnings: list[Problem]) ->
 
 
 def _gate_texts(scenario: Scenario) -> list[str]:
-    return [gate.expression if isinstance(gate, GateSettings) else gate for gate in scenario.gates]
+    """Return the gates of the scenario, and those that it sets without writing them."""
+    texts = [gate.expression if isinstance(gate, GateSettings) else gate for gate in scenario.gates]
+    return texts + [gate.expression for _, gate in implied_gates(scenario, [("", parse_gate(text)) for text in texts])]
 
 
 def print_plan(console: Console, prepared: Prepared, estimate: Estimate, cores: int) -> None:
@@ -99,6 +103,8 @@ def print_plan(console: Console, prepared: Prepared, estimate: Estimate, cores: 
     console.print(_peak_table(estimate, cores))
     for gate in _gate_texts(scenario):
         console.print(f"gate  {_plain(gate)}")
+    if scenario.recovery is not None:
+        console.print(f"after the load  {_plain(scenario.recovery.in_words)}")
     assumed = ""
     if scenario.target != TWIN_TARGET:
         assumed = f" Agent turns are taken as {ASSUMED_LATENCY_S:g} s of latency and {ASSUMED_REPLY_S:g} s of speech."

@@ -34,11 +34,12 @@ from voxload.runners.estimate import plan_facts
 from voxload.runners.local import LocalRunner
 from voxload.runners.prepare import Prepared, prepare
 from voxload.runners.progress import ProgressTracker
-from voxload.runners.recovery import RecoveryCheck, implied_gates
+from voxload.runners.recovery import RecoveryCheck
 from voxload.runners.results import RecordingFiles, ResultsFolder
 from voxload.runners.runner import RunData, Runner
 from voxload.runners.scoring import reference_file, score_calls, sent_file
 from voxload.verdict.gate import judge
+from voxload.verdict.implied import implied_gates
 
 TIMELINE_POINTS_MAX = 900
 
@@ -92,15 +93,16 @@ def run_command(
         facts = plan_facts(prepared, count)
         collector = Collector(max(1, -(-round(facts.load_duration_s) // TIMELINE_POINTS_MAX)))
         view = None if quiet or as_json else LiveView(console)
-        check = RecoveryCheck(prepared) if prepared.scenario.recovery is not None else None
+        settings = prepared.scenario.recovery
+        check = RecoveryCheck(prepared, settings) if settings is not None else None
         if check is not None:
             check.look_before()
         runner = _runner(prepared.plan, count, spread, collector, console)
         runner.stop_when = lambda _: died()
         data = uvloop.run(_run(runner, facts, folder, view))
         recovery = None
-        if check is not None and not data.cut_short:
-            console.print(f"After the load: {check.announcement}", highlight=False)
+        if check is not None and settings is not None and not data.cut_short:
+            console.print(f"After the load: {settings.in_words}", highlight=False)
             recovery = check.run(data.ended_ns)
     folder.close()
     for problem in score_calls(collector, folder.path, prepared.scenario, reference):

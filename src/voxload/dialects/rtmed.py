@@ -122,13 +122,15 @@ def _decode(payload: bytes, text: bool) -> _Message | Unknown | Malformed:
         return _decoder.decode(payload)
     except msgspec.ValidationError as error:
         kind = _kind(payload)
-        return Malformed(f"not an rtmed message: {error}") if kind in _KINDS else Unknown(kind)
+        if kind and kind not in _KINDS:
+            return Unknown(kind)
+        return Malformed(f"not an rtmed message: {error}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Malformed(f"not JSON: {error}")
 
 
 def _kind(payload: bytes) -> str:
-    """Return the type of a message whose fields are not those of the protocol."""
+    """Return the type of a message whose fields are not those of the protocol; empty when it has none."""
     try:
         return msgspec.json.decode(payload, type=_Kind).type
     except msgspec.ValidationError:

@@ -103,7 +103,12 @@ class _Message(msgspec.Struct):
     start: _Start = msgspec.field(default_factory=_Start)
 
 
+class _Kind(msgspec.Struct):
+    event: str = ""
+
+
 _decoder = msgspec.json.Decoder(_Message)
+_KINDS = frozenset({"connected", "start", "media", "mark", "dtmf", "stop", "clear"})
 
 
 def _decode(payload: bytes, text: bool) -> _Message | Unknown | Malformed:
@@ -112,9 +117,20 @@ def _decode(payload: bytes, text: bool) -> _Message | Unknown | Malformed:
     try:
         return _decoder.decode(payload)
     except msgspec.ValidationError as error:
+        kind = _kind(payload)
+        if kind and kind not in _KINDS:
+            return Unknown(kind)
         return Malformed(f"not a message of Media Streams: {error}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Malformed(f"not JSON: {error}")
+
+
+def _kind(payload: bytes) -> str:
+    """Return the event of a message whose fields are not those of the protocol; empty when it has none."""
+    try:
+        return msgspec.json.decode(payload, type=_Kind).event
+    except msgspec.ValidationError:
+        return ""
 
 
 def _audio(encoded: str) -> AudioIn | Malformed:

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from voxload.model.base import Model
 from voxload.model.json_path import MISSING, Getter, compile_path
 from voxload.model.messages import JsonPath
-from voxload.model.units import DurationNs
+from voxload.model.units import DurationNs, format_duration
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
@@ -102,3 +102,10 @@ class RecoverySettings(Model):
         1_000_000_000, alias="interval", gt=0, description="From the end of a probe, or a look, to the next one."
     )
     health: tuple[HealthCheck, ...] = Field((), description="Endpoints to read, before the run and after it.")
+
+    @property
+    def in_words(self) -> str:
+        """What will be done."""
+        looks = ", ".join(f"GET {check.get}" for check in self.health)
+        calls = f"{self.probes} probe call{'' if self.probes == 1 else 's'}" if self.probes else ""
+        return f"{', '.join(part for part in (calls, looks) if part)}; at most {format_duration(self.after_ns)}"

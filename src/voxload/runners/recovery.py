@@ -29,12 +29,9 @@ from voxload.model.json_path import MISSING, compile_path
 from voxload.model.outcome import Outcome
 from voxload.model.plan import Plan
 from voxload.model.recovery import HealthCheck, RecoverySettings, parse_expectation
-from voxload.model.scenario import Scenario
 from voxload.model.template import expand
-from voxload.model.units import format_duration
 from voxload.runners.prepare import Prepared
 from voxload.timer import WheelTimer
-from voxload.verdict.expression import Gate, parse_gate
 from voxload.wheel import Due, Wheel
 
 FIRST_PROBE = 1 << 40
@@ -45,27 +42,11 @@ INTERRUPTED = "interrupted (Ctrl-C)"
 PHASE = "recovery"
 
 
-def implied_gates(scenario: Scenario, gates: list[tuple[str, Gate]]) -> list[tuple[str, Gate]]:
-    """Return what a look after the load demands by itself, where no gate of the user's says otherwise."""
-    settings = scenario.recovery
-    if settings is None:
-        return []
-    wanted = {}
-    if settings.probes:
-        wanted["recovery_time"] = f"recovery_time <= {settings.after_ns / NS_PER_S:g}s"
-    if any(check.sessions for check in settings.health):
-        wanted["leaked_sessions"] = "leaked_sessions <= 0"
-    if settings.health:
-        wanted["health_failures"] = "health_failures <= 0"
-    given = {gate.metric.name for _, gate in gates}
-    return [(PHASE, parse_gate(text)) for name, text in wanted.items() if name not in given]
-
-
 class RecoveryCheck:
     """One look after the load; call `look_before` before the first call and `run` after the last one."""
 
-    def __init__(self, prepared: Prepared) -> None:
-        self._settings = settings = prepared.scenario.recovery or RecoverySettings()
+    def __init__(self, prepared: Prepared, settings: RecoverySettings) -> None:
+        self._settings = settings
         self._plan = _probe_plan(prepared.plan, settings.call or prepared.scenario.calls[0].name)
         self._workload = Workload(self._plan)
         self._ended_ns = 0
@@ -76,14 +57,6 @@ class RecoveryCheck:
         self._problem = ""
         self._stop = asyncio.Event()
         self._call: Call | None = None
-
-    @property
-    def announcement(self) -> str:
-        """What will be done, in words."""
-        settings = self._settings
-        looks = ", ".join(f"GET {check.get}" for check in settings.health)
-        parts = [f"{settings.probes} probe calls" if settings.probes else "", looks]
-        return f"{', '.join(part for part in parts if part)}; at most {format_duration(settings.after_ns)}"
 
     def look_before(self) -> None:
         """Read the health endpoints: what is held already is not held against the load."""
