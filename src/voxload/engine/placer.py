@@ -13,6 +13,14 @@ from voxload.model.load import ConcurrencyLoad
 from voxload.model.outcome import Outcome
 
 
+class _FreeCaller:
+    """A caller of a load that is shaped from outside, with the call that it is in."""
+
+    def __init__(self) -> None:
+        self.call: Call | None = None
+        self.gone = False
+
+
 class Placer:
     """Starts calls when they are due, holds those that are up, and knows when all is over.
 
@@ -43,6 +51,9 @@ class Placer:
         self._arrivals: Iterator[Arrival] = iter(())
         self._next: Arrival | None = None
         self._callers_left = 0
+        self._free_callers: list[_FreeCaller] = []
+        self._come_and_go = False
+        self._placed = 0
         self._stopping = False
         self._finished = finished
         self.done = False
@@ -106,17 +117,49 @@ class Placer:
 
         return on_due
 
-    def _place(self, index: int, phase: str, due_ns: int, over: Callable[[Call], None]) -> None:
+    def set_callers(self, count: int, now_ns: int) -> None:
+        """Have so many callers, each of whom calls again and again; those too many hang up.
+
+        Instead of `begin`, for loads that somebody else shapes; the run then lasts until `stop`.
+        """
+        self._come_and_go = True
+        while len(self._free_callers) > count:
+            caller = self._free_callers.pop()
+            caller.gone = True
+            if caller.call is not None:
+                caller.call.cancel(now_ns)
+        while len(self._free_callers) < count and not self._stopping:
+            self._free_callers.append(_FreeCaller())
+            self._call_again(self._free_callers[-1], now_ns)
+
+    def _call_again(self, caller: _FreeCaller, due_ns: int) -> int:
+        """Let a caller that comes and goes place its next call."""
+        if caller.gone or self._stopping:
+            return 0
+        index = self._shard + self._shards * self._placed
+        self._placed += 1
+        pause_ns = max(self._closed.pause_ns if self._closed is not None else 0, 1)
+
+        def over(call: Call) -> None:
+            self._calls.discard(call)
+            self._context.wheel.at(self._context.clock() + pause_ns, lambda at_ns: self._call_again(caller, at_ns))
+            self._finish_if_over()
+
+        caller.call = self._place(index, "hold", due_ns, over)
+        return 0
+
+    def _place(self, index: int, phase: str, due_ns: int, over: Callable[[Call], None]) -> Call:
         call = Call(self._context.workload.call(index, phase), due_ns, self._context, over, self._on_setup_over)
         if self._calls_max and len(self._calls) >= self._calls_max:
             self._shed(call, due_ns)
             over(call)
-            return
+            return call
         self._calls.add(call)
         if len(self._setting_up) < self._setups_max:
             self._start(call)
         else:
             self._waiting.append(call)
+        return call
 
     def _start(self, call: Call) -> None:
         self._setting_up.add(call)
@@ -149,7 +192,8 @@ class Placer:
         self._finish_if_over()
 
     def _finish_if_over(self) -> None:
-        if not self._calls and not self._callers_left and (self._next is None or self._stopping) and not self.done:
+        waiting = self._next is not None or self._come_and_go  # for calls that are still to come
+        if not self._calls and not self._callers_left and (self._stopping or not waiting) and not self.done:
             self.done = True
             self._finished()
 
@@ -161,6 +205,6 @@ class Placer:
         for call in [*self._waiting, *self._calls]:
             call.cancel(now_ns)
         self._waiting.clear()
-        if self._closed is not None:
+        if self._closed is not None and not self._come_and_go:
             self._callers_left = len(self._calls)
         self._finish_if_over()

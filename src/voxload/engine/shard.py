@@ -54,9 +54,10 @@ class Shard:
         self.clock: Clock = monotonic_ns
         self._placer: Placer | None = None
         self._stop_requested = False
+        self._callers = 0
         self._fatal: Exception | None = None
 
-    async def run(self, start_ns: int) -> None:
+    async def run(self, start_ns: int, callers_come_and_go: bool = False) -> None:
         """Place the calls from `start_ns` on, to the end of the last one or until `stop`."""
         loop = asyncio.get_running_loop()
         wheel = Wheel(self.clock())
@@ -95,7 +96,10 @@ class Shard:
                 return due_ns + SNAPSHOT_NS
 
             wheel.at(start_ns + SNAPSHOT_NS, on_second)
-            placer.begin(start_ns)
+            if callers_come_and_go:
+                placer.set_callers(self._callers, self.clock())
+            else:
+                placer.begin(start_ns)
             freeze_garbage()
             timer = WheelTimer.on_loop(wheel, self.clock, loop)
             timer.start()
@@ -141,6 +145,12 @@ class Shard:
         else:
             self._fatal = self._fatal or error
             self.stop()
+
+    def set_callers(self, count: int) -> None:
+        """Have so many callers from now on, where callers come and go."""
+        self._callers = count
+        if self._placer is not None:
+            self._placer.set_callers(count, self.clock())
 
     def stop(self) -> None:
         """Place no more calls and end those that are up."""
@@ -188,12 +198,13 @@ async def _serve(output: int) -> int:
             return 0
 
         async def obey() -> None:
-            await wire.read_to_shard(reader)  # Stop, or the end of the stream because the runner is gone
-            shard.stop()
+            while isinstance(word := await wire.read_to_shard(reader), wire.Callers):
+                shard.set_callers(word.count)
+            shard.stop()  # told so, or the end of the stream because the runner is gone
 
         listener = asyncio.create_task(obey())
         loop.add_signal_handler(signal.SIGTERM, shard.stop)
-        await shard.run(second.start_ns)
+        await shard.run(second.start_ns, second.callers_come_and_go)
         listener.cancel()
     except Exception:  # noqa: BLE001  # the runner must learn of it, whatever it is
         emit(wire.Failed(first.shard, traceback.format_exc(limit=8)))

@@ -20,9 +20,19 @@ class Prepare(msgspec.Struct, tag="prepare"):
 
 
 class Go(msgspec.Struct, tag="go"):
-    """To a shard: the run starts at this instant of the machine's monotonic clock."""
+    """To a shard: the run starts at this instant of the machine's monotonic clock.
+
+    With `callers_come_and_go` the plan's load is not placed: `Callers` says how many callers there are.
+    """
 
     start_ns: int
+    callers_come_and_go: bool = False
+
+
+class Callers(msgspec.Struct, tag="callers"):
+    """To a shard: so many callers from now on, each of whom calls again and again; those too many hang up."""
+
+    count: int
 
 
 class Stop(msgspec.Struct, tag="stop"):
@@ -52,7 +62,7 @@ class Failed(msgspec.Struct, tag="failed"):
     detail: str
 
 
-ToShard = Prepare | Go | Stop
+ToShard = Prepare | Go | Callers | Stop
 FromShard = Prepared | Failed | Recording | Snapshot
 
 _to_shard: msgspec.msgpack.Decoder[ToShard] = msgspec.msgpack.Decoder(ToShard)

@@ -1,0 +1,5 @@
+"""Voice calls in a locustfile: `from voxload.locust import VoiceUser`."""
+
+from voxload.locust.user import VoiceUser
+
+__all__ = ["VoiceUser"]

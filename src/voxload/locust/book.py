@@ -1,0 +1,79 @@
+"""The book of a Locust test's calls: collects what shards report, and writes the results when the test stops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from voxload import __version__
+from voxload.clock import NS_PER_S, utc_now
+from voxload.engine import wire
+from voxload.errors import ExitCode
+from voxload.load.workload import Workload
+from voxload.measure.collector import Collector
+from voxload.measure.snapshot import Snapshot
+from voxload.measure.summarize import build_summary
+from voxload.measure.summary import RunFacts
+from voxload.measure.understanding import Understanding
+from voxload.model.scenario import GateSettings
+from voxload.report.files import write_reports
+from voxload.runners.environment import environment_facts
+from voxload.runners.estimate import plan_facts
+from voxload.runners.prepare import Prepared
+from voxload.runners.results import ResultsFolder
+from voxload.verdict.expression import parse_gate
+from voxload.verdict.gate import judge
+
+
+class Book:
+    """Kept by the master, or by the single process; `close` writes `results/RUN/` and returns the exit code."""
+
+    def __init__(self, prepared: Prepared, results: str) -> None:
+        self._prepared = prepared
+        self._folder = ResultsFolder(Path(results) / prepared.plan.run_id)
+        self._collector = Collector()
+        self._started_at = utc_now().isoformat(timespec="seconds")
+        scenario = prepared.scenario
+        self._understanding = Understanding(Workload(prepared.plan).labelled_texts(), scenario.region)
+        self.doubts: list[str] = []
+
+    def take(self, message: wire.FromShard) -> None:
+        """Take in what a shard says."""
+        if isinstance(message, wire.Failed):
+            self._collector.lose(message.shard, message.detail)
+        elif isinstance(message, Snapshot):
+            judged = self._understanding.complete(message)
+            self._collector.add(judged)
+            self._folder.append_calls(judged.calls)
+
+    def close(self) -> ExitCode:
+        """Write the results; prints where they are."""
+        prepared, collector = self._prepared, self._collector
+        for shard, state in collector.shards.items():
+            if not state.final and not state.lost:
+                collector.lose(shard, "its last report did not come before Locust ended")
+        self._folder.close()
+        duration_s = max((state.last_ns for state in collector.shards.values()), default=0) / NS_PER_S
+        run = RunFacts(
+            run_id=prepared.plan.run_id,
+            scenario=prepared.scenario.name,
+            description=prepared.scenario.description,
+            started_at=self._started_at,
+            duration_s=duration_s,
+            target=prepared.plan.redact(prepared.plan.target),
+            dialect=prepared.scenario.dialect.name,
+            seed=prepared.scenario.seed,
+            voxload_version=__version__,
+            doubts=self.doubts,
+            environment=environment_facts(),
+        )
+        facts = plan_facts(prepared, max(len(collector.shards), 1))
+        gates = [
+            (gate.name, parse_gate(gate.expression)) if isinstance(gate, GateSettings) else ("", parse_gate(gate))
+            for gate in prepared.scenario.gates
+        ]
+        summary = judge(build_summary(collector, run, facts, prepared.scenario.load), gates)
+        paths = write_reports(summary, self._folder.write)
+        print(f"voxload: {summary.verdict.status}; {paths['report.html']}")
+        for reason in summary.verdict.reasons:
+            print(f"voxload:   {reason}")
+        return ExitCode(summary.verdict.exit_code)

@@ -1,0 +1,101 @@
+"""A locustfile that mixes voice calls with HTTP users: one process, and a master with a worker."""
+
+import json
+import socket
+import subprocess
+import sys
+
+import pytest
+from conftest import SCENARIO
+
+from voxload.measure.summary import read_summary
+from voxload.model.twin import TwinSettings
+from voxload.twin.process import TwinProcess
+
+LOCUSTFILE = """
+from locust import HttpUser, constant, task
+from voxload.locust import VoiceUser
+
+class Caller(VoiceUser):
+    scenario = "scenario.yaml"
+    fixed_count = 5
+
+class Browser(HttpUser):
+    wait_time = constant(0.3)
+    fixed_count = 1
+
+    @task
+    def health(self):
+        self.client.get("/health")
+"""
+
+
+@pytest.fixture
+def agent():
+    settings = {"latency": {"turn": "300ms"}, "greeting": False, "reply_seconds_max": 0.4}
+    with TwinProcess(TwinSettings.model_validate(settings), "rtmed", {}) as twin:
+        yield twin.url
+
+
+def files(folder, **changes):
+    calls = [{"name": "hours", "script": [{"say": "opening_hours"}, "wait_for_agent"]}]
+    gates = ["call_success >= 99%", "p95(turn_latency) < 400ms"]
+    scenario = {**SCENARIO, "target": "http://127.0.0.1:9", "calls": calls, "gates": gates, **changes}
+    (folder / "scenario.yaml").write_text(json.dumps(scenario))
+    (folder / "locustfile.py").write_text(LOCUSTFILE)
+
+
+def locust(folder, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "locust", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def summary_of(folder):
+    return read_summary(next((folder / "results").glob("*/")))
+
+
+def check(folder, code, out):
+    summary = summary_of(folder)
+    if any("fell behind" in reason for reason in summary.verdict.reasons):
+        pytest.skip("the machine was too busy to keep time")
+    assert code == 0, (summary.verdict, out)
+    assert summary.totals.outcomes["completed"] >= 5
+    assert summary.histogram("turn_latency").count >= 10
+    assert 290 < summary.histogram("turn_latency").quantile(0.5) / 1e6 < 330
+    assert "/health" in out
+    assert "turn_latency hours" in out or "turn_latency opening_hours" in out
+
+
+def test_one_process(tmp_path, agent):
+    files(tmp_path)
+    run = locust(tmp_path, "--headless", "-u", "6", "-r", "6", "-t", "10s", "--host", agent, "--only-summary")
+    out, _ = run.communicate(timeout=60)
+    check(tmp_path, run.returncode, out)
+
+
+def test_a_master_with_two_workers_and_a_time_limit(tmp_path, agent):
+    files(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    workers = [locust(tmp_path, "--worker", "--master-port", port) for _ in range(2)]
+    options = ["--master-bind-port", port, "--expect-workers", "2", "--host", agent, "--only-summary"]
+    master = locust(tmp_path, "--master", "--headless", "-u", "6", "-r", "6", "-t", "10s", *options)
+    out, _ = master.communicate(timeout=80)
+    for worker in workers:
+        worker.communicate(timeout=20)
+    check(tmp_path, master.returncode, out)
+    assert len(summary_of(tmp_path).shards) == 2
+    assert not any(shard.lost for shard in summary_of(tmp_path).shards)
+
+
+def test_a_wrong_scenario_ends_locust_with_what_to_change(tmp_path):
+    files(tmp_path, gates=["p95(turn_latencee) < 1s"])
+    run = locust(tmp_path, "--headless", "-u", "6", "-t", "20s", "--host", "http://127.0.0.1:9", "--only-summary")
+    out, _ = run.communicate(timeout=40)
+    assert run.returncode == 2, out
+    assert "did you mean turn_latency" in out
