@@ -159,3 +159,25 @@ def test_side_messages_are_read_in_every_dialect(name):
     count, lowest_ms, highest_ms = stage_ms(collector, "llm")
     assert (count, lowest_ms, highest_ms) == (20, pytest.approx(650, abs=5), pytest.approx(650, abs=5))
     assert collector.totals().unknown_messages == {}
+
+
+def test_a_dialect_is_told_the_headers_of_its_call():
+    """An exchange that makes requests for a call needs them: the scenario's, and the call's trace context."""
+    scenario = {
+        "name": "h",
+        "target": "http://agent.example",
+        "load": {"shape": "constant", "arrival_rate": 3, "duration": "1s"},
+        "calls": [{"name": "c", "script": [{"listen": "100ms"}]}],
+        "headers": {"X-Tenant": "blue"},
+    }
+    world = VirtualWorld(Plan("run", scenario, "http://agent.example"))
+    told, calls = [], []
+    make, add = world.dialect.caller, world.collector.add
+    world.dialect.caller = lambda identity: (told.append(identity), make(identity))[1]  # type: ignore[method-assign]
+    world.collector.add = lambda snapshot: (calls.extend(snapshot.calls), add(snapshot))[1]  # type: ignore[method-assign]
+    world.run()
+    assert len(told) == 3
+    for identity in told:
+        assert identity.headers["X-Tenant"] == "blue"
+        assert identity.headers["baggage"] == f"voxload.call_id={identity.call_id}"
+    assert {identity.headers["traceparent"].split("-")[1] for identity in told} == {call.trace_id for call in calls}

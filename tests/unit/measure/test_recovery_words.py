@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from voxload.measure.recovery import (
+    _levels,
     leaked_sessions,
     never_recovered,
     recovery_findings,
@@ -90,3 +91,16 @@ def test_expectations(text, body, holds):
 def test_what_is_no_expectation(text):
     with pytest.raises(ValueError, match=r"expectation|JSON|compares numbers"):
         parse_expectation(text)
+
+
+def levels(**changes):
+    return _levels(seen(looks=[HealthLook(9.0, "/h", True, 3.0, broken=["it answered 503"])], **changes))
+
+
+def test_only_what_is_known_becomes_a_metric():
+    assert levels() == {"recovery_time": 1.0, "leaked_sessions": 0.0, "health_failures": 1.0}
+    never_well = HealthLook(-1.0, "/h", True, None, broken=["it answered 404"])
+    assert levels(before=[never_well]) == {"recovery_time": 1.0}
+    assert levels(problem="interrupted") == {"recovery_time": 1.0, "leaked_sessions": 0.0}
+    assert _levels(seen(problem="interrupted")) == {"recovery_time": 1.0, "health_failures": 0.0}
+    assert _levels(seen(looks=[], before=[], recovery_time_s=None)) == {}
