@@ -3,7 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp-dev
-SYSTEM_PACKAGES := chromium flite
+SYSTEM_PACKAGES := chromium flite openssl redis-server
 
 .PHONY: demo test lint format bench docs schema speech system clean help
 

@@ -45,7 +45,8 @@ TIMELINE_POINTS_MAX = 900
 
 EPILOG = """\b
 Examples:
-  voxload component acs
+  voxload component redis --rate 50 --duration 30s
+  voxload component redis --target rediss://cache.example:6380/0 --users 300
   voxload component acs outbound.yaml --rate 10 --duration 5m
   voxload component acs outbound.yaml --gate "p95(call_setup) < 2s" --json
 Without a FILE, or where it names no service, the component is tested against a stand-in that the command starts.
@@ -74,7 +75,7 @@ def component_command(
 ) -> int:
     """Load one service as FILE says, with the vendor's own client, and judge the result.
 
-    KIND is acs: outbound calls through Azure Communication Services.
+    KIND is acs (outbound calls through Azure Communication Services) or redis (the sessions of calls).
     """
     found = component_type(kind)
     settings = _settings(found, kind, file, **overrides)

@@ -79,6 +79,7 @@ _ALL = (
     _latency("operation_latency_uncorrected", "the same, from when it really started"),
     _ratio("operation_success", "component test: completed units of work ÷ attempted", "higher"),
     _ratio("throttled", "component test: requests answered 429 ÷ requests"),
+    _latency("redis_command", "component redis: command or pipeline handed to the client → its answer"),
     _latency("media_start", "component acs: CallConnected → first audio on the media socket"),
     _latency("recognize", "component acs: recognition requested → RecognizeCompleted"),
     _latency("hang_up", "component acs: hang-up requested → CallDisconnected"),

@@ -1,0 +1,48 @@
+"""Component tests of the services behind an agent, as a user runs them."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "components"
+
+
+@pytest.mark.parametrize("kind", ["redis"])
+def test_the_example_runs_as_it_stands(voxload, kind):
+    done = voxload(
+        "component", kind, str(EXAMPLES / f"{kind}.yaml"), "--quiet", "--users", "10", "--duration", "1500ms"
+    )
+    assert done.code in {0, 4}, done.out + done.err
+    assert set(done.summary.totals.outcomes) == {"completed"}, done.summary.errors
+    assert done.summary.facts
+    assert "Traceback" not in done.err
+
+
+def test_ctrl_c_ends_sessions_in_good_order(voxload):
+    path = voxload.write(
+        {
+            "component": "redis",
+            "load": {"shape": "concurrency", "concurrency": 5, "duration": "60s"},
+            "options": {"pause": "500ms"},
+        }
+    )
+    process = voxload.start("component", "redis", str(path), "--quiet")
+    time.sleep(2.5)
+    process.send_signal(signal.SIGINT)
+    done = voxload.finish(process, 40)
+    assert done.code == 3, done.out + done.err
+    assert done.summary.totals.outcomes == {"cancelled": 5}
+    assert done.summary.facts["keys left over and removed"] == "0"
+    assert "Traceback" not in done.err
+
+
+def test_every_mistake_is_listed(voxload):
+    path = voxload.write({"component": "redis", "options": {"url": "http://h", "messages": -1, "pipelined": True}})
+    done = voxload("component", "redis", str(path))
+    assert done.code == 2
+    for words in ("redis://host:6379", "messages", "did you mean pipeline"):
+        assert words in done.err, done.err
