@@ -35,6 +35,11 @@ def utc_text(unix_s: int) -> str:
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+def utc_ago(seconds: float) -> datetime:
+    """Return the wall-clock time in UTC so many seconds ago."""
+    return datetime.now(UTC) - timedelta(seconds=seconds)
+
+
 def process_cpu_ns() -> int:
     """Return the CPU time that this process has used, in nanoseconds."""
     return time.process_time_ns()

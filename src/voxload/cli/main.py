@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": "voxload.cli.doctor:doctor_command",
     "compare": "voxload.cli.compare:compare_command",
     "baseline": "voxload.cli.baseline:baseline_command",
+    "history": "voxload.cli.history:history_command",
     "calibrate": "voxload.cli.calibrate:calibrate_command",
     "schema": "voxload.cli.schema:schema_command",
 }

@@ -24,9 +24,17 @@ def environment_facts() -> dict[str, str]:
         "uvloop": version("uvloop"),
         "picows": version("picows"),
         "git_commit": _git("rev-parse", "--short=12", "HEAD"),
+        "git_branch": _branch(),
         "git_dirty": "yes" if _git("status", "--porcelain", "--untracked-files=no") else "",
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _branch() -> str:
+    """Return the branch; in CI, which checks out a commit without one, as the CI names it."""
+    named = (os.environ.get(name, "") for name in ("GITHUB_HEAD_REF", "GITHUB_REF_NAME", "BUILD_SOURCEBRANCHNAME"))
+    checked_out = _git("rev-parse", "--abbrev-ref", "HEAD")
+    return next((name for name in named if name), "" if checked_out == "HEAD" else checked_out)
 
 
 def _cpu_model() -> str:
