@@ -1,10 +1,12 @@
-"""What follows a run: the check against a baseline, and a line in the history."""
+"""What follows a run: the check against a baseline, a line in the history, a word to the CI system."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -12,20 +14,14 @@ from rich.console import Console
 from voxload.cli.baseline import check_run, fits
 from voxload.cli.subjects import read_evidence, read_thresholds, threshold_options
 from voxload.errors import BadInputError
+from voxload.measure.evidence import Evidence
 from voxload.measure.summary import Summary
 from voxload.model.scenario import Scenario
+from voxload.report.ci import STEP_SUMMARY_MAX, azure_lines, github_lines
 from voxload.runners.history import HISTORY_FILE, History
 from voxload.verdict.regression import Thresholds, with_baseline
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class AfterRun(NamedTuple):
-    """What the user wants done after the run."""
-
-    baseline: Path | None
-    thresholds: Thresholds
-    history: bool
 
 
 def after_options(command: Command) -> Command:
@@ -41,34 +37,74 @@ def after_options(command: Command) -> Command:
     return command
 
 
-def after_run(scenario: Scenario, options: dict[str, Any]) -> AfterRun:
-    """Take our options out of the command's and check them, so that nothing is found wrong after the calls.
+@dataclass(frozen=True, slots=True)
+class AfterRun:
+    """What the user wants done after the run."""
 
-    Raises:
-        BadInputError: a threshold is no percentage; the baseline is damaged, or one of another scenario.
+    baseline: Path | None
+    thresholds: Thresholds
+    history: bool
+
+    @classmethod
+    def take(cls, options: dict[str, Any]) -> AfterRun:
+        """Take our options out of the command's.
+
+        Raises:
+            BadInputError: a threshold is no percentage.
+        """
+        file, no_history = options.pop("baseline_file"), options.pop("no_history")
+        own = {name: options.pop(name) for name in ("latency", "throughput", "errors", "single")}
+        return cls(file, read_thresholds(**own), not no_history)
+
+    def check(self, scenario: Scenario) -> None:
+        """See before the calls that the baseline can be read and is this scenario's.
+
+        Raises:
+            BadInputError: it cannot, or is not.
+        """
+        if self.baseline is not None:
+            fits(self.baseline, scenario)
+
+    def judged(self, summary: Summary, folder: Path) -> Summary:
+        """Return the summary with the check against the baseline in it, where one was wanted."""
+        if self.baseline is None:
+            return summary
+        evidence: Evidence | None = None
+        with suppress(BadInputError):  # cut off by a full disk, of which the user is told: then the check is unknown
+            evidence = read_evidence(summary.run.run_id, folder)
+        return with_baseline(summary, check_run(summary, evidence, self.baseline, self.thresholds))
+
+    def remember(self, summary: Summary, folder: Path, console: Console) -> None:
+        """Add the run to the history beside its folder; one that cannot be written does not spoil the run."""
+        if not self.history:
+            return
+        try:
+            History(folder.parent / HISTORY_FILE).add(summary, str(folder))
+        except BadInputError as error:
+            for problem in error.problems:
+                console.print(f"warning: {problem}", style="yellow", markup=False, highlight=False)
+
+
+def tell_ci(summary: Summary, paths: Mapping[str, Path], environ: Mapping[str, str], *, to_stderr: bool) -> None:
+    """Tell GitHub Actions or Azure Pipelines, where the command runs there, of the result.
+
+    Both read commands from the log. Where standard output holds JSON they go to standard error, which GitHub reads too.
     """
-    file, no_history = options.pop("baseline_file"), options.pop("no_history")
-    own = {name: options.pop(name) for name in ("latency", "throughput", "errors", "single")}
-    thresholds = read_thresholds(**own)
-    if file is not None:
-        fits(file, scenario)
-    return AfterRun(file, thresholds, not no_history)
+    lines = []
+    if environ.get("GITHUB_ACTIONS") == "true":
+        lines += github_lines(summary)
+    if environ.get("TF_BUILD", "").lower() == "true":
+        lines += azure_lines(summary, paths["junit.xml"], paths["summary.md"])
+    for line in lines:
+        click.echo(line, err=to_stderr)
+    step_summary = environ.get("GITHUB_STEP_SUMMARY")
+    if step_summary:
+        with suppress(OSError):  # a page that cannot be written does not spoil the run
+            _append(Path(step_summary), paths["summary.md"].read_bytes())
 
 
-def checked(summary: Summary, folder: Path, wanted: AfterRun) -> Summary:
-    """Return the summary with the check against the baseline in it, where one was wanted."""
-    if wanted.baseline is None:
-        return summary
-    evidence = read_evidence(summary.run.run_id, folder)
-    return with_baseline(summary, check_run(summary, evidence, wanted.baseline, wanted.thresholds))
-
-
-def remember(summary: Summary, folder: Path, wanted: AfterRun, console: Console) -> None:
-    """Add the run to the history beside its folder; a history that cannot be written does not spoil the run."""
-    if not wanted.history:
-        return
-    try:
-        History(folder.parent / HISTORY_FILE).add(summary, str(folder))
-    except BadInputError as error:
-        for problem in error.problems:
-            console.print(f"[yellow]warning:[/] {problem}", highlight=False)
+def _append(file: Path, content: bytes) -> None:
+    written = file.stat().st_size if file.exists() else 0
+    if written + len(content) <= STEP_SUMMARY_MAX:
+        with file.open("ab") as opened:
+            opened.write(content + b"\n")

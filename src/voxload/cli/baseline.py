@@ -16,12 +16,15 @@ from voxload.errors import BadInputError, ExitCode, Problem
 from voxload.measure.comparison import BaselineReport
 from voxload.measure.evidence import Evidence
 from voxload.measure.summary import Summary
+from voxload.model.fingerprint import fingerprint
+from voxload.model.scenario import Scenario
 from voxload.report import text
 from voxload.report.changes import print_changes
 from voxload.runners.results import write_atomically
 from voxload.verdict.baseline import (
     Baseline,
     encode_baseline,
+    mismatch,
     other_scenario,
     pool,
     read_baseline,
@@ -58,7 +61,7 @@ def baseline_command() -> None:
 @click.option("--to", "file", type=click.Path(path_type=Path), help="File (default: baselines/SCENARIO.json).")
 @click.option("--add", is_flag=True, help="Add the runs to those that the file holds.")
 @click.option("--replace", is_flag=True, help="Write over the file.")
-@click.option("--label", "version", default="", help="Version of the baseline (default: the runs' git commit).")
+@click.option("--label", "version", default="", help="Version of the baseline (default: the latest run's git commit).")
 @click.option("--description", default="", help="A sentence on what it stands for.")
 @click.option("--json", "as_json", is_flag=True, help="Print the baseline as JSON, nothing else.")
 def save_command(
@@ -77,12 +80,12 @@ def save_command(
     if path.exists() and not add and not replace:
         hint = "--add pools the runs with those that it holds, --replace writes over it"
         raise BadInputError([Problem("the baseline exists already", str(path), 0, hint)])
-    commits = {summary.run.environment.get("git_commit", "") for summary, _ in measured} - {""}
+    latest = max((summary.run for summary, _ in measured), key=lambda run: run.started_at)
     baseline = pool(
         measured,
         previous,
         str(path),
-        baseline_version=version or ("-".join(sorted(commits)) or utc_now().date().isoformat()),
+        baseline_version=version or latest.environment.get("git_commit") or latest.started_at[:10],
         description=description or (previous.description if previous is not None else ""),
         created_at=utc_now().isoformat(timespec="seconds"),
     )
@@ -130,6 +133,18 @@ def check_command(run: Path, file: Path | None, as_json: bool, **options: Any) -
     return EXIT_CODES[report.status]
 
 
+def fits(path: Path, scenario: Scenario) -> None:
+    """See that a baseline can be read and is one of this scenario, before its calls are placed.
+
+    Raises:
+        BadInputError: it cannot, or is not.
+    """
+    baseline = read_baseline(path)
+    problems = mismatch(baseline.scenario, baseline.fingerprint, scenario.name, fingerprint(scenario), str(path))
+    if problems:
+        raise BadInputError(problems)
+
+
 def check_run(summary: Summary, evidence: Evidence | None, path: Path, thresholds: Thresholds) -> BaselineReport:
     """Return the check of a run against a baseline file.
 
@@ -147,6 +162,8 @@ def check_run(summary: Summary, evidence: Evidence | None, path: Path, threshold
 def _notes(baseline: Baseline, summary: Summary) -> list[str]:
     """Return what a reader should mind about the two sides."""
     notes = []
+    if summary.run.run_id in {run.run_id for run in baseline.runs}:
+        notes.append("the run is part of the baseline, so it is compared with itself")
     if not baseline.runs:
         notes.append("the baseline's figures are stated, not measured: only the run's own chance is in the intervals")
     elif len(baseline.runs) < RUNS_MIN:

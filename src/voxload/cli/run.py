@@ -15,6 +15,7 @@ from rich.console import Console
 
 from voxload import __version__
 from voxload.audio.recording import recording_file
+from voxload.cli.after_run import AfterRun, after_options, tell_ci
 from voxload.cli.options import load_overrides, read_gates, spread_options, spread_settings
 from voxload.cli.peers import start_peers
 from voxload.clock import utc_now
@@ -48,6 +49,7 @@ Examples:
   voxload run examples/demo.yaml
   voxload run scenario.yaml --target https://agent.example --users 500 --duration 10m
   voxload run scenario.yaml --gate "p95(turn_latency) < 1500ms" --json
+  voxload run scenario.yaml --baseline baselines/scenario.json
 Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
 """
 
@@ -56,6 +58,7 @@ Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
 @click.argument("scenario", type=click.Path(path_type=Path))
 @load_overrides
 @spread_options
+@after_options
 @click.option("--processes", type=click.IntRange(1, 256), help="Generator processes (default: the machine's cores).")
 @click.option(
     "--gates", "gates_file", type=click.Path(path_type=Path), help="File with gates, instead of the scenario's."
@@ -80,7 +83,9 @@ def run_command(
     """Place the calls of SCENARIO and judge the result."""
     count = processes or len(os.sched_getaffinity(0))
     spread = spread_settings(count, overrides)
+    after = AfterRun.take(overrides)
     prepared = prepare(scenario, environ=os.environ, **overrides)
+    after.check(prepared.scenario)
     gates = read_gates(prepared.scenario, gates_file, extra_gates)
     reference = reference_file(prepared.scenario, str(scenario))
     folder = ResultsFolder(out / prepared.plan.run_id)
@@ -111,10 +116,13 @@ def run_command(
     if recovery is not None:
         summary = with_recovery(summary, recovery)
     summary = judge(summary, [*gates, *implied_gates(prepared.scenario, gates)])
+    summary = after.judged(summary, folder.path)
     paths = write_reports(summary, folder.write, RecordingFiles(folder.path))
     if folder.write_error:
         console.print(f"[yellow]warning:[/] {folder.write_error}; calls are missing from it", highlight=False)
+    after.remember(summary, folder.path, console)
     _print(summary, paths, console, as_json)
+    tell_ci(summary, paths, os.environ, to_stderr=as_json)
     return summary.verdict.exit_code
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from voxload.measure.summary import Summary, encode_summary
+from voxload.report.ci import render_badge
 from voxload.report.github import render_markdown
 from voxload.report.html import render_html
 from voxload.report.junit import render_junit
@@ -25,5 +26,6 @@ def write_reports(
             ("report.html", lambda: render_html(summary, recordings)),
             ("junit.xml", lambda: render_junit(summary)),
             ("summary.md", lambda: render_markdown(summary)),
+            ("badge.json", lambda: render_badge(summary)),
         )
     }

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from voxload.measure.summary import Summary
-from voxload.report import text, view, voice
+from voxload.report import changes, text, view, voice
 from voxload.report.calls import call_in_words
 
 _ICONS = {"good": "✅", "bad": "❌", "unsure": "⚠️", "info": "i"}
@@ -40,6 +40,7 @@ def render_markdown(summary: Summary) -> str:
         *(_notice(notice) for notice in view.notices(summary)),
         _figures(summary),
         _gates(summary),
+        _baseline(summary),
         _voice(summary),
         _details("Worst calls", _worst(summary)),
         _details("Cost", _cost(summary)),
@@ -85,6 +86,33 @@ def _gates(summary: Summary) -> str:
         for row in view.gate_rows(summary)
     ]
     return _table(("Gate", "Expression", "Reason", "Actual", "Threshold", "Observations"), rows, 3)
+
+
+def _baseline(summary: Summary) -> str:
+    """Return the check against a baseline: what changed in sight, the rest to open."""
+    report = summary.baseline
+    if report is None:
+        return ""
+    rows = [
+        (
+            f"{_ICONS[row.sign.tone]} {row.sign.word}" if row.sign.word != "same" else "same",
+            code(row.figure),
+            escape(row.reason),
+            escape(row.before),
+            escape(row.now),
+            escape(row.change),
+            escape(row.interval),
+            escape(row.threshold),
+        )
+        for row in changes.change_rows(report)
+    ]
+    header = ("Baseline", "Figure", "Reason", "Before", "Now", "Change", "Interval", "Threshold")
+    loud = [row for row in rows if row[0] != "same"]
+    quiet = _table(header, [row for row in rows if row[0] == "same"], 3)
+    of = f"{code(report.baseline)}, version {escape(report.baseline_version)}"
+    notes = "\n".join(f"- {escape(note)}" for note in report.notes)
+    parts = [f"**{escape(changes.sentence(report))}** ({of})", _table(header, loud, 3)]
+    return "\n\n".join(part for part in [*parts, _details("Figures without a change", quiet), notes] if part)
 
 
 def _voice(summary: Summary) -> str:

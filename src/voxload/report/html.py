@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from voxload.measure.summary import Summary
-from voxload.report import charts, lanes, sound, text, view, voice
+from voxload.report import changes, charts, lanes, sound, text, view, voice
 
 WORST_CALLS_MAX = 25
 CARDS_OPEN = 3
@@ -38,6 +38,7 @@ def render_html(summary: Summary, recordings: Mapping[str, bytes] | None = None)
         recovery=summary.recovery,
         view=view,
         text=text,
+        changes=changes,
         sign=view.VERDICT_SIGNS[summary.verdict.status],
         captions=charts.captions(summary),
         stretches=charts.stretches_a_point(summary),

@@ -1,11 +1,12 @@
-"""JUnit XML: each gate a test case, and one for the verdict, as Jenkins, GitHub and Azure DevOps read them."""
+"""JUnit XML: a case for the verdict, each gate and each figure checked against a baseline, as CI systems read it."""
 
 from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
+from voxload.measure.comparison import BaselineReport
 from voxload.measure.summary import Summary
-from voxload.report import text, view
+from voxload.report import changes, text, view
 
 _ELEMENTS = {"fail": "failure", "unknown": "error", "failed": "failure", "aborted": "error"}
 
@@ -22,6 +23,7 @@ def render_junit(summary: Summary) -> str:
     group = f"voxload.{text.clean(summary.run.scenario).replace('.', '_')}"
     statuses = [_verdict_case(suite, group, summary)]
     statuses += [_gate_case(suite, group, row) for row in view.gate_rows(summary)]
+    statuses += _baseline_cases(suite, group, summary.baseline)
     ET.SubElement(suite, "system-out").text = "\n".join(_lines(summary)) + "\n"
 
     counts = {
@@ -64,6 +66,30 @@ def _gate_case(suite: ET.Element, group: str, row: view.GateRow) -> str:
     case = ET.SubElement(suite, "testcase", name=name, classname=f"{group}.gates", time="0")
     measured = f"{row.expression}: {row.actual} against {row.threshold} ({row.sample_size} observations)"
     element = _outcome(case, row.sign.word, measured, [row.reason] if row.reason else [])
+    if not element:
+        ET.SubElement(case, "system-out").text = measured
+    return element
+
+
+def _baseline_cases(suite: ET.Element, group: str, report: BaselineReport | None) -> list[str]:
+    """Add a test case for each figure that was checked against a baseline."""
+    if report is None:
+        return []
+    rows = changes.change_rows(report)
+    found = [_change_case(suite, group, row) for row in rows]
+    if report.status == "unknown" and "error" not in found:  # nothing could be compared at all
+        case = ET.SubElement(suite, "testcase", name="against the baseline", classname=f"{group}.baseline", time="0")
+        found.append(_outcome(case, "unknown", changes.sentence(report), [text.clean(item) for item in report.reasons]))
+    return found
+
+
+def _change_case(suite: ET.Element, group: str, row: changes.ChangeRow) -> str:
+    name = f"{row.figure} against the baseline"
+    case = ET.SubElement(suite, "testcase", name=name, classname=f"{group}.baseline", time="0")
+    interval = f", interval {row.interval}" if row.interval else ""
+    measured = f"{row.figure}: {row.now} against {row.before} ({row.change}{interval}, threshold {row.threshold})"
+    status = {"worse": "fail", "unknown": "unknown"}.get(row.sign.word, "pass")
+    element = _outcome(case, status, measured, [row.reason] if row.reason else [])
     if not element:
         ET.SubElement(case, "system-out").text = measured
     return element

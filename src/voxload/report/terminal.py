@@ -19,6 +19,8 @@ from voxload.measure.summary import Quantiles, Summary
 from voxload.model.outcome import Outcome
 from voxload.report import text, view, voice
 from voxload.report.calls import call_in_words, problems_of
+from voxload.report.changes import print_changes
+from voxload.report.ci import defused
 
 PLAIN_INTERVAL_S = 5.0
 _STYLES = {"good": "green", "bad": "red", "unsure": "yellow", "info": "cyan", "": ""}
@@ -205,6 +207,9 @@ def print_summary(console: Console, summary: Summary, paths: Mapping[str, Path |
         if rows:
             console.print()
             console.print(_table(console, header, rows))
+    if summary.baseline is not None:
+        console.print()
+        print_changes(console, summary.baseline)
     if paths:
         console.print()
     widest = max((len(label) for label in paths), default=0)
@@ -294,7 +299,7 @@ def _print(console: Console, line: str, style: str = "") -> None:
 
 def _fit(console: Console, line: str) -> str:
     """Return `line` in characters that the console's encoding has."""
-    encoding = console.encoding or "utf-8"
+    encoding, line = console.encoding or "utf-8", defused(line)
     if encoding.lower().replace("-", "").startswith("utf"):
         return line
     return line.translate(_ASCII).encode(encoding, "replace").decode(encoding)

@@ -99,22 +99,25 @@ def verdict_sentence(summary: Summary) -> str:
     failed = sum(gate.status == "fail" for gate in summary.gates)
     unknown = sum(gate.status == "unknown" for gate in summary.gates)
     gates = text.counted(total, "gate")
+    worse = len(summary.baseline.regressions) if summary.baseline is not None else 0
     match summary.verdict.status:
-        case "passed" if not total:
+        case "passed" if not total and summary.baseline is None:
             return f"The run is sound, but no gate was set, so the {what} was not judged."
         case "passed":
-            return (
-                f"The {what} is good enough: the gate passed."
-                if total == 1
-                else f"The {what} is good enough: all {gates} passed."
-            )
+            passed = ["the gate passed" if total == 1 else f"all {gates} passed"] if total else []
+            passed += ["nothing is worse than the baseline"] if summary.baseline is not None else []
+            return f"The {what} is good enough: {', and '.join(passed)}."
         case "failed":
-            return f"The {what} is not good enough: {failed} of {gates} failed."
+            reasons = [f"{failed} of {gates} failed"] if failed else []
+            reasons += [f"{text.counted(worse, 'figure')} worse than the baseline"] if worse else []
+            return f"The {what} is not good enough: {', and '.join(reasons)}."
         case "aborted":
             reason = text.clean(summary.run.cut_short)
             return f"The run was cut short{f' ({reason})' if reason else ''}, so it says little about the {what}."
         case _ if unknown:
             return f"No verdict: {unknown} of {gates} could not be judged. This neither clears nor blames the {what}."
+        case _ if summary.baseline is not None and summary.baseline.status == "unknown" and not total:
+            return f"No verdict: the check against the baseline is unknown. This neither clears nor blames the {what}."
         case _:
             return f"No verdict: the run cannot be trusted. This neither clears nor blames the {what}."
 

@@ -115,16 +115,22 @@ def _check_runs(summaries: Sequence[Summary], previous: Baseline | None, file: s
 
 def other_scenario(scenario: str, fingerprint: Mapping[str, str], summary: Summary, file: str) -> list[Problem]:
     """Return what is wrong when a run is not one of the baseline's scenario; nothing when it is."""
+    return mismatch(scenario, fingerprint, summary.run.scenario, summary.plan.fingerprint, file)
+
+
+def mismatch(
+    scenario: str, fingerprint: Mapping[str, str], other: str, of_other: Mapping[str, str], file: str
+) -> list[Problem]:
+    """Return what is wrong when a scenario, by name and fingerprint, is not the baseline's; nothing when it is."""
     if not fingerprint:
         return []
-    run, of_run = summary.run, summary.plan.fingerprint
-    parts = differing(fingerprint, of_run)
-    if not of_run and run.scenario != scenario:
+    parts = differing(fingerprint, of_other)
+    if not of_other and other != scenario:
         parts = ["name"]
     if not parts:
         return []
-    whose = f"scenario {scenario!r}" if run.scenario != scenario else f"another form of scenario {scenario!r}"
-    message = f"a baseline of {whose}: {run.run_id} ({run.scenario}) differs in {', '.join(parts)}"
+    whose = f"scenario {scenario!r}" if other != scenario else f"another form of scenario {scenario!r}"
+    message = f"a baseline of {whose}: {other!r} differs in {', '.join(parts)}"
     return [Problem(message, file, 0, "compare like with like, or save a new baseline")]
 
 
