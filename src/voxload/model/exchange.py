@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from pydantic import Field, field_validator
 
 from voxload.model.base import Model
-from voxload.model.units import DurationNs, RatePerS, SpanNs
+from voxload.model.units import DurationNs, SpanNs
 
 DEVELOPMENT_KEY = base64.b64encode(b"voxload development access key").decode()
 """The access key of the stand-in unless it is told another one: no secret, so that a backend can be tried at once."""
@@ -60,7 +60,7 @@ class LimitSettings(Model):
     """What the service refuses; 0 means no limit."""
 
     concurrent_calls: int = Field(0, ge=0, description="Calls at once; further ones are refused.")
-    requests_per_s: RatePerS = Field(0.0, description="REST requests a second; beyond it 429 with Retry-After.")
+    requests_per_s: int = Field(0, ge=0, description="REST requests a second; beyond it 429 with Retry-After.")
 
 
 class ExchangeSettings(Model):

@@ -45,8 +45,6 @@ class MediaStreaming(Body, kw_only=True):
 class Transcription(Body, kw_only=True):
     """`transcriptionOptions`."""
 
-    transport_url: str = ""
-    locale: str = ""
     start_transcription: bool = False
 
 
@@ -176,12 +174,6 @@ class Transfer(OneParticipant, kw_only=True):
     """`:transferToParticipant`."""
 
     transferee: Identifier | None = None
-
-
-class Transcribe(Operation, kw_only=True):
-    """`:startTranscription`, `:updateTranscription`."""
-
-    locale: str | None = None
 
 
 class AddParticipant(Operation, kw_only=True):

@@ -60,6 +60,7 @@ class Call:
         self.callback_uri = ""
         self.operation_context: str | None = None
         self.media: MediaStreaming | None = None
+        self._wants_transcripts = False
         self.answered_by = ""
         self.caller_id_number = ""
         self.roster = Roster(self)
@@ -158,6 +159,8 @@ class Call:
         self.callback_uri = body.callback_uri
         self.operation_context = body.operation_context
         self.media = body.media_streaming_options
+        transcription = body.transcription_options
+        self._wants_transcripts = transcription is not None and transcription.start_transcription
 
     def answered(self) -> None:
         """Connect a call that the backend has answered, after the service's usual time."""
@@ -172,6 +175,8 @@ class Call:
         self._exchange.counters.calls["connected"] += 1
         self.event("CallConnected")
         self.roster.enter([self.source, *self.targets])
+        if self._wants_transcripts:
+            self.transcribe(Operation(operation_context=self.operation_context))
         if self.media is None:
             self.party.waiting("the backend to ask for media streaming: it answered without mediaStreamingOptions")
         elif self.media.start_media_streaming:
@@ -293,6 +298,15 @@ class Call:
     def send_tones(self, body: SendTones) -> None:
         """Send tones to the other end."""
         self.later(TONE_NS * len(body.tones), lambda: self.operation_event("SendDtmfTonesCompleted", body, DONE))
+
+    def transcribe(self, body: Operation) -> None:
+        """Say plainly that nobody transcribes: the exchange has no speech service."""
+        update = {
+            "transcriptionStatus": "transcriptionFailed",
+            "transcriptionStatusDetails": "speechServicesConnectionError",
+        }
+        failure = (500, 8582, "The stand-in has no transcription.")
+        self.operation_event("TranscriptionFailed", body, failure, transcriptionUpdate=update)
 
     # --- others ---
 

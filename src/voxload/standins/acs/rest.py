@@ -14,9 +14,12 @@ from voxload.model.outcome import Outcome
 from voxload.standins.acs import bodies
 from voxload.standins.acs.auth import Guard
 from voxload.standins.acs.bodies import Operation, check_participant, read
+from voxload.standins.acs.calls import Call
 from voxload.standins.acs.errors import ApiError, bad_request
 from voxload.standins.acs.exchange import Exchange
+from voxload.standins.acs.recordings import Recordings
 from voxload.standins.acs.tones import known_tone
+from voxload.standins.rate import RateLimit
 
 ROOT = "/calling/"
 REPLAYS_KEPT = 10_000
@@ -39,39 +42,14 @@ class Reply(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-Handler = Callable[[Request], Reply]
-
-
-class RateLimit:
-    """Requests a second: a bucket that holds one second's worth."""
-
-    def __init__(self, per_s: float) -> None:
-        self._per_s = per_s
-        self._left = max(per_s, 1.0)
-        self._at_ns = monotonic_ns()
-
-    def take(self) -> bool:
-        """Return whether one more request is allowed now."""
-        if not self._per_s:
-            return True
-        now_ns = monotonic_ns()
-        self._left = min(self._left + (now_ns - self._at_ns) / NS_PER_S * self._per_s, max(self._per_s, 1.0))
-        self._at_ns = now_ns
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-
 class Api:
     """Answers requests below `/calling/`."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._guard = Guard(exchange.settings.access_key, exchange.tokens)
-        self._rate = RateLimit(exchange.settings.limits.requests_per_s)
+        self._rate = RateLimit(exchange.settings.limits.requests_per_s, monotonic_ns())
         self._replays: OrderedDict[tuple[str, str], Reply] = OrderedDict()
-        self._handlers = self._table()
 
     async def answer(self, method: str, raw_path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """Answer one request; `raw_path` is path and query as they were sent, header names are lower case."""
@@ -93,18 +71,20 @@ class Api:
         self, operation: str, ids: tuple[str, ...], method: str, raw_path: str, headers: Mapping[str, str], body: bytes
     ) -> Reply:
         counters = self._exchange.counters
-        handler = self._handlers.get(operation)
+        handler = OPERATIONS.get(operation)
         if handler is None:
             raise ApiError(404, "NotFound", f"There is no {method} {raw_path} in the Call Automation API.")
         counters.requests[operation] += 1
         self._guard.check(method, raw_path, headers, body)
-        if not self._rate.take():
+        wait_ns = self._rate.wait_ns(1, monotonic_ns())
+        if wait_ns:
             counters.limited["requests_per_s"] += 1
-            raise ApiError(429, "TooManyRequests", "Too many requests a second.", retry_after_s=1)
+            raise ApiError(429, "TooManyRequests", "Too many requests a second.", -(-wait_ns // NS_PER_S))
+        self._rate.take(1)
         repeated = (operation, headers.get(REPEATABILITY_HEADER, ""))
         if repeated[1] and repeated in self._replays:
             return self._replays[repeated]
-        reply = handler(Request(ids, headers, body))
+        reply = handler(self, Request(ids, headers, body))
         if repeated[1]:
             self._replays[repeated] = reply
             if len(self._replays) > REPLAYS_KEPT:
@@ -126,49 +106,10 @@ class Api:
 
     # --- the operations ---
 
-    def _table(self) -> dict[str, Handler]:
-        calls, one, people = "callConnections", "callConnections/{}", "callConnections/{}/participants"
-        return {
-            f"POST {calls}": self._create,
-            f"POST {calls}:answer": self._answer,
-            f"POST {calls}:reject": self._reject,
-            f"POST {calls}:redirect": self._redirect,
-            f"POST {calls}:connect": self._connect,
-            f"GET {one}": lambda request: Reply(200, self._call(request).properties()),
-            f"DELETE {one}": lambda request: self._hang_up(request, "the backend left the call"),
-            f"POST {one}:terminate": lambda request: self._hang_up(request, "the backend hung up"),
-            f"POST {one}:play": self._play,
-            f"POST {one}:recognize": self._recognize,
-            f"POST {one}:cancelAllMediaOperations": self._cancel_all,
-            f"POST {one}:startContinuousDtmfRecognition": self._watch_tones,
-            f"POST {one}:stopContinuousDtmfRecognition": self._stop_watching_tones,
-            f"POST {one}:sendDtmfTones": self._send_tones,
-            f"POST {one}:startMediaStreaming": self._start_media,
-            f"POST {one}:stopMediaStreaming": self._stop_media,
-            f"POST {one}:startTranscription": self._transcribe,
-            f"POST {one}:updateTranscription": self._transcribe,
-            f"POST {one}:stopTranscription": self._transcribe,
-            f"POST {one}:hold": lambda request: self._hold(request, True),
-            f"POST {one}:unhold": lambda request: self._hold(request, False),
-            f"POST {one}:transferToParticipant": self._transfer,
-            f"GET {people}": lambda request: Reply(200, {"value": self._call(request).roster.as_data()}),
-            f"GET {people}/{{}}": self._participant,
-            f"POST {people}:add": self._add,
-            f"POST {people}:remove": self._remove,
-            f"POST {people}:mute": self._mute,
-            f"POST {people}:cancelAddParticipant": self._cancel_add,
-            f"POST {people}:moveHere": self._move,
-            "POST recordings": self._start_recording,
-            "GET recordings/{}": lambda request: Reply(200, self._recordings.find(request.ids[0]).as_data()),
-            "DELETE recordings/{}": self._stop_recording,
-            "POST recordings/{}:pause": lambda request: self._switch_recording(request, False),
-            "POST recordings/{}:resume": lambda request: self._switch_recording(request, True),
-        }
-
-    def _call(self, request: Request) -> Any:
+    def _call(self, request: Request) -> Call:
         return self._exchange.find(request.ids[0])
 
-    def _up(self, request: Request) -> Any:
+    def _up(self, request: Request) -> Call:
         return self._call(request).established()
 
     def _create(self, request: Request) -> Reply:
@@ -190,8 +131,15 @@ class Api:
         self._exchange.redirect(body.incoming_call_context, check_participant(body.target, "target"))
         return Reply(204)
 
-    def _hang_up(self, request: Request, reason: str) -> Reply:
-        self._call(request).end_by_backend(reason)
+    def _properties(self, request: Request) -> Reply:
+        return Reply(200, self._call(request).properties())
+
+    def _leave(self, request: Request) -> Reply:
+        self._call(request).end_by_backend("the backend left the call")
+        return Reply(204)
+
+    def _terminate(self, request: Request) -> Reply:
+        self._call(request).end_by_backend("the backend hung up")
         return Reply(204)
 
     def _play(self, request: Request) -> Reply:
@@ -236,15 +184,14 @@ class Api:
         return Reply(202)
 
     def _transcribe(self, request: Request) -> Reply:
-        """Say plainly that nobody listens: the exchange has no speech service."""
-        body = read(request.body, bodies.Transcribe)
-        update = {
-            "transcriptionStatus": "transcriptionFailed",
-            "transcriptionStatusDetails": "speechServicesConnectionError",
-        }
-        failure = (500, 8582, "The stand-in has no transcription.")
-        self._up(request).operation_event("TranscriptionFailed", body, failure, transcriptionUpdate=update)
+        self._up(request).transcribe(read(request.body, Operation))
         return Reply(202)
+
+    def _put_on_hold(self, request: Request) -> Reply:
+        return self._hold(request, True)
+
+    def _take_off_hold(self, request: Request) -> Reply:
+        return self._hold(request, False)
 
     def _hold(self, request: Request, on_hold: bool) -> Reply:
         body = read(request.body, bodies.OneParticipant)
@@ -257,6 +204,9 @@ class Api:
         return Reply(202, _context(body))
 
     # --- participants and recordings ---
+
+    def _participants(self, request: Request) -> Reply:
+        return Reply(200, {"value": self._call(request).roster.as_data()})
 
     def _participant(self, request: Request) -> Reply:
         return Reply(200, self._call(request).roster.find(request.ids[1]).as_data())
@@ -283,7 +233,7 @@ class Api:
         return Reply(202, {**_context(body), **self._up(request).roster.take_from(other.roster, body)})
 
     @property
-    def _recordings(self) -> Any:
+    def _recordings(self) -> Recordings:
         return self._exchange.recordings
 
     def _start_recording(self, request: Request) -> Reply:
@@ -295,9 +245,57 @@ class Api:
         self._recordings.stop(request.ids[0])
         return Reply(204)
 
-    def _switch_recording(self, request: Request, active: bool) -> Reply:
-        self._recordings.switch(request.ids[0], active)
+    def _recording(self, request: Request) -> Reply:
+        return Reply(200, self._recordings.find(request.ids[0]).as_data())
+
+    def _pause_recording(self, request: Request) -> Reply:
+        self._recordings.switch(request.ids[0], False)
         return Reply(202)
+
+    def _resume_recording(self, request: Request) -> Reply:
+        self._recordings.switch(request.ids[0], True)
+        return Reply(202)
+
+
+_ONE, _PEOPLE = "callConnections/{}", "callConnections/{}/participants"
+
+OPERATIONS: dict[str, Callable[[Api, Request], Reply]] = {
+    "POST callConnections": Api._create,
+    "POST callConnections:answer": Api._answer,
+    "POST callConnections:reject": Api._reject,
+    "POST callConnections:redirect": Api._redirect,
+    "POST callConnections:connect": Api._connect,
+    f"GET {_ONE}": Api._properties,
+    f"DELETE {_ONE}": Api._leave,
+    f"POST {_ONE}:terminate": Api._terminate,
+    f"POST {_ONE}:play": Api._play,
+    f"POST {_ONE}:recognize": Api._recognize,
+    f"POST {_ONE}:cancelAllMediaOperations": Api._cancel_all,
+    f"POST {_ONE}:startContinuousDtmfRecognition": Api._watch_tones,
+    f"POST {_ONE}:stopContinuousDtmfRecognition": Api._stop_watching_tones,
+    f"POST {_ONE}:sendDtmfTones": Api._send_tones,
+    f"POST {_ONE}:startMediaStreaming": Api._start_media,
+    f"POST {_ONE}:stopMediaStreaming": Api._stop_media,
+    f"POST {_ONE}:startTranscription": Api._transcribe,
+    f"POST {_ONE}:updateTranscription": Api._transcribe,
+    f"POST {_ONE}:stopTranscription": Api._transcribe,
+    f"POST {_ONE}:hold": Api._put_on_hold,
+    f"POST {_ONE}:unhold": Api._take_off_hold,
+    f"POST {_ONE}:transferToParticipant": Api._transfer,
+    f"GET {_PEOPLE}": Api._participants,
+    f"GET {_PEOPLE}/{{}}": Api._participant,
+    f"POST {_PEOPLE}:add": Api._add,
+    f"POST {_PEOPLE}:remove": Api._remove,
+    f"POST {_PEOPLE}:mute": Api._mute,
+    f"POST {_PEOPLE}:cancelAddParticipant": Api._cancel_add,
+    f"POST {_PEOPLE}:moveHere": Api._move,
+    "POST recordings": Api._start_recording,
+    "GET recordings/{}": Api._recording,
+    "DELETE recordings/{}": Api._stop_recording,
+    "POST recordings/{}:pause": Api._pause_recording,
+    "POST recordings/{}:resume": Api._resume_recording,
+}
+"""Every operation by method and shape of its path."""
 
 
 def parse(method: str, raw_path: str) -> tuple[str, tuple[str, ...]]:
