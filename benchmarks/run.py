@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks import table
+from benchmarks.peer_floor import compiler
 from benchmarks.processes import Sink, run_peer
 from benchmarks.search import Cell, Mode, Search, Step, judge
 from voxload.clock import NS_PER_S, monotonic_ns
@@ -22,6 +23,8 @@ NEEDS = {
     "voxload": ("picows", "uvloop"),
     "voxload_acs": ("picows", "uvloop"),
     "bare": ("picows", "uvloop"),
+    "floor": (),
+    "aiohttp": ("aiohttp", "uvloop"),
     "locust": ("locust", "websocket"),
     "websockets": ("websockets",),
 }
@@ -42,7 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns 0, or 1 when voxload itself could not be measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="at most 90 s: 50 frames/s only, coarser limits")
-    parser.add_argument("--peers", default="voxload,locust,websockets", help="comma-separated; also: bare")
+    parser.add_argument(
+        "--peers", default="voxload,floor,locust,websockets,aiohttp", help="comma-separated; also: bare"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} too")
     args = parser.parse_args(arguments)
@@ -112,6 +117,8 @@ class Bench:
 
 def _missing(peer: str) -> str:
     """Return what is not installed of a peer's packages, or nothing."""
+    if peer == "floor" and compiler() is None:
+        return "no C compiler"
     absent = [name for name in NEEDS[peer] if importlib.util.find_spec(name) is None]
     return f"{', '.join(absent)} not installed (pip install -e '.[bench]')" if absent else ""
 

@@ -21,6 +21,8 @@ LABELS = {
     "voxload_acs": "voxload as ACS",
     "locust": "Locust + websocket-client",
     "websockets": "websockets on asyncio",
+    "aiohttp": "aiohttp on uvloop",
+    "floor": "C, epoll, pre-built frames: the floor",
     "bare": "(bare wheel + picows)",
 }
 PACKAGES = ("picows", "uvloop", "websockets", "websocket-client", "locust", "gevent")
