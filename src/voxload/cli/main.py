@@ -21,6 +21,7 @@ COMMANDS = {
     "worker": "voxload.cli.worker:worker_command_line",
     "component": "voxload.cli.component:component_command",
     "twin": "voxload.cli.twin:twin_command",
+    "acs": "voxload.cli.acs:acs_command",
     "report": "voxload.cli.report:report_command",
     "doctor": "voxload.cli.doctor:doctor_command",
     "compare": "voxload.cli.compare:compare_command",

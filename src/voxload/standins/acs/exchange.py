@@ -15,12 +15,13 @@ from voxload.model.exchange import ExchangeSettings
 from voxload.model.outcome import Outcome
 from voxload.standins.acs.bodies import Answer, CallLocator, Connect, Create, check_callback, check_media
 from voxload.standins.acs.callbacks import Postman
-from voxload.standins.acs.callee import Callee, Sound
+from voxload.standins.acs.callee import Callee
 from voxload.standins.acs.calls import Call, State
 from voxload.standins.acs.counters import Counters
 from voxload.standins.acs.errors import ApiError, bad_request, call_not_found
 from voxload.standins.acs.eventgrid import Failure, IncomingCall, Webhooks
 from voxload.standins.acs.identifiers import number_of, raw_id_of
+from voxload.standins.acs.media_socket import Sound, Studio
 from voxload.standins.acs.party import Party
 from voxload.standins.acs.recordings import Recordings
 from voxload.standins.acs.tokens import TokenIssuer
@@ -42,9 +43,9 @@ class Exchange:
         self.postman = Postman(http, settings, self.tokens, self.counters)
         self.webhooks = Webhooks(http, settings)
         self.recordings = Recordings()
-        self.sound = Sound(settings.callee.speaks)
-        self.wheel = Wheel(monotonic_ns())
-        self._timer = WheelTimer.on_loop(self.wheel, monotonic_ns, asyncio.get_running_loop())
+        wheel = Wheel(monotonic_ns())
+        self.studio = Studio(Sound(settings.callee.speaks), wheel, self.counters)
+        self._timer = WheelTimer.on_loop(wheel, monotonic_ns, asyncio.get_running_loop())
         self._timer.start()
         self._calls: dict[str, Call] = {}
         self._by_context: OrderedDict[str, Call] = OrderedDict()

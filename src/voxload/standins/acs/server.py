@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiohttp
+import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
@@ -18,13 +21,16 @@ from voxload.model.exchange import ExchangeSettings
 from voxload.model.twin import Port
 from voxload.process import freeze_garbage
 from voxload.serving import BACKLOG, listen, stop_signal
+from voxload.standins.acs.callee import Visitor
 from voxload.standins.acs.certificates import ensure_certificates
 from voxload.standins.acs.exchange import Exchange
+from voxload.standins.acs.identifiers import raw_id_of_number
 from voxload.standins.acs.rest import ROOT, Api
 from voxload.standins.acs.tokens import IDENTITY_AUDIENCES, IDENTITY_PATH, ISSUER, KEYS_PATH, OPENID_PATH
 from voxload.standins.acs.trunk import TrunkEnd
 
 COUNTERS_PATH = "/voxload/counters"
+RING_PATH = "/voxload/ring"
 BODY_BYTES_MAX = 1024 * 1024
 FLUSH_S = 3.0
 """How long callbacks that are under way may take when the exchange is stopped."""
@@ -36,6 +42,15 @@ class ExchangeJob(Model):
     settings: ExchangeSettings = ExchangeSettings()
     host: str = "127.0.0.1"
     port: Port = 0
+
+
+class RingOnce(msgspec.Struct, rename={"caller": "from", "callee": "to"}):
+    """The body of `POST /voxload/ring`."""
+
+    webhook: str
+    caller: str = "+15550100001"
+    callee: str = "+18005550100"
+    seconds: float = 5.0
 
 
 class Served(NamedTuple):
@@ -67,6 +82,7 @@ class Site:
         app.router.add_get(IDENTITY_PATH, self._identity)
         app.router.add_get(TRUNK_PATH, self._trunk)
         app.router.add_get(COUNTERS_PATH, self._counters)
+        app.router.add_post(RING_PATH, self._ring)
         app.router.add_get("/health", self._health)
         app.router.add_route("*", ROOT + "{rest:.*}", self._rest)
         return app
@@ -102,6 +118,26 @@ class Site:
     async def _counters(self, request: web.Request) -> web.Response:  # noqa: ARG002
         return web.json_response(self._exchange.as_data())
 
+    async def _ring(self, request: web.Request) -> web.StreamResponse:
+        """Ring a webhook once; each step is a line of JSON, the last one holds the outcome."""
+        try:
+            wish = msgspec.json.decode(await request.read(), type=RingOnce)
+        except msgspec.MsgspecError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        steps: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        visitor = Visitor(self._exchange, wish.seconds, steps.put_nowait)
+        visitor.ring(wish.webhook, raw_id_of_number(wish.caller), raw_id_of_number(wish.callee))
+        answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await answer.prepare(request)
+        try:
+            step: dict[str, Any] = {}
+            while "outcome" not in step:
+                step = await steps.get()
+                await answer.write(json.dumps(step).encode() + b"\n")
+        finally:
+            visitor.hang_up()
+        return answer
+
     async def _health(self, request: web.Request) -> web.Response:  # noqa: ARG002
         return web.json_response({"status": "healthy", "active_calls": self._exchange.active_calls})
 
@@ -127,7 +163,7 @@ async def serve(job: ExchangeJob, announce: Callable[[Served], None], parent: bo
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as http:
         exchange = Exchange(settings, http)
-        runner = web.AppRunner(Site(exchange, endpoint).app(), access_log=None)
+        runner = web.AppRunner(Site(exchange, endpoint).app(), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         for opened, context in listeners:
             await web.SockSite(runner, opened, ssl_context=context, backlog=BACKLOG).start()
