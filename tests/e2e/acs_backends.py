@@ -24,7 +24,7 @@ from azure.communication.callautomation.aio import CallAutomationClient
 from azure.core.credentials import AzureKeyCredential
 from azure.core.exceptions import AzureError, HttpResponseError
 
-from voxload.dialects.acs_signing import DEVELOPMENT_KEY
+from voxload.model.exchange import DEVELOPMENT_KEY
 
 TONE = (8000 * np.sin(np.arange(320) * 2 * np.pi * 440 / 16000)).astype("<i2").tobytes()
 

@@ -112,9 +112,8 @@ def test_quotas_show_as_outcomes_and_errors(voxload):
     assert done.summary.totals.peer_errors == {"429": done.summary.totals.outcomes["agent_silent"]}
 
 
-@pytest.mark.parametrize("rate", [16000, 24000])
-def test_media_streaming_of_acs_does_not_move_the_meter(voxload, rate):
-    scenario = hundred_calls("700ms", dialect={"name": "acs_media", "sample_rate": rate})
+def test_media_streaming_of_acs_does_not_move_the_meter(voxload):
+    scenario = hundred_calls("700ms", dialect={"name": "acs_media", "sample_rate": 24000})
     done = steady(voxload, scenario, "turn_latency", 700, within_ms=15)
     assert done.summary.totals.outcomes == {"completed": 100}
     assert done.summary.totals.unknown_messages == {}

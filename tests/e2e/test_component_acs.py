@@ -12,9 +12,9 @@ import pytest
 from acs_service import Manners
 
 from voxload.clock import monotonic_ns, unix_ns
-from voxload.dialects.acs_signing import DEVELOPMENT_KEY
 from voxload.measure.collector import Collector
 from voxload.measure.recorder import Recorder
+from voxload.model.exchange import DEVELOPMENT_KEY
 from voxload.model.source import Source
 from voxload.runners.results import read_calls
 from voxload.services.acs.component import AcsComponent

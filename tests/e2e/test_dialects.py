@@ -6,6 +6,8 @@ from conftest import scenario_with
 MS = 1e6
 TURN_MS = 800
 DIALECTS = {
+    "acs": {"name": "acs", "listen": "127.0.0.1:0", "sample_rate": 24000, "casing": "camel"},
+    "acs_media": {"name": "acs_media", "path": "/media/${caller_number}", "casing": "mixed"},
     "rtmed": "rtmed",
     "twilio": {"name": "twilio", "auth_token": "secret"},
     "twilio-stream": {"name": "twilio", "stream_url": "/media", "parameters": {"number": "${caller_number}"}},

@@ -1,4 +1,4 @@
-"""Every example is valid and runs: all of them on the virtual clock, the smallest on real sockets too."""
+"""Every example is valid and runs: on the virtual clock where that can be, the smallest on real sockets too."""
 
 from pathlib import Path
 
@@ -9,6 +9,8 @@ from voxload.testing.virtual import VirtualWorld
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 FILES = sorted(EXAMPLES.glob("*.yaml"))
+ON_SOCKETS = ("acs",)
+"""Their callers ring through an exchange, which a virtual world does not have."""
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -17,7 +19,7 @@ def test_check(voxload, path):
     assert done.code == 0, done.err
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem not in ON_SOCKETS], ids=lambda path: path.stem)
 def test_run_on_the_virtual_clock(path):
     """The whole script with some ten calls in two seconds, against the agent that the file describes."""
     prepared = prepare(path, target="twin", rate="5/s", duration="2s", environ={})
@@ -26,7 +28,9 @@ def test_run_on_the_virtual_clock(path):
     assert collector.histogram("turn_latency").count >= 4
 
 
-def test_run_for_real(voxload):
-    done = voxload("run", str(EXAMPLES / "smoke.yaml"), "--quiet", timeout_s=100)
+@pytest.mark.parametrize("name", ["smoke", *ON_SOCKETS])
+def test_run_for_real(voxload, name):
+    options = [] if name == "smoke" else ["--rate", "3/s", "--duration", "2s"]
+    done = voxload("run", str(EXAMPLES / f"{name}.yaml"), "--quiet", *options, timeout_s=100)
     assert done.code in {0, 4}, done.err
     assert set(done.summary.totals.outcomes) == {"completed"}, done.summary.errors

@@ -169,3 +169,9 @@ def test_memory_of_the_wheel_is_given_back():
     world.run()
     assert len(world.placer._calls) == 0
     assert world.desk.active_calls == 0
+
+
+def test_there_is_no_exchange_in_a_virtual_world():
+    collector = play(dialect={"name": "acs", "exchange": "http://127.0.0.1:1"})
+    assert collector.outcomes == {"internal_error": 100}
+    assert "no trunk" in collector.errors()[0].text

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from voxload.dialects import acs_trunk as trunk
 from voxload.dialects.acs_media import (
@@ -26,7 +26,7 @@ from voxload.dialects.acs_media import (
     Casing,
     check_sample_rate,
 )
-from voxload.dialects.acs_signing import DEVELOPMENT_KEY, sign
+from voxload.dialects.acs_signing import sign
 from voxload.dialects.base import (
     AudioFormat,
     CallDesk,
@@ -45,6 +45,7 @@ from voxload.dialects.base import (
     SetupStep,
     Signal,
 )
+from voxload.model.exchange import DEVELOPMENT_KEY, ExchangeSettings, check_access_key
 from voxload.model.outcome import Outcome
 
 API_VERSION = "2024-09-15"
@@ -73,6 +74,28 @@ class AcsOptions(DialectOptions):
     @classmethod
     def _known_rate(cls, value: int) -> int:
         return check_sample_rate(value)
+
+    @field_validator("access_key")
+    @classmethod
+    def _base64(cls, value: str) -> str:
+        return check_access_key(value)
+
+    @field_validator("exchange")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("exchange is a URL, such as http://127.0.0.1:8181")
+        return value
+
+    @field_validator("service")
+    @classmethod
+    def _settings(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            ExchangeSettings.model_validate(value)
+        except ValidationError as error:
+            found = [(".".join(map(str, detail["loc"])), detail["msg"]) for detail in error.errors()]
+            raise ValueError("; ".join(f"{place}: {message}" for place, message in found)) from None
+        return value
 
     @field_validator("listen")
     @classmethod

@@ -11,10 +11,6 @@ import hmac
 from email.utils import formatdate
 from urllib.parse import quote, unquote, urlsplit
 
-from voxload.model.exchange import DEVELOPMENT_KEY
-
-__all__ = ["DEVELOPMENT_KEY", "SIGNED_HEADERS", "canonical_path", "sign", "signature_of"]
-
 SIGNED_HEADERS = "x-ms-date;host;x-ms-content-sha256"
 
 

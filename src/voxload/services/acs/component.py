@@ -7,9 +7,9 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, ClassVar
 
-from voxload.dialects.acs_signing import DEVELOPMENT_KEY
 from voxload.errors import RunAbortedError
 from voxload.measure.extra import require
+from voxload.model.exchange import DEVELOPMENT_KEY
 from voxload.services.acs.options import AcsSettings, Callees
 from voxload.services.acs.receiver import Receiver
 from voxload.services.base import Component, ComponentRun, Operation, OperationFailedError
