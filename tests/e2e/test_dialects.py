@@ -10,7 +10,8 @@ DIALECTS = {
     "acs_media": {"name": "acs_media", "path": "/media/${caller_number}", "casing": "mixed"},
     "rtmed": "rtmed",
     "twilio": {"name": "twilio", "auth_token": "secret"},
-    "twilio-stream": {"name": "twilio", "stream_url": "/media", "parameters": {"number": "${caller_number}"}},
+    "openai_realtime": {"name": "openai_realtime", "greeting": False, "transcription": "whisper-1"},
+    "openai_realtime-manual": {"name": "openai_realtime", "greeting": False, "turn_detection": "none"},
 }
 
 

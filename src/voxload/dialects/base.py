@@ -121,6 +121,9 @@ class CallIdentity(NamedTuple):
 class CallerSession(ABC):
     """The caller's side of one call: setup steps, outgoing messages, and the meaning of incoming ones."""
 
+    stops_agent: bool = False
+    """Whether this side itself drops the agent's unplayed audio when the caller begins to speak (push to talk)."""
+
     @abstractmethod
     def open(self) -> SetupStep:
         """Return the first step of the call's set-up."""
@@ -209,7 +212,10 @@ class AgentSession(ABC):
         return ()
 
     def speech_ended(self) -> Sequence[Message]:
-        """Return the messages that say that the agent takes the caller's utterance for finished."""
+        """Return the messages that say that the agent takes the caller's utterance for finished.
+
+        Its beginning may have been told by `interrupted`, or not at all (a word too short to stop the agent).
+        """
         return ()
 
     def transcript(self, transcript: Transcript) -> Sequence[Message]:

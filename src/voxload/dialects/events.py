@@ -92,19 +92,14 @@ class Usage(NamedTuple):
     audio_input_tokens: int | None = None
     audio_output_tokens: int | None = None
     """Tokens of audio, counted apart by speech-to-speech models; None: the model has none."""
+    cached_input_tokens: int | None = None
+    cached_audio_input_tokens: int | None = None
+    """Which of the input tokens were read from a cache, at another price; None: the agent does not say."""
 
     def plus(self, other: Usage) -> Usage:
         """Return the sum of both."""
-
-        def add(one: int | None, two: int | None) -> int | None:
-            return two if one is None else one + (two or 0)
-
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            add(self.audio_input_tokens, other.audio_input_tokens),
-            add(self.audio_output_tokens, other.audio_output_tokens),
-        )
+        pairs = zip(self, other, strict=True)
+        return Usage(*(two if one is None else one + (two or 0) for one, two in pairs))  # type: ignore[arg-type]
 
 
 class Mark(NamedTuple):

@@ -133,7 +133,7 @@ def _kind(payload: bytes) -> str:
     """Return the type of a message whose fields are not those of the protocol; empty when it has none."""
     try:
         return msgspec.json.decode(payload, type=_Kind).type
-    except msgspec.ValidationError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
 
 

@@ -129,7 +129,7 @@ def _kind(payload: bytes) -> str:
     """Return the event of a message whose fields are not those of the protocol; empty when it has none."""
     try:
         return msgspec.json.decode(payload, type=_Kind).event
-    except msgspec.ValidationError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
 
 

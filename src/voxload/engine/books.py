@@ -87,6 +87,8 @@ def _price(listener: Listener, end: CallEnd, labels: Labels, context: CallContex
             output_tokens=usage.output_tokens if usage else None,
             audio_input_tokens=usage.audio_input_tokens if usage else None,
             audio_output_tokens=usage.audio_output_tokens if usage else None,
+            cached_input_tokens=usage.cached_input_tokens or 0 if usage else 0,
+            cached_audio_input_tokens=usage.cached_audio_input_tokens or 0 if usage else 0,
         )
     )
     context.recorder.observe("call_cost", labels, cost.total)

@@ -197,7 +197,7 @@ class Call:
         line_seed = self.spec.rng.getrandbits(64)
         impairment = None if persona.line is None else LineImpairment(persona.line, line_seed, now_ns)
         speaker = Speaker(self._session, self.line, context, context.media.bed(persona), impairment)
-        self._caller = Caller(self.spec, self._session, speaker, self._listener, context, self._finish)
+        self._caller = Caller(self.spec, self._session, speaker, self._listener, context, self._finish, self._drop)
         self._caller.start(now_ns)
 
     # --- the call is up ---
@@ -273,10 +273,7 @@ class Call:
         """Take what belongs to the conversation."""
         match event:
             case Interrupted(if_heard=if_heard):
-                buffer_ns = self._context.workload.scenario.measurement.playout_buffer_ns
-                if not if_heard or now_ns < listener.ear.plays_until_ns + buffer_ns:
-                    self._tell(self._session.dropped(listener.on_interrupted(now_ns)))
-                    self._marks.flush()
+                self._drop(now_ns, if_heard)
             case Mark(name=name):
                 self._marks.add(name, listener.ear.plays_until_ns, now_ns)
             case Transcript():
@@ -291,6 +288,13 @@ class Call:
                 listener.on_reply_ended(now_ns)
             case _:
                 pass
+
+    def _drop(self, now_ns: int, if_heard: bool = True) -> None:
+        """Drop what the agent has sent and the caller has not heard yet; `if_heard`: only if there may be any."""
+        listener, buffer_ns = self._listener, self._context.workload.scenario.measurement.playout_buffer_ns
+        if listener is not None and (not if_heard or now_ns < listener.ear.plays_until_ns + buffer_ns):
+            self._tell(self._session.dropped(listener.on_interrupted(now_ns)))
+            self._marks.flush()
 
     def _on_ping(self, due_ns: int) -> int:
         if self._phase is not Phase.UP:

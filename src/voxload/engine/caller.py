@@ -46,8 +46,8 @@ class Caller:
     """Runs one call's script against the agent."""
 
     __slots__ = (
-        "_check", "_check_due_ns", "_context", "_ended", "_last_said", "_listener", "_ready_ns", "_script", "_session",
-        "_speaker", "_spec", "_stopped", "expects_hang_up",
+        "_check", "_check_due_ns", "_context", "_drop", "_ended", "_last_said", "_listener", "_ready_ns", "_script",
+        "_session", "_speaker", "_spec", "_stopped", "expects_hang_up",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +58,7 @@ class Caller:
         listener: Listener,
         context: CallContext,
         ended: Callable[[Outcome, str, int], None],
+        drop: Callable[[int], None],
     ) -> None:
         self._spec = spec
         self._session = session
@@ -65,6 +66,7 @@ class Caller:
         self._listener = listener
         self._context = context
         self._ended = ended
+        self._drop = drop
         self._script = self._run(spec.call_type.script)
         self._check: Check | None = None
         self._check_due_ns = 0
@@ -230,6 +232,8 @@ class Caller:
         )
         self._listener.caller_begins(turn, start_ns, utterance)
         if not listening_only:
+            if self._session.stops_agent:
+                self._drop(now_ns)
             self._speaker.tell(self._session.start_of_speech())
             self._last_said = name
 

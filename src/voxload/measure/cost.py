@@ -66,6 +66,9 @@ class CallUsage:
     output_tokens: int | None = None
     audio_input_tokens: int | None = None
     audio_output_tokens: int | None = None
+    cached_input_tokens: int = 0
+    cached_audio_input_tokens: int = 0
+    """Which of the input tokens were read from a cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ class CallCost:
 
     total: float
     items: dict[str, float]
-    """By item: `telephony`, `voip`, `stt`, `tts`, `llm_input`, `llm_output`, `realtime_input`, `realtime_output`."""
+    """By item: `telephony`, `voip`, `stt`, `tts`, `llm_input`, `llm_output`, `realtime_input`, `realtime_output`, and
+    where the model reports them `realtime_text_input`, `realtime_text_output`, `realtime_cached`."""
     estimated: frozenset[str]
     """Items whose quantity was estimated, because the agent did not report it."""
 
@@ -101,14 +105,15 @@ class CostModel:
         self.prices: dict[str, Price] = {}
         """The prices in force, by name, for reports."""
         problems = []
-        for name in settings.charged():
+        required = settings.charged()
+        for name in (*required, *settings.charged_if_known()):
             known = table.get(name)
             if name in settings.prices:
                 unit = known.unit if known else "1M tokens"  # only models can be unknown to the table
                 self.prices[name] = Price(_decimal(settings.prices[name]), unit, "scenario")
             elif known:
                 self.prices[name] = known
-            else:
+            elif name in required:
                 problems.append(
                     Problem(f"cost: the price {name!r} is not known", suggestion="state it under cost.prices")
                 )
@@ -118,7 +123,9 @@ class CostModel:
     def call_cost(self, usage: CallUsage) -> CallCost:
         """Return what a call costs, item by item, and which quantities were estimated."""
         quantities = [*self._line(usage), *self._speech(usage), *self._chat(usage), *self._realtime(usage)]
-        amounts = {quantity.item: self._amount(quantity) for quantity in quantities}
+        amounts: dict[str, Decimal] = {}
+        for quantity in quantities:
+            amounts[quantity.item] = amounts.get(quantity.item, Decimal(0)) + self._amount(quantity)
         return CallCost(
             total=float(sum(amounts.values(), Decimal(0))),
             items={item: float(amount) for item, amount in amounts.items()},
@@ -158,9 +165,12 @@ class CostModel:
         if not self.settings.llm:
             return []
         tokens_in, tokens_out = self._estimated_tokens(usage)
+        told = (usage.input_tokens, usage.output_tokens)
+        if usage.audio_input_tokens is not None:
+            told = (None, None)  # what is told is the text of a speech-to-speech model
         return [
-            _reported("llm_input", f"{self.settings.llm}.input", usage.input_tokens, tokens_in),
-            _reported("llm_output", f"{self.settings.llm}.output", usage.output_tokens, tokens_out),
+            _reported("llm_input", f"{self.settings.llm}.input", told[0], tokens_in),
+            _reported("llm_output", f"{self.settings.llm}.output", told[1], tokens_out),
         ]
 
     def _estimated_tokens(self, usage: CallUsage) -> tuple[Decimal, Decimal]:
@@ -175,15 +185,38 @@ class CostModel:
         return tokens_in, agent
 
     def _realtime(self, usage: CallUsage) -> list[_Quantity]:
-        """Audio tokens; an estimate counts each second of speech once, not again in later turns, where it is cached."""
-        if not self.settings.realtime:
+        """Audio tokens; an estimate counts each second of speech once, not again in later turns, where it is cached.
+
+        What the model reports is charged as it is: the whole conversation again at each turn, text, and cached tokens.
+        """
+        model = self.settings.realtime
+        if not model:
             return []
         heard = INPUT_AUDIO_TOKENS_PER_S * _decimal(usage.caller_speech_s)
         spoken = OUTPUT_AUDIO_TOKENS_PER_S * _decimal(usage.agent_speech_s)
-        return [
-            _reported("realtime_input", f"{self.settings.realtime}.audio_input", usage.audio_input_tokens, heard),
-            _reported("realtime_output", f"{self.settings.realtime}.audio_output", usage.audio_output_tokens, spoken),
+        told, cached = usage.audio_input_tokens, self._cached(f"{model}.cached_audio_input", usage)
+        quantities = [
+            _reported("realtime_input", f"{model}.audio_input", None if told is None else told - cached, heard),
+            _reported("realtime_output", f"{model}.audio_output", usage.audio_output_tokens, spoken),
         ]
+        if told is None:
+            return quantities
+        cached_text = self._cached(f"{model}.cached_text_input", usage)
+        further = (
+            ("realtime_cached", "cached_audio_input", cached),
+            ("realtime_cached", "cached_text_input", cached_text),
+            ("realtime_text_input", "text_input", (usage.input_tokens or 0) - cached_text),
+            ("realtime_text_output", "text_output", usage.output_tokens or 0),
+        )
+        for item, kind, tokens in further:
+            if tokens and f"{model}.{kind}" in self.prices:
+                quantities.append(_Quantity(item, f"{model}.{kind}", Decimal(tokens)))
+        return quantities
+
+    def _cached(self, price: str, usage: CallUsage) -> int:
+        """Return the cached tokens of a kind, 0 where they have no price of their own."""
+        tokens = usage.cached_audio_input_tokens if price.endswith("audio_input") else usage.cached_input_tokens
+        return tokens if price in self.prices else 0
 
 
 def _agent_characters(usage: CallUsage) -> tuple[Decimal, bool]:

@@ -20,7 +20,9 @@ FIXED_PRICES = (
     "tts_neural_hd",
 )
 """Prices that every profile has. A chat model M adds `M.input` and `M.output`, a realtime model `M.audio_input` and
-`M.audio_output`."""
+`M.audio_output`, and where there are such prices those of `FURTHER_REALTIME`."""
+FURTHER_REALTIME = ("text_input", "text_output", "cached_text_input", "cached_audio_input")
+"""What a realtime model also reports. Where there is no such price, text is not charged, and cached tokens in full."""
 
 
 class CostSettings(Model):
@@ -55,12 +57,16 @@ class CostSettings(Model):
         ]
         return tuple(names)
 
+    def charged_if_known(self) -> tuple[str, ...]:
+        """Return the names of the prices that a call is charged by where there are any."""
+        return tuple(f"{self.realtime}.{kind}" for kind in FURTHER_REALTIME) if self.realtime else ()
+
     @model_validator(mode="after")
     def _prices_make_sense(self) -> CostSettings:
         charged = self.charged()
         if not charged:
             raise ValueError("nothing is charged; set one of telephony, voip_legs, stt, tts, llm, realtime")
-        known = sorted({*charged, *FIXED_PRICES})
+        known = sorted({*charged, *self.charged_if_known(), *FIXED_PRICES})
         for name, price in self.prices.items():
             if name not in known:
                 raise ValueError(f"no price is called {name!r}; the prices here are {', '.join(known)}")

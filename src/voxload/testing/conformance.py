@@ -102,15 +102,18 @@ class DialectConformance:
 
     def pair(self, dialect: Dialect) -> tuple[CallerSession, AgentSession]:
         """Return both sides of a call, once each has heard the other's first messages."""
-        caller, agent = self.led_caller(dialect), dialect.agent(CALL_ID)
+        caller, agent = self.strangers(dialect)
         self.introduce(caller, agent)
         return caller, agent
 
-    def led_caller(self, dialect: Dialect) -> CallerSession:
-        """Return a caller whose set-up is over."""
+    def strangers(self, dialect: Dialect) -> tuple[CallerSession, AgentSession]:
+        """Return both sides of a call whose media socket is about to open."""
         caller = dialect.caller(self.identity())
-        self.lead(dialect, caller, Desk())
-        return caller
+        step = self.lead(dialect, caller, Desk())
+        assert isinstance(step, Dial), step
+        call_id = dialect.socket_call_id(self.path(dialect, step.url), dict(step.headers))
+        assert call_id, f"the agent side does not know {step.url}"
+        return caller, dialect.agent(call_id)
 
     @staticmethod
     def introduce(caller: CallerSession, agent: AgentSession) -> list[Event]:
@@ -142,10 +145,9 @@ class DialectConformance:
     def test_a_call_that_waits_to_be_ready_becomes_ready(self) -> None:
         """Where the open socket is not the sign, the first messages of both sides bring it."""
         dialect = self.make_dialect()
-        caller, agent = dialect.caller(self.identity()), dialect.agent(CALL_ID)
-        step = self.lead(dialect, caller, Desk())
+        step = self.set_up(dialect, Desk())
         assert isinstance(step, Dial)
-        heard = self.introduce(caller, agent)
+        heard = self.introduce(*self.strangers(dialect))
         assert any(isinstance(event, Ready) for event in heard) or not step.await_ready
         assert not any(isinstance(event, Malformed | PeerError | Unknown) for event in heard), heard
 
@@ -188,6 +190,8 @@ class DialectConformance:
         dialect = self.make_dialect()
         frames = _noise(dialect.agent_format.frame_bytes, 5)
         caller, agent = self.pair(dialect)
+        for opening in agent.reply_started("Good morning."):
+            caller.decode(*opening)
         for number, ready in enumerate(dialect.prepare_agent(frames)):
             message = agent.stamp(ready, number, UNIX_NS + number)
             assert _audio(caller.decode(message, dialect.agent_audio_is_text)) == frames[number]

@@ -221,9 +221,8 @@ class Agent:
 
     def _announce_end(self) -> None:
         """Tell the caller that its utterance is taken for finished."""
-        if self._announced:
-            self._announced = False
-            self._tell(self._session.speech_ended())
+        self._announced = False
+        self._tell(self._session.speech_ended())
 
     def _last_active_ns(self) -> int:
         """Return the end of what has been heard of the caller's speech."""

@@ -35,6 +35,14 @@ def test_every_price_is_sourced_and_dated():
     assert [name for name, price in table.items() if price.date == "undated"] == ["voip_leg"]
 
 
+def realtime_prices(model, text_output):
+    prices = {"audio_input": 32.0, "audio_output": 64.0, "text_input": 4.0, "text_output": text_output}
+    return {f"{model}.{kind}": price for kind, price in (prices | CACHED).items()}
+
+
+CACHED = {"cached_text_input": 0.4, "cached_audio_input": 0.4}
+
+
 def test_list_prices():
     values = {name: float(price.value) for name, price in price_table().items()}
     assert values == {
@@ -49,8 +57,9 @@ def test_list_prices():
         "gpt-4o.output": 10.0,
         "gpt-4o-mini.input": 0.15,
         "gpt-4o-mini.output": 0.6,
-        "gpt-realtime.audio_input": 32.0,
-        "gpt-realtime.audio_output": 64.0,
+        **realtime_prices("gpt-realtime", 16.0),
+        **realtime_prices("gpt-realtime-1.5", 16.0),
+        **realtime_prices("gpt-realtime-2", 24.0),
     }
 
 
@@ -127,6 +136,31 @@ def test_realtime_audio():
     reported = CallUsage(1, 20, 30, audio_input_tokens=1000, audio_output_tokens=500)
     assert cost(reported, realtime="gpt-realtime").items == {"realtime_input": 0.032, "realtime_output": 0.032}
     assert cost(reported, realtime="gpt-realtime").estimated == frozenset()
+
+
+def test_realtime_text_and_cached_tokens_have_their_own_prices():
+    reported = CallUsage(
+        1,
+        input_tokens=1_000_000,
+        output_tokens=100_000,
+        audio_input_tokens=2_000_000,
+        audio_output_tokens=500_000,
+        cached_input_tokens=600_000,
+        cached_audio_input_tokens=1_500_000,
+    )
+    found = cost(reported, realtime="gpt-realtime")
+    assert found.items == {
+        "realtime_input": 16.0,  # 0.5M at $32
+        "realtime_output": 32.0,  # 0.5M at $64
+        "realtime_cached": 0.84,  # 2.1M at $0.40
+        "realtime_text_input": 1.6,  # 0.4M at $4
+        "realtime_text_output": 1.6,  # 0.1M at $16
+    }
+    assert found.total == pytest.approx(52.04) and not found.estimated
+    own = {"mine.audio_input": 32, "mine.audio_output": 64}
+    assert cost(reported, realtime="mine", prices=own).items == {"realtime_input": 64.0, "realtime_output": 32.0}
+    both = cost(reported, realtime="gpt-realtime", llm="gpt-4o")
+    assert both.estimated == {"llm_input", "llm_output"}, "the text that was reported is not the chat model's"
 
 
 def test_a_whole_call():

@@ -1,0 +1,86 @@
+"""What a conversation is in every dialect, on the virtual clock: exact latencies, interruptions, keys, the hang-up."""
+
+import pytest
+from test_virtual_run import SLOTS_MS, at, scenario
+from test_voice_metrics import mean
+
+from voxload.model.plan import Plan
+from voxload.testing.virtual import VirtualWorld
+
+DIALECTS = {
+    "rtmed": "rtmed",
+    "twilio": {"name": "twilio", "auth_token": "secret"},
+    "twilio-stream": {"name": "twilio", "stream_url": "/media"},
+    "openai": {"name": "openai_realtime", "transcription": "whisper-1"},
+    "openai-manual": {"name": "openai_realtime", "turn_detection": "none", "transcription": "whisper-1"},
+    "openai-beta": {"name": "openai_realtime", "names": "beta", "transcription": "whisper-1"},
+    "openai-ulaw": {"name": "openai_realtime", "format": "g711_ulaw", "frame_ms": 100},
+    "azure": {"name": "openai_realtime", "api": "azure", "model": "gpt-4o-realtime-preview"},
+}
+TALK = [
+    "wait_for_agent",
+    {"say": "book_appointment"},
+    {"barge_in": {"utterance": "opening_hours", "after": "600ms"}},
+    "wait_for_agent",
+    {"dtmf": "1#"},
+]
+
+
+@pytest.fixture(params=DIALECTS.values(), ids=DIALECTS)
+def dialect(request):
+    return request.param
+
+
+def play(dialect, script, twin=(), delay_ms=5):
+    """Ten calls in two seconds; returns the collector and the agent's desk."""
+    plan = scenario(
+        dialect=dialect,
+        load={"shape": "constant", "arrival_rate": 5, "duration": "2s"},
+        calls=[{"name": "talk", "script": script}],
+        twin={"latency": {"turn": "800ms"}, "barge_in_delay": "200ms", **dict(twin)},
+    )
+    world = VirtualWorld(Plan("sim", plan, "http://agent.example"), delay_ns=round(delay_ms * 1e6))
+    collector = world.run(600)
+    assert collector.outcomes == {"completed": 10}, collector.errors()
+    assert not collector.totals().unknown_messages
+    assert not collector.totals().peer_errors
+    return collector, world.desk
+
+
+def test_latencies_are_exact(dialect):
+    collector, _ = play(dialect, ["wait_for_agent", {"say": "book_appointment"}, "wait_for_agent"], delay_ms=0)
+    assert collector.histogram("turn_latency").count == 10
+    for fraction in (0.0, 0.5, 1.0):
+        assert at(collector, "turn_latency", fraction) == pytest.approx(800, abs=SLOTS_MS)
+    assert at(collector, "greeting", 0.5) == pytest.approx(200, abs=SLOTS_MS)
+
+
+def test_a_realtime_model_is_charged_by_what_it_reports():
+    plan = scenario(
+        dialect={"name": "openai_realtime"},
+        load={"shape": "constant", "arrival_rate": 5, "duration": "2s"},
+        calls=[{"name": "talk", "script": [*TALK[:2], "wait_for_agent"]}],
+        twin={"latency": {"turn": "800ms"}, "reply_seconds_max": 1, "quotas": {"tokens_per_turn": 600}},
+        cost={"realtime": "gpt-realtime"},
+    )
+    collector = VirtualWorld(Plan("sim", plan, "http://agent.example")).run(60)
+    items = collector.costs
+    spoken = 2 * 20  # the greeting and one reply of 1 s, 20 tokens a second
+    assert items["realtime_output"] == pytest.approx(10 * spoken * 64 / 1e6)
+    assert 0 < items["realtime_input"] < 10 * 10 * 20 * 32 / 1e6, "less than 20 s of audio in each call"
+    assert items["realtime_text_input"] + items["realtime_text_output"] * 4 / 16 == pytest.approx(10 * 600 * 4 / 1e6)
+
+
+@pytest.mark.parametrize("delivery", ["paced", "burst"])
+def test_an_interrupted_agent_stops_and_answers(dialect, delivery):
+    collector, desk = play(dialect, TALK, {"delivery": delivery})
+    assert collector.histogram("turn_latency").count == 20
+    assert mean(collector, "yield_rate") == 1
+    assert at(collector, "barge_in_stop", 1.0) <= 300
+    interruptions = sum(record.interruptions for record in desk._ended.values())
+    assert interruptions == 10, "the agent was stopped once in each call"
+    dropped = collector.histogram("dropped_audio")
+    assert dropped.count == 10, "and said so once"
+    if delivery == "burst":
+        assert at(collector, "dropped_audio", 0.0) > 500, "what had been sent ahead was not played"
+    assert all(record.outcome == "completed" and not record.unknown for record in desk._ended.values())
