@@ -12,6 +12,7 @@ from voxload.dialects.base import (
     Dialect,
     Ended,
     HttpRequest,
+    Interrupted,
     PeerError,
     SetupFailed,
     SetupStep,
@@ -137,6 +138,18 @@ def test_what_the_caller_tells_the_exchange():
     on_socket = [json.loads(message.payload) for message in messages if not isinstance(message, Signal)]
     assert [message["kind"] for message in on_socket] == ["AudioMetadata", "DtmfData"]
     assert on_socket[0]["audioMetadata"]["subscriptionId"] == "s-1"
+
+
+def test_audio_on_a_one_way_stream_is_dropped_as_the_service_does():
+    session, dialect = caller(), acs()
+    (audio,) = dialect.prepare_agent([bytes(640)])
+    session.on_signal(words.encode(words.OpenMedia("call-7", "c", "ws://x", {}, 16000, "s", bidirectional=False)))
+    (event,) = session.decode(audio, True)
+    assert isinstance(event, PeerError)
+    assert "enable_bidirectional" in event.message
+    assert session.decode(audio, True) == ()
+    (stop,) = dialect.agent("c").interrupted()
+    assert session.decode(*stop) == (Interrupted(),)
 
 
 def test_words_of_other_calls_and_nonsense_are_nobodys():

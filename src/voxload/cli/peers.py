@@ -35,6 +35,9 @@ def start_peers(prepared: Prepared, stack: ExitStack, console: Console) -> tuple
         watched.append(("the exchange", lambda: exchange.running))
         if scenario.target != TWIN_TARGET:
             console.print(f"Telephone exchange (ACS endpoint of the backend): {exchange.endpoint}", highlight=False)
+            if exchange.authority:
+                trust = f"REQUESTS_CA_BUNDLE and SSL_CERT_FILE: {exchange.authority}"
+                console.print(f"The backend must trust its authority: {trust}", highlight=False)
     if scenario.target == TWIN_TARGET:
         options = fill_options(options, prepared.plan.constants)
         twin = stack.enter_context(TwinProcess(scenario.twin, name, options))

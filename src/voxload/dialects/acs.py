@@ -29,6 +29,7 @@ from voxload.dialects.acs_media import (
 from voxload.dialects.acs_signing import sign
 from voxload.dialects.base import (
     AudioFormat,
+    AudioIn,
     CallDesk,
     CallIdentity,
     Dial,
@@ -116,6 +117,7 @@ class AcsCaller(AcsMediaCaller):
         self._identity = identity
         self._waiting_for = "the exchange"
         self._tones_on_socket = False
+        self._one_way = self._one_way_told = False
 
     def open(self) -> SetupStep:
         """Ring."""
@@ -152,7 +154,7 @@ class AcsCaller(AcsMediaCaller):
             reason = f"the backend asks for media at {rate} Hz: write sample_rate: {rate} under dialect"
             return SetupFailed(Outcome.PROTOCOL_ERROR, reason)
         self.connection_id = opening.connection_id
-        self._tones_on_socket = opening.dtmf
+        self._tones_on_socket, self._one_way = opening.dtmf, not opening.bidirectional
         self.subscription_id = opening.subscription_id
         self._waiting_for = f"the media socket {opening.url}"
         return Dial(opening.url, (), {**self._identity.headers, **opening.headers})
@@ -164,6 +166,16 @@ class AcsCaller(AcsMediaCaller):
     def on_connected(self) -> Sequence[Outgoing]:
         """Say how the audio travels, and tell the exchange that the socket is open."""
         return (*super().on_connected(), Signal(trunk.encode(trunk.MediaOpened(self._identity.call_id))))
+
+    def decode(self, payload: bytes, text: bool) -> Sequence[Event]:
+        """Return what the backend says; on a stream that it has asked for one way, the service drops its audio."""
+        events = super().decode(payload, text)
+        if not self._one_way or not any(isinstance(event, AudioIn) for event in events):
+            return events
+        if self._one_way_told:
+            return ()
+        self._one_way_told = True
+        return (PeerError("one-way stream", "the backend sends audio, but answered without enable_bidirectional"),)
 
     def said(self, text: str) -> Sequence[Outgoing]:
         """Tell the exchange, which may have been asked to recognise speech."""

@@ -68,6 +68,7 @@ class ExchangeSettings(Model):
 
     access_key: str = Field(DEVELOPMENT_KEY, description="The key that signs requests, base64.")
     resource_id: str = Field("6f0f9a4e-5d2b-4c6e-9a55-000000000001", description="Audience of the tokens.")
+    identity_header: str = Field("", description="Secret of the managed identity's endpoint; made up when empty.")
     webhook_timeout_ns: DurationNs = Field(
         30_000_000_000, alias="webhook_timeout", gt=0, description="How long the webhook may take, as in Event Grid."
     )

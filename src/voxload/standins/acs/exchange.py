@@ -39,7 +39,7 @@ class Exchange:
         self.settings = settings
         self.rng = random.Random(settings.seed)
         self.counters = Counters()
-        self.tokens = TokenIssuer(settings.resource_id)
+        self.tokens = TokenIssuer(settings.resource_id, settings.identity_header)
         self.postman = Postman(http, settings, self.tokens, self.counters)
         self.webhooks = Webhooks(http, settings)
         self.recordings = Recordings()

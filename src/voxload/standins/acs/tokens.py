@@ -27,12 +27,12 @@ _KEY_BITS = 2048
 class TokenIssuer:
     """Signs with a key of its own (RS256), made new with every exchange."""
 
-    def __init__(self, resource_id: str) -> None:
+    def __init__(self, resource_id: str, identity_header: str = "") -> None:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
         self._key_id = secrets.token_hex(8)
         self._resource_id = resource_id
         self._service_token, self._renew_at_s = "", 0
-        self.identity_header = secrets.token_hex(16)
+        self.identity_header = identity_header or secrets.token_hex(16)
         """The secret that a process must show to get a token of the managed identity."""
 
     def service_token(self) -> str:
