@@ -16,7 +16,6 @@ from voxload.cli.subjects import read_evidence, read_thresholds, threshold_optio
 from voxload.errors import BadInputError
 from voxload.measure.evidence import Evidence
 from voxload.measure.summary import Summary
-from voxload.model.scenario import Scenario
 from voxload.report.ci import STEP_SUMMARY_MAX, azure_lines, github_lines
 from voxload.runners.history import HISTORY_FILE, History
 from voxload.verdict.regression import Thresholds, with_baseline
@@ -56,14 +55,14 @@ class AfterRun:
         own = {name: options.pop(name) for name in ("latency", "throughput", "errors", "single")}
         return cls(file, read_thresholds(**own), not no_history)
 
-    def check(self, scenario: Scenario) -> None:
+    def check(self, scenario: str, fingerprint: Mapping[str, str]) -> None:
         """See before the calls that the baseline can be read and is this scenario's.
 
         Raises:
             BadInputError: it cannot, or is not.
         """
         if self.baseline is not None:
-            fits(self.baseline, scenario)
+            fits(self.baseline, scenario, fingerprint)
 
     def judged(self, summary: Summary, folder: Path) -> Summary:
         """Return the summary with the check against the baseline in it, where one was wanted."""

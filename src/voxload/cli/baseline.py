@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,6 @@ from voxload.errors import BadInputError, ExitCode, Problem
 from voxload.measure.comparison import BaselineReport
 from voxload.measure.evidence import Evidence
 from voxload.measure.summary import Summary
-from voxload.model.fingerprint import fingerprint
-from voxload.model.scenario import Scenario
 from voxload.report import text
 from voxload.report.changes import print_changes
 from voxload.runners.results import write_atomically
@@ -133,14 +132,14 @@ def check_command(run: Path, file: Path | None, as_json: bool, **options: Any) -
     return EXIT_CODES[report.status]
 
 
-def fits(path: Path, scenario: Scenario) -> None:
-    """See that a baseline can be read and is one of this scenario, before its calls are placed.
+def fits(path: Path, scenario: str, fingerprint: Mapping[str, str]) -> None:
+    """See that a baseline can be read and is one of this scenario, by name and fingerprint, before its calls.
 
     Raises:
         BadInputError: it cannot, or is not.
     """
     baseline = read_baseline(path)
-    problems = mismatch(baseline.scenario, baseline.fingerprint, scenario.name, fingerprint(scenario), str(path))
+    problems = mismatch(baseline.scenario, baseline.fingerprint, scenario, fingerprint, str(path))
     if problems:
         raise BadInputError(problems)
 

@@ -17,6 +17,7 @@ import uvloop
 from rich.console import Console
 
 from voxload import __version__
+from voxload.cli.after_run import AfterRun, after_options, tell_ci
 from voxload.cli.options import load_overrides, read_gates
 from voxload.clock import monotonic_ns, unix_ns, utc_now
 from voxload.measure.collector import Collector
@@ -24,6 +25,7 @@ from voxload.measure.recorder import Recorder
 from voxload.measure.snapshot import Snapshot
 from voxload.measure.summarize import build_summary
 from voxload.measure.summary import PlanFacts, RunFacts, Summary
+from voxload.model.fingerprint import fingerprint
 from voxload.model.load import ConcurrencyLoad
 from voxload.model.source import Location
 from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit
@@ -58,6 +60,7 @@ Ctrl-C ends the work in good order and still writes the report; a second Ctrl-C 
 @click.argument("kind", type=click.Choice(list(COMPONENTS)), metavar="KIND")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @load_overrides
+@after_options
 @click.option("--gate", "extra_gates", multiple=True, help="A further gate; may be given several times.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
@@ -77,11 +80,12 @@ def component_command(
 
     KIND is acs (outbound calls through Azure Communication Services) or redis (the sessions of calls).
     """
-    found = component_type(kind)
+    found, after = component_type(kind), AfterRun.take(overrides)
     settings = _settings(found, kind, file, **overrides)
     gates = read_gates(settings, None, extra_gates)
     facts = _plan_facts(found, settings)
     name = settings.name or f"component-{kind}"
+    after.check(name, facts.fingerprint)
     run_id = new_run_id(name)
     folder = ResultsFolder(out / run_id)
     console = Console(stderr=as_json)
@@ -106,12 +110,14 @@ def component_command(
         environment=environment_facts(),
     )
     summary = msgspec.structs.replace(build_summary(collector, run, facts, settings.load), facts=component.facts())
-    summary = judge(summary, gates)
+    summary = after.judged(judge(summary, gates), folder.path)
     paths = write_reports(summary, folder.write)
     for warning in (*result.warnings, folder.write_error and f"{folder.write_error}; calls are missing from it"):
         if warning:
             console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+    after.remember(summary, folder.path, console)
     _print(summary, paths, console, as_json)
+    tell_ci(summary, paths, os.environ, to_stderr=as_json)
     return summary.verdict.exit_code
 
 
@@ -196,6 +202,7 @@ def _plan_facts(found: type[AnyComponent], settings: ComponentSettings) -> PlanF
         component=found.name,
         headline=found.headline,
         lateness_limit_ms=found.lateness_limit_ms,
+        fingerprint=fingerprint(settings),
     )
 
 

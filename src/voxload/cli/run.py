@@ -25,6 +25,7 @@ from voxload.measure.recovery import with_recovery
 from voxload.measure.snapshot import Snapshot
 from voxload.measure.summarize import build_summary
 from voxload.measure.summary import PlanFacts, RunFacts, Summary
+from voxload.model.fingerprint import fingerprint
 from voxload.model.plan import Plan
 from voxload.model.scenario import TWIN_TARGET
 from voxload.report.files import write_reports
@@ -85,7 +86,7 @@ def run_command(
     spread = spread_settings(count, overrides)
     after = AfterRun.take(overrides)
     prepared = prepare(scenario, environ=os.environ, **overrides)
-    after.check(prepared.scenario)
+    after.check(prepared.scenario.name, fingerprint(prepared.scenario))
     gates = read_gates(prepared.scenario, gates_file, extra_gates)
     reference = reference_file(prepared.scenario, str(scenario))
     folder = ResultsFolder(out / prepared.plan.run_id)

@@ -219,7 +219,8 @@ def _turn_values(turn: TurnRecord) -> list[Measured]:
 
 def call_shares(record: CallRecord) -> dict[str, tuple[int, int]]:
     """Return the ratios of a call as (yes, observations)."""
-    found = {"call_success": (int(record.outcome == Outcome.COMPLETED), 1)}
+    completed = (int(record.outcome == Outcome.COMPLETED), 1)
+    found = {"call_success": completed, "operation_success": completed}
     answered = sum(turn.latency_ms is not None for turn in record.turns)
     missed = int(record.outcome == Outcome.AGENT_SILENT and bool(record.turns) and record.turns[-1].latency_ms is None)
     if answered + missed:

@@ -6,20 +6,21 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from voxload.model.scenario import Scenario
+from pydantic import BaseModel
 
-PARTS = ("dialect", "load", "calls", "personas", "side_traffic", "timeouts", "measurement")
+PARTS = ("component", "dialect", "load", "calls", "personas", "side_traffic", "timeouts", "measurement")
 """Left out: name and texts, gates, prices, recordings, the seed, and the agent under test (target, twin, headers)."""
 
 
-def fingerprint(scenario: Scenario) -> dict[str, str]:
-    """Return a short hash of each part of a scenario.
+def fingerprint(settings: BaseModel) -> dict[str, str]:
+    """Return a short hash of each part of a scenario (or of the settings of a component test, which have fewer).
 
     Defaults are left out, so that an option that a later version adds does not change the hash of older files.
     """
-    written = scenario.model_dump(mode="json", include=set(PARTS), exclude_defaults=True)
+    parts = [part for part in PARTS if part in type(settings).model_fields]
+    written = settings.model_dump(mode="json", include=set(parts), exclude_defaults=True)
     return {
-        part: hashlib.sha256(json.dumps(written.get(part), sort_keys=True).encode()).hexdigest()[:10] for part in PARTS
+        part: hashlib.sha256(json.dumps(written.get(part), sort_keys=True).encode()).hexdigest()[:10] for part in parts
     }
 
 

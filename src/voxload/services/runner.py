@@ -288,6 +288,9 @@ class ComponentRunner:
                 error=self._redact(error)[:400],
                 target_id=operation.target_id,
                 moments=operation.moments,
+                samples={"operation_latency": [(now_ns - operation.due_ns) / NS_PER_MS]}
+                if outcome is Outcome.COMPLETED
+                else {},
             )
         )
         over(outcome)

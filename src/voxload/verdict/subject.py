@@ -16,8 +16,8 @@ PERCENTILES = ("p50", "p95", "p99")
 LEVELS = ("throughput", "concurrent_calls")
 NOT_COMPARED = frozenset(
     {
-        "frame_lateness", "call_duration", "talk_ratio", "dead_air", "dropped_audio", "clipped_audio",
-        "underrun_ms_per_min", "call_setup_uncorrected", "turn_latency_uncorrected",
+        "frame_lateness", "loop_lateness", "call_duration", "talk_ratio", "dead_air", "dropped_audio", "clipped_audio",
+        "underrun_ms_per_min", "call_setup_uncorrected", "turn_latency_uncorrected", "operation_latency_uncorrected",
     }
 )  # fmt: skip
 """Metrics of the generator, without a better direction, or that say twice what another one says."""
