@@ -46,6 +46,7 @@ class Manners:
     transport_url: str = ""
     media_status: int = 101
     hangs_up_after_s: float = 0.0
+    hangs_up_on_key: bool = False
     sample_rate: int = 16000
 
 
@@ -136,6 +137,9 @@ class Backend:
             await socket.send_str(json.dumps({"Kind": "AudioData", "AudioData": audio, "StopAudio": None}))
         async for message in socket:
             self.seen.kinds.append(json.loads(message.data)["kind"])
+            if self.seen.kinds[-1] == "DtmfData" and self.manners.hangs_up_on_key:
+                connection = self.client.get_call_connection(request.headers["x-ms-call-connection-id"])
+                await connection.hang_up(is_for_everyone=True)
         return socket
 
 

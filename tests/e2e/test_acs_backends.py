@@ -56,6 +56,18 @@ def test_a_backend_that_ends_the_call_itself(voxload, exchange_port):
     assert backend.seen.events.count("CallDisconnected") == len(backend.seen.headers)
 
 
+def test_a_backend_that_hangs_up_at_once_when_a_key_is_pressed(voxload, exchange_port):
+    """The script comes to `wait_for_hang_up` only after the key's gap: the agent has had its cue before."""
+    with acs_backends.serve(f"http://127.0.0.1:{exchange_port}", Manners(hangs_up_on_key=True)) as backend:
+        expected = scenario(backend.url, exchange_port)
+        expected["calls"] = [{"name": "done", "script": ["wait_for_agent", {"dtmf": "0"}, "wait_for_hang_up"]}]
+        done = voxload.run(expected, timeout_s=60)
+        expected["calls"] = [{"name": "early", "script": ["wait_for_agent", {"dtmf": "0"}, {"listen": "3s"}]}]
+        early = voxload.run(expected, timeout_s=60)
+    assert done.summary.totals.outcomes == {"completed": CALLS}, done.summary.errors
+    assert early.summary.totals.outcomes == {"dropped_by_target": CALLS}, early.summary.errors
+
+
 BAD = {
     "500": (Manners(webhook_status=500), "rejected", "answered 500 to IncomingCall"),
     "fails the validation": (Manners(validates=False), "protocol_error", "validation"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from itertools import zip_longest
 
 from voxload.audio.corpus import BACKCHANNEL
 from voxload.dialects.base import CallerSession
@@ -46,8 +47,8 @@ class Caller:
     """Runs one call's script against the agent."""
 
     __slots__ = (
-        "_check", "_check_due_ns", "_context", "_drop", "_ended", "_last_said", "_listener", "_ready_ns", "_script",
-        "_session", "_speaker", "_spec", "_stopped", "expects_hang_up",
+        "_check", "_check_due_ns", "_context", "_drop", "_ended", "_last_said", "_listener", "_over_next", "_ready_ns",
+        "_script", "_session", "_speaker", "_spec", "_stopped", "expects_hang_up",
     )  # fmt: skip
 
     def __init__(
@@ -73,8 +74,9 @@ class Caller:
         self._last_said = ""
         self._stopped = False
         self._ready_ns = 0
+        self._over_next = False  # the step that runs is followed by wait_for_hang_up
         self.expects_hang_up = False
-        """The script waits for the agent to end the call."""
+        """The agent may end the call: the script waits for that, or is about to and the agent has had its cue."""
 
     def start(self, now_ns: int) -> None:
         """The media channel is open: begin to send and to follow the script."""
@@ -140,7 +142,8 @@ class Caller:
 
     def _run(self, steps: tuple[Step, ...]) -> Generator[Check, None, None]:
         """Follow the steps; yields what to wait for."""
-        for step in steps:
+        for step, following in zip_longest(steps, steps[1:]):
+            self._over_next = following == "wait_for_hang_up" or isinstance(following, WaitForHangUpStep)
             match step:
                 case "hang_up":
                     raise _HangUpError(Outcome.COMPLETED)
@@ -161,7 +164,8 @@ class Caller:
                     yield self._agent_heard_for(self._draw(murmur.after_ns), murmur.timeout_ns)
                     yield self._spoken(murmur.utterance, murmur.utterance, listening_only=True)
                 case DtmfStep(dtmf=dtmf):
-                    yield from (self._pressed(digit, dtmf.gap_ns) for digit in dtmf.digits)
+                    yield from (self._pressed(digit, dtmf.gap_ns) for digit in dtmf.digits[:-1])
+                    yield self._pressed(dtmf.digits[-1], dtmf.gap_ns, last=True)
                 case RepeatStep(repeat=repeat):
                     yield from self._repeat(repeat)
 
@@ -245,7 +249,7 @@ class Caller:
             self._speaker.tell(self._session.said(turn.said))
         self.look(now_ns)
 
-    def _pressed(self, digit: str, gap_ns: int) -> Check:
+    def _pressed(self, digit: str, gap_ns: int, last: bool = False) -> Check:
         """Press a key and wait for the gap."""
         until_ns = 0
 
@@ -253,6 +257,7 @@ class Caller:
             nonlocal until_ns
             if not until_ns:
                 until_ns = now_ns + gap_ns
+                self.expects_hang_up = last and self._over_next
                 self._listener.moment(now_ns, "dtmf", digit)
                 self._speaker.tell(self._session.dtmf(digit))
             return 0 if now_ns >= until_ns else until_ns
@@ -288,6 +293,7 @@ class Caller:
             again_ns = self._await_onset(now_ns, self._reply_deadline_ns(timeout_ns))
             if again_ns:
                 return again_ns
+            self.expects_hang_up = self._over_next
             ear = self._listener.ear
             if now_ns >= ear.reply_onset_ns + longest_ns:
                 raise _HangUpError(Outcome.PROTOCOL_ERROR, "the agent spoke for longer than timeouts.agent_turn")
