@@ -152,7 +152,7 @@ def serve(exchange_url: str, manners: Manners) -> Iterator[Backend]:
 
     async def main() -> None:
         made = Backend(exchange_url, manners)
-        runner = web.AppRunner(made.app())
+        runner = web.AppRunner(made.app(), shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

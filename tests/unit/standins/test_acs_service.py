@@ -106,6 +106,12 @@ def test_an_old_request_is_denied(exchange):
             400,
             "transportUrl is invalid",
         ),
+        (
+            "callConnections",
+            CREATE | {"mediaStreamingOptions": {"transportUrl": "ws://x", "audioFormat": "mp3"}},
+            400,
+            "audioFormat is invalid",
+        ),
         ("callConnections:answer", {"incomingCallContext": "x", "callbackUri": "http://x"}, 400, "incomingCallContext"),
         ("callConnections/none:play", {"playSources": [{}]}, 404, "Call not found"),
         ("callConnections/none:sing", {}, 404, "There is no POST"),
@@ -309,6 +315,14 @@ def test_a_lost_trunk_hangs_up_for_its_callers(exchange, world):
         connection_id = post(exchange, "/calling/callConnections:answer", answer).json()["callConnectionId"]
         noted.wait(connection_id, "CallConnected")
     noted.wait(connection_id, "CallDisconnected")
+
+
+def test_a_stopped_exchange_hangs_up_first(world):
+    url, noted = world
+    with ExchangeProcess(QUICK) as exchange:
+        connection_id = place(Sdk(exchange.url, False), url)
+        noted.wait(connection_id, "ParticipantsUpdated")
+    assert noted.types(connection_id)[-1] == "CallDisconnected"
 
 
 def test_a_media_socket_that_does_not_open(exchange):

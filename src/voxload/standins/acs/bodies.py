@@ -11,6 +11,8 @@ from voxload.standins.acs.errors import bad_request
 from voxload.standins.acs.identifiers import raw_id_of
 
 Identifier = dict[str, Any]
+AUDIO_FORMATS = {"": 16_000, "pcm16kmono": 16_000, "pcm24kmono": 24_000}
+"""Samples a second by the lower-case name of a media stream's format; 16 kHz unless it is named."""
 
 
 class Body(msgspec.Struct, rename="camel"):
@@ -38,8 +40,8 @@ class MediaStreaming(Body, kw_only=True):
 
     @property
     def sample_rate_hz(self) -> int:
-        """Samples a second; 16 kHz unless 24 are asked for."""
-        return 24_000 if (self.audio_format or "").lower() == "pcm24kmono" else 16_000
+        """Samples a second."""
+        return AUDIO_FORMATS[(self.audio_format or "").lower()]
 
 
 class Transcription(Body, kw_only=True):
@@ -250,9 +252,13 @@ def check_media(options: MediaStreaming | None) -> MediaStreaming | None:
     Raises:
         ApiError: they cannot be met.
     """
-    if options is not None and not _is_url(options.transport_url, {"ws", "wss"}):
-        url = options.transport_url
-        raise bad_request(f"The field mediaStreamingOptions.transportUrl is invalid: {url!r} is not a ws or wss URL.")
+    if options is None:
+        return None
+    field, url = "The field mediaStreamingOptions", options.transport_url
+    if not _is_url(url, {"ws", "wss"}):
+        raise bad_request(f"{field}.transportUrl is invalid: {url!r} is not a ws or wss URL.")
+    if (options.audio_format or "").lower() not in AUDIO_FORMATS:
+        raise bad_request(f"{field}.audioFormat is invalid: {options.audio_format!r}.")
     return options
 
 

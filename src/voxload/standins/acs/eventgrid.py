@@ -123,7 +123,7 @@ class Webhooks:
             ), b""
         except aiohttp.InvalidURL:
             return Failure(Outcome.CONNECT_FAILED, f"the webhook {url} is no URL"), b""
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             words = str(error) or type(error).__name__
             return Failure(Outcome.CONNECT_FAILED, f"the webhook {url} cannot be reached for {step}: {words}"), b""
         if answer.status >= 300:

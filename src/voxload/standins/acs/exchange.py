@@ -28,7 +28,7 @@ from voxload.standins.acs.tokens import TokenIssuer
 from voxload.timer import WheelTimer
 from voxload.wheel import Wheel
 
-ENDED_CALLS_KEPT = 10_000
+ENDED_CALLS_KEPT = 2_000
 """Contexts of calls that are over, so that a late answer is told from a nonsense one."""
 
 
@@ -51,7 +51,9 @@ class Exchange:
         self._by_context: OrderedDict[str, Call] = OrderedDict()
 
     async def close(self, patience_s: float) -> None:
-        """Deliver what is under way, and stop."""
+        """Hang up for everybody, deliver what is under way, and stop."""
+        for call in list(self._calls.values()):
+            call.end_by_party()
         await self.postman.close(patience_s)
         self._timer.stop()
 

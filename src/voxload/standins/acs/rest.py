@@ -22,7 +22,7 @@ from voxload.standins.acs.tones import known_tone
 from voxload.standins.rate import RateLimit
 
 ROOT = "/calling/"
-REPLAYS_KEPT = 10_000
+REPLAYS_KEPT = 2_000
 REPEATABILITY_HEADER = "repeatability-request-id"
 
 
