@@ -13,10 +13,10 @@ from acs_backends import Manners
 from voxload.errors import ExitCode
 
 
-@pytest.fixture
-def served(tmp_path: Path):
+@pytest.fixture(params=[()], ids=[""])
+def served(request, tmp_path: Path):
     child = subprocess.Popen(
-        [sys.executable, "-m", "voxload", "acs", "serve", "--port", "0", "--tls", "--json"],
+        [sys.executable, "-m", "voxload", "acs", "serve", "--port", "0", "--tls", "--json", *request.param],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         text=True,
@@ -64,6 +64,19 @@ def test_call_names_the_step_that_failed(voxload, served, manners, words):
     assert done.code == ExitCode.ABORTED
     last = json.loads(done.out.splitlines()[-1])
     assert words in f"{last['outcome']}: {last['reason']}"
+
+
+@pytest.mark.parametrize("served", [("--webhook", "http://127.0.0.1:9/hook")], indirect=True)
+def test_call_rings_the_webhook_of_the_exchange(voxload, served):
+    done = voxload("acs", "call", "--exchange", served["url"])
+    assert done.code == ExitCode.ABORTED
+    assert done.out.splitlines()[-1].startswith("connect_failed: the webhook http://127.0.0.1:9/hook cannot be reached")
+
+
+def test_call_needs_a_webhook(voxload, served):
+    done = voxload("acs", "call", "--exchange", served["url"])
+    assert done.code == ExitCode.BAD_INPUT
+    assert "no webhook" in done.err
 
 
 def test_call_without_an_exchange_says_how_to_start_one(voxload):

@@ -52,6 +52,7 @@ def acs_command() -> None:
 @click.option("--tls", is_flag=True, help="Speak https, as the SDK's connection strings want it.")
 @click.option("--certificates", help="Folder of the certificates (default: .voxload-acs).")
 @click.option("--access-key", help="Key that signs requests, base64 (default: a development key).")
+@click.option("--webhook", default="", help="What `voxload acs call` rings when it names no webhook.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when it listens, nothing else.")
 def serve_command(
     settings: Path | None,
@@ -60,6 +61,7 @@ def serve_command(
     tls: bool,
     certificates: str | None,
     access_key: str | None,
+    webhook: str,
     as_json: bool,
 ) -> None:
     """Serve the Call Automation API, callbacks, tokens and a managed identity until Ctrl-C.
@@ -82,7 +84,7 @@ def serve_command(
         else:
             click.echo(_welcome(served, variables))
 
-    run_exchange(ExchangeJob(settings=chosen, host=host, port=port), announce)
+    run_exchange(ExchangeJob(settings=chosen, host=host, port=port, webhook=webhook), announce)
 
 
 def _variables(served: Served, access_key: str) -> dict[str, str]:
@@ -122,7 +124,7 @@ Ctrl-C stops it."""
 
 
 @acs_command.command("call", epilog=CALL_EPILOG)
-@click.argument("webhook")
+@click.argument("webhook", required=False, default="")
 @click.option(
     "--exchange", default=DEFAULT_EXCHANGE, show_default=True, help="Where `voxload acs serve` listens (http)."
 )
@@ -131,7 +133,10 @@ Ctrl-C stops it."""
 @click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(0, 3600), help="How long to stay.")
 @click.option("--json", "as_json", is_flag=True, help="Print each step as a line of JSON.")
 def call_command(webhook: str, exchange: str, caller: str, callee: str, seconds: float, as_json: bool) -> int:
-    """Ring a backend's webhook once and tell every step; the exit code is 0 when there was a call with media."""
+    """Ring a backend's WEBHOOK once and tell every step; the exit code is 0 when there was a call with media.
+
+    Without WEBHOOK the one is rung that `voxload acs serve --webhook` was given.
+    """
     body = {"webhook": webhook, "from": caller, "to": callee, "seconds": seconds}
     completed = asyncio.run(_ring(exchange.rstrip("/"), body, as_json))
     return ExitCode.PASSED if completed else ExitCode.ABORTED

@@ -42,12 +42,14 @@ class ExchangeJob(Model):
     settings: ExchangeSettings = ExchangeSettings()
     host: str = "127.0.0.1"
     port: Port = 0
+    webhook: str = ""
+    """Which one is rung by calls that name none."""
 
 
 class RingOnce(msgspec.Struct, rename={"caller": "from", "callee": "to"}):
     """The body of `POST /voxload/ring`."""
 
-    webhook: str
+    webhook: str = ""
     caller: str = "+15550100001"
     callee: str = "+18005550100"
     seconds: float = 5.0
@@ -69,10 +71,11 @@ class Served(NamedTuple):
 class Site:
     """The routes."""
 
-    def __init__(self, exchange: Exchange, shown_url: str) -> None:
+    def __init__(self, exchange: Exchange, shown_url: str, webhook: str = "") -> None:
         self._exchange = exchange
         self._api = Api(exchange)
         self._url = shown_url
+        self._webhook = webhook
 
     def app(self) -> web.Application:
         """Return the application."""
@@ -124,9 +127,12 @@ class Site:
             wish = msgspec.json.decode(await request.read(), type=RingOnce)
         except msgspec.MsgspecError as error:
             return web.json_response({"error": str(error)}, status=400)
+        webhook = wish.webhook or self._webhook
+        if not webhook:
+            return web.json_response({"error": "no webhook: name one, or give the exchange its own"}, status=400)
         steps: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         visitor = Visitor(self._exchange, wish.seconds, steps.put_nowait)
-        visitor.ring(wish.webhook, raw_id_of_number(wish.caller), raw_id_of_number(wish.callee))
+        visitor.ring(webhook, raw_id_of_number(wish.caller), raw_id_of_number(wish.callee))
         answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await answer.prepare(request)
         try:
@@ -163,7 +169,7 @@ async def serve(job: ExchangeJob, announce: Callable[[Served], None], parent: bo
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as http:
         exchange = Exchange(settings, http)
-        runner = web.AppRunner(Site(exchange, endpoint).app(), access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(Site(exchange, endpoint, job.webhook).app(), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         for opened, context in listeners:
             await web.SockSite(runner, opened, ssl_context=context, backlog=BACKLOG).start()
