@@ -12,10 +12,11 @@ import click
 from rich.console import Console
 
 from voxload.cli.baseline import check_run, fits
-from voxload.cli.subjects import read_evidence, read_thresholds, threshold_options
+from voxload.cli.subjects import read_evidence, read_thresholds, threshold_options, thresholds_of
 from voxload.errors import BadInputError
 from voxload.measure.evidence import Evidence
 from voxload.measure.summary import Summary
+from voxload.model.gates import RegressionThresholds
 from voxload.report.ci import STEP_SUMMARY_MAX, azure_lines, github_lines
 from voxload.runners.history import HISTORY_FILE, History
 from voxload.verdict.regression import Thresholds, with_baseline
@@ -44,16 +45,22 @@ class AfterRun:
     thresholds: Thresholds
     history: bool
 
+    @staticmethod
+    def options(options: dict[str, Any]) -> dict[str, Any]:
+        """Take our options out of the command's."""
+        names = ("baseline_file", "no_history", "latency", "throughput", "errors", "single")
+        return {name: options.pop(name) for name in names}
+
     @classmethod
-    def take(cls, options: dict[str, Any]) -> AfterRun:
-        """Take our options out of the command's.
+    def of(cls, options: dict[str, Any], base: RegressionThresholds) -> AfterRun:
+        """Read our options, over the thresholds of the rules.
 
         Raises:
             BadInputError: a threshold is no percentage.
         """
-        file, no_history = options.pop("baseline_file"), options.pop("no_history")
-        own = {name: options.pop(name) for name in ("latency", "throughput", "errors", "single")}
-        return cls(file, read_thresholds(**own), not no_history)
+        own = {name: options[name] for name in ("latency", "throughput", "errors", "single")}
+        thresholds = read_thresholds(**own, base=thresholds_of(base))
+        return cls(options["baseline_file"], thresholds, not options["no_history"])
 
     def check(self, scenario: str, fingerprint: Mapping[str, str]) -> None:
         """See before the calls that the baseline can be read and is this scenario's.

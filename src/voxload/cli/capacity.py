@@ -86,7 +86,7 @@ def capacity_command(
 ) -> int:
     """Find the highest load of SCENARIO that passes every gate."""
     prepared = prepare(scenario, target=target, environ=os.environ)
-    gates = read_gates(prepared.scenario, gates_file, extra_gates)
+    gates, _ = read_gates(prepared.scenario, gates_file, extra_gates)
     if not gates:
         hint = 'for example --gate "call_success >= 99%" --gate "p95(turn_latency) < 1500ms"'
         raise BadInputError([Problem("a capacity needs a gate: what must a load pass?", suggestion=hint)])

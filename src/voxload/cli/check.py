@@ -15,7 +15,7 @@ from rich.table import Table
 from voxload.cli.options import load_overrides
 from voxload.clock import NS_PER_S
 from voxload.errors import Problem
-from voxload.model.scenario import TWIN_TARGET, GateSettings, Scenario
+from voxload.model.scenario import TWIN_TARGET, Scenario
 from voxload.model.units import format_duration
 from voxload.runners.durations import ASSUMED_LATENCY_S, ASSUMED_REPLY_S
 from voxload.runners.estimate import CORE_SHARE_MAX, GENERATOR_CPU_US, Estimate, estimate_plan
@@ -24,6 +24,7 @@ from voxload.runners.prepare import Prepared, prepare
 from voxload.runners.self_benchmark import remembered
 from voxload.verdict.expression import parse_gate
 from voxload.verdict.implied import implied_gates
+from voxload.verdict.rules import gates_of
 
 EPILOG = """\b
 Examples:
@@ -87,7 +88,7 @@ def _as_json(prepared: Prepared, estimate: Estimate, warnings: list[Problem]) ->
 
 def _gate_texts(scenario: Scenario) -> list[str]:
     """Return the gates of the scenario, and those that it sets without writing them."""
-    texts = [gate.expression if isinstance(gate, GateSettings) else gate for gate in scenario.gates]
+    texts = [gate.expression for _, gate in gates_of(scenario, lambda *_: None)]
     return texts + [gate.expression for _, gate in implied_gates(scenario, [("", parse_gate(text)) for text in texts])]
 
 

@@ -26,6 +26,7 @@ from voxload.measure.snapshot import Snapshot
 from voxload.measure.summarize import build_summary
 from voxload.measure.summary import PlanFacts, RunFacts, Summary
 from voxload.model.fingerprint import fingerprint
+from voxload.model.gates import RegressionThresholds
 from voxload.model.load import ConcurrencyLoad
 from voxload.model.source import Location
 from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit
@@ -80,9 +81,9 @@ def component_command(
 
     KIND is acs (outbound calls through Azure Communication Services) or redis (the sessions of calls).
     """
-    found, after = component_type(kind), AfterRun.take(overrides)
+    found, after = component_type(kind), AfterRun.of(AfterRun.options(overrides), RegressionThresholds())
     settings = _settings(found, kind, file, **overrides)
-    gates = read_gates(settings, None, extra_gates)
+    gates, _ = read_gates(settings, None, extra_gates)
     facts = _plan_facts(found, settings)
     name = settings.name or f"component-{kind}"
     after.check(name, facts.fingerprint)

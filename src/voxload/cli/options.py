@@ -10,12 +10,13 @@ import click
 
 from voxload.errors import BadInputError, Problem
 from voxload.measure.extra import require_installed
-from voxload.model.scenario import GateSettings, Scenario
-from voxload.model.source import read_source
+from voxload.model.gates import GateRules
+from voxload.model.source import Location
 from voxload.model.units import parse_duration_ns, parse_rate_per_s
 from voxload.runners.distributed import Settings
 from voxload.services.settings import ComponentSettings
-from voxload.verdict.expression import Gate, parse_gate
+from voxload.verdict.expression import parse_gate
+from voxload.verdict.rules import NamedGate, gates_of, read_rules, stop_gates
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -86,51 +87,31 @@ def spread_settings(processes: int, options: dict[str, Any]) -> Settings | None:
 
 
 def read_gates(
-    settings: Scenario | ComponentSettings, file: Path | None, extra: tuple[str, ...]
-) -> list[tuple[str, Gate]]:
-    """Return (name, gate) pairs: those of `file` where given, else those of the settings, then the extra ones.
+    settings: GateRules | ComponentSettings, file: Path | None, extra: tuple[str, ...]
+) -> tuple[list[NamedGate], GateRules]:
+    """Return the gates and the rules that they come from: `file` where given, else the settings; then the extra gates.
 
     Raises:
         BadInputError: every gate that does not parse, with file and line where it has one.
     """
     problems: list[Problem] = []
-    gates: list[tuple[str, Gate]] = []
-
-    def add(expression: str, name: str = "", place: tuple[str, int] = ("", 0)) -> None:
-        try:
-            gates.append((name, parse_gate(expression)))
-        except ValueError as error:
-            problems.append(Problem(str(error), *place))
-
+    gates: list[NamedGate] = []
+    rules = settings if isinstance(settings, GateRules) else GateRules(gates=settings.gates)
     if file is None:
-        for gate in settings.gates:
-            if isinstance(gate, GateSettings):
-                add(gate.expression, gate.name)
-            else:
-                add(gate)
+        gates += gates_of(rules, lambda _, message: problems.append(Problem(message)))
     else:
-        for expression, name, line in _gates_of_file(file):
-            add(expression, name, (str(file), line))
+        rules, source = read_rules(str(file))
+
+        def wrong(place: Location, message: str) -> None:
+            problems.append(Problem(message, source.file, source.line(place)))
+
+        gates += gates_of(rules, wrong)
+        stop_gates(rules, wrong)
     for expression in extra:
-        add(expression, place=("--gate", 0))
+        try:
+            gates.append(("", parse_gate(expression)))
+        except ValueError as error:
+            problems.append(Problem(str(error), "--gate"))
     if problems:
         raise BadInputError(problems)
-    return gates
-
-
-def _gates_of_file(file: Path) -> list[tuple[str, str, int]]:
-    source = read_source(file)
-    items = source.data.get("gates") if isinstance(source.data, dict) else None
-    hint = 'write "gates:" and below it a list of expressions such as - p95(turn_latency) < 800ms'
-    if not isinstance(items, list):
-        raise BadInputError([Problem("no list of gates", str(file), 1, hint)])
-    found = []
-    for number, item in enumerate(items):
-        line = source.line(("gates", number))
-        if isinstance(item, dict) and isinstance(item.get("expression"), str):
-            found.append((item["expression"], str(item.get("name", "")), line))
-        elif isinstance(item, str):
-            found.append((item, "", line))
-        else:
-            raise BadInputError([Problem("not a gate", str(file), line, hint)])
-    return found
+    return gates, rules

@@ -40,8 +40,10 @@ from voxload.runners.recovery import RecoveryCheck
 from voxload.runners.results import RecordingFiles, ResultsFolder
 from voxload.runners.runner import RunData, Runner
 from voxload.runners.scoring import reference_file, score_calls, sent_file
+from voxload.runners.stopping import StopRules
 from voxload.verdict.gate import judge
 from voxload.verdict.implied import implied_gates
+from voxload.verdict.rules import stop_gates
 
 TIMELINE_POINTS_MAX = 900
 
@@ -84,10 +86,11 @@ def run_command(
     """Place the calls of SCENARIO and judge the result."""
     count = processes or len(os.sched_getaffinity(0))
     spread = spread_settings(count, overrides)
-    after = AfterRun.take(overrides)
+    after_run = AfterRun.options(overrides)
     prepared = prepare(scenario, environ=os.environ, **overrides)
+    gates, rules = read_gates(prepared.scenario, gates_file, extra_gates)
+    after = AfterRun.of(after_run, rules.thresholds())
     after.check(prepared.scenario.name, fingerprint(prepared.scenario))
-    gates = read_gates(prepared.scenario, gates_file, extra_gates)
     reference = reference_file(prepared.scenario, str(scenario))
     folder = ResultsFolder(out / prepared.plan.run_id)
     console = Console(stderr=as_json)
@@ -105,6 +108,7 @@ def run_command(
             check.look_before()
         runner = _runner(prepared.plan, count, spread, collector, console)
         runner.stop_when = lambda _: died()
+        runner.end_when = StopRules(stop_gates(rules, lambda *_: None))
         data = uvloop.run(_run(runner, facts, folder, view))
         recovery = None
         if check is not None and settings is not None and not data.cut_short:
@@ -187,6 +191,7 @@ def run_facts(prepared: Prepared, data: RunData, started_at: str) -> RunFacts:
         seed=scenario.seed,
         voxload_version=__version__,
         cut_short=data.cut_short,
+        stopped_early=data.stopped_early,
         doubts=data.doubts,
         environment=environment_facts(),
     )

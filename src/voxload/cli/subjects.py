@@ -13,6 +13,7 @@ import msgspec
 from voxload.errors import BadInputError, Problem
 from voxload.measure.evidence import CallSampler, Evidence
 from voxload.measure.summary import Summary, read_summary
+from voxload.model.gates import RegressionThresholds
 from voxload.model.metric import METRICS
 from voxload.runners.results import CALLS_FILE, read_calls
 from voxload.verdict.regression import Thresholds
@@ -66,6 +67,13 @@ def threshold_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def thresholds_of(rules: RegressionThresholds) -> Thresholds:
+    """Return the thresholds that a file of gates states, as shares."""
+    return Thresholds(
+        rules.response_time_degradation / 100, rules.throughput_degradation / 100, rules.error_rate_increase / 100
+    )
 
 
 def read_thresholds(

@@ -14,14 +14,13 @@ from voxload.measure.snapshot import Snapshot
 from voxload.measure.summarize import build_summary
 from voxload.measure.summary import RunFacts
 from voxload.measure.understanding import Understanding
-from voxload.model.scenario import GateSettings
 from voxload.report.files import write_reports
 from voxload.runners.environment import environment_facts
 from voxload.runners.estimate import plan_facts
 from voxload.runners.prepare import Prepared
 from voxload.runners.results import ResultsFolder
-from voxload.verdict.expression import parse_gate
 from voxload.verdict.gate import judge
+from voxload.verdict.rules import gates_of
 
 
 class Book:
@@ -67,10 +66,7 @@ class Book:
             environment=environment_facts(),
         )
         facts = plan_facts(prepared, max(len(collector.shards), 1))
-        gates = [
-            (gate.name, parse_gate(gate.expression)) if isinstance(gate, GateSettings) else ("", parse_gate(gate))
-            for gate in prepared.scenario.gates
-        ]
+        gates = gates_of(prepared.scenario, lambda *_: None)  # they have been checked
         summary = judge(build_summary(collector, run, facts, prepared.scenario.load), gates)
         paths = write_reports(summary, self._folder.write)
         print(f"voxload: {summary.verdict.status}; {paths['report.html']}")

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 import msgspec
 
 from voxload.clock import NS_PER_S
-from voxload.measure.histogram import Histogram
+from voxload.measure.histogram import Histogram, merged
 from voxload.measure.recorder import Labels
 from voxload.measure.snapshot import Snapshot
 from voxload.measure.summary import (
@@ -210,6 +210,18 @@ class Collector:
     def attempted(self) -> int:
         """Return the number of ended calls that say something of the target."""
         return sum(count for outcome, count in self.outcomes.items() if outcome not in NOT_ATTEMPTED)
+
+    def recent(self, metric: str, seconds: int) -> Histogram:
+        """Return the values of a metric in the last seconds, over all labels; at most those of 90 stretches."""
+        if not self._stretches:
+            return Histogram()
+        newest = max(self._stretches)
+        first = newest - max(-(-seconds // self.stretch_s), 1) + 1
+        return merged(
+            stretch.histograms[metric]
+            for number, stretch in self._stretches.items()
+            if number >= first and metric in stretch.histograms
+        )
 
     def series(self) -> list[Series]:
         """Return every series of the run."""

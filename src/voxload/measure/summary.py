@@ -206,6 +206,8 @@ class RunFacts(msgspec.Struct, frozen=True):
     voxload_version: str
     cut_short: str = ""
     """Why the run ended before its plan (Ctrl-C, unreachable target); empty for a full run."""
+    stopped_early: str = ""
+    """Which condition of `stop_when` ended the run; empty for a run that went on to its end."""
     doubts: list[str] = []
     """Why the run cannot be trusted, beyond what the processes' own numbers say: a worker lost, one that came late."""
     environment: dict[str, str] = {}
@@ -224,6 +226,10 @@ class GateResult(msgspec.Struct, frozen=True):
     sample_size: int
     reason: str = ""
     name: str = ""
+    severity: Literal["fail", "warn"] = "fail"
+    """warn: the gate decides nothing."""
+    margin: float | None = None
+    """How far on the good side of the threshold, in the same unit; negative beyond it."""
 
 
 class Verdict(msgspec.Struct, frozen=True):

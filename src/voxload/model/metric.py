@@ -22,6 +22,8 @@ class Metric(NamedTuple):
     meaning: str
     better: Literal["lower", "higher"] = "lower"
     unit: str = "s"
+    complement_of: str = ""
+    """The ratio from which this one is computed, as 1 less its value; it has no series of its own."""
 
 
 def _latency(name: str, meaning: str) -> Metric:
@@ -34,6 +36,7 @@ def _ratio(name: str, meaning: str, better: Literal["lower", "higher"] = "lower"
 
 _ALL = (
     _ratio("call_success", "completed calls ÷ attempted calls", "higher"),
+    Metric("error_rate", "ratio", "calls that failed ÷ attempted calls", "lower", "", "call_success"),
     _latency("call_setup", "intended arrival → media channel ready"),
     _latency("call_setup_uncorrected", "actual start of the set-up → media channel ready"),
     _latency("greeting", "media channel ready → first audible agent speech"),
@@ -88,6 +91,8 @@ _ALL = (
     Metric("calls", "level", "attempted calls", "higher", "calls"),
     Metric("throughput", "level", "completed calls a second of the load's duration", "higher", "/s"),
     Metric("cost_per_call", "level", "cost of all calls ÷ completed calls", "lower", "USD"),
+    Metric("target_cpu", "level", "CPU of the target at peak load, its busiest part", "lower", "%"),
+    Metric("target_memory", "level", "memory of the target at peak load, its fullest part", "lower", "%"),
     Metric("recovery_time", "level", "last call over → the first probe call that completes is placed"),
     Metric("leaked_sessions", "level", "sessions that the target holds after the load, less before", unit="sessions"),
     Metric("health_failures", "level", "what health endpoints were expected to say and do not", unit="failures"),

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from voxload.model.base import Model
 from voxload.model.cost import CostSettings
+from voxload.model.gates import GateRules
 from voxload.model.load import Load
 from voxload.model.messages import MessageRule
 from voxload.model.persona import PersonaMix
@@ -128,14 +129,7 @@ class QualitySettings(Model):
     timeout_ns: DurationNs = Field(600_000_000_000, alias="timeout", gt=0)
 
 
-class GateSettings(Model):
-    """A gate with more than its expression."""
-
-    expression: str
-    name: str = ""
-
-
-class Scenario(Model):
+class Scenario(GateRules):
     """All that a user says of a run."""
 
     version: Literal[1] = 1
@@ -156,7 +150,6 @@ class Scenario(Model):
     )
     side_traffic: SideTraffic | None = None
     recovery: RecoverySettings | None = Field(None, description="Look after the load whether the target recovers.")
-    gates: tuple[str | GateSettings, ...] = ()
     timeouts: Timeouts = Timeouts()
     measurement: Measurement = Measurement()
     twin: TwinSettings = Field(TwinSettings(), description="The embedded agent, where target is twin.")

@@ -41,10 +41,11 @@ def issues(summary: Summary) -> list[Issue]:
     found = []
     for row in view.gate_rows(summary):
         if row.sign.word != "pass":
-            state = "failed" if row.sign.word == "fail" else "could not be judged"
+            state = {"fail": "failed", "warn": "warns"}.get(row.sign.word, "could not be judged")
+            level: Literal["error", "warning"] = "warning" if row.sign == view.WARNING_SIGN else "error"
             measured = f"{row.actual} against {row.threshold} ({row.sample_size} observations)"
             message = f"{row.expression}: {row.reason or measured}"
-            found.append(Issue("error", f"Gate {state}: {row.name or row.expression}", message))
+            found.append(Issue(level, f"Gate {state}: {row.name or row.expression}", message))
     for change in change_rows(summary.baseline):
         if change.sign == SIGNS["regression"]:
             message = f"{change.now} against {change.before} ({change.change}, interval {change.interval})"

@@ -81,11 +81,12 @@ def _gates(summary: Summary) -> str:
             escape(row.reason),
             escape(row.actual),
             escape(row.threshold),
+            escape(row.margin),
             row.sample_size,
         )
         for row in view.gate_rows(summary)
     ]
-    return _table(("Gate", "Expression", "Reason", "Actual", "Threshold", "Observations"), rows, 3)
+    return _table(("Gate", "Expression", "Reason", "Actual", "Threshold", "Margin", "Observations"), rows, 3)
 
 
 def _baseline(summary: Summary) -> str:

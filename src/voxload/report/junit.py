@@ -65,9 +65,10 @@ def _gate_case(suite: ET.Element, group: str, row: view.GateRow) -> str:
     name = f"{row.name}: {row.expression}" if row.name else row.expression
     case = ET.SubElement(suite, "testcase", name=name, classname=f"{group}.gates", time="0")
     measured = f"{row.expression}: {row.actual} against {row.threshold} ({row.sample_size} observations)"
-    element = _outcome(case, row.sign.word, measured, [row.reason] if row.reason else [])
+    warning = row.sign == view.WARNING_SIGN
+    element = _outcome(case, "pass" if warning else row.sign.word, measured, [row.reason] if row.reason else [])
     if not element:
-        ET.SubElement(case, "system-out").text = measured
+        ET.SubElement(case, "system-out").text = f"warning: {measured} {row.reason}".rstrip() if warning else measured
     return element
 
 

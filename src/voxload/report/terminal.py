@@ -238,8 +238,8 @@ def _gates_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:
     for row in view.gate_rows(summary):
         sign = Text(f"{row.sign.icon} {row.sign.word}", _STYLES[row.sign.tone])
         shown = "\n".join(part for part in (row.name, row.expression, row.reason) if part)
-        rows.append((sign, shown, row.actual, row.threshold, row.sample_size))
-    return ("Gate", "Expression", ">Actual", ">Threshold", ">Observations"), rows
+        rows.append((sign, shown, row.actual, row.threshold, row.margin, row.sample_size))
+    return ("Gate", "Expression", ">Actual", ">Threshold", ">Margin", ">Observations"), rows
 
 
 def _figures_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:

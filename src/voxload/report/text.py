@@ -145,6 +145,12 @@ def with_unit(value: float | None, unit: str) -> str:
     return f"{number(value)} {clean(unit)}".rstrip()
 
 
+def signed(value: float, unit: str) -> str:
+    """Return a difference with its sign, as `with_unit` shows it."""
+    shown = with_unit(abs(value), unit)
+    return f"{'-' if value < 0 else '+'}{shown}"
+
+
 def gate_values(gate: GateResult) -> tuple[str, str]:
     """Return a gate's actual value and its threshold as texts that differ whenever the values do.
 

@@ -36,6 +36,8 @@ GATE_SIGNS = {
     "fail": Sign("✗", "fail", "bad"),
     "unknown": Sign("?", "unknown", "unsure"),
 }
+WARNING_SIGN = Sign("!", "warn", "unsure")
+"""A gate of severity `warn` that does not pass: it is shown, and decides nothing."""
 
 
 class Figure(NamedTuple):
@@ -64,6 +66,8 @@ class GateRow(NamedTuple):
     expression: str
     actual: str
     threshold: str
+    margin: str
+    """How far on the good side of the threshold; negative beyond it."""
     sample_size: str
     reason: str
 
@@ -95,9 +99,10 @@ class OutcomeRow(NamedTuple):
 
 def verdict_sentence(summary: Summary) -> str:
     """Return the verdict in one plain sentence."""
-    total, what = len(summary.gates), subject(summary)
-    failed = sum(gate.status == "fail" for gate in summary.gates)
-    unknown = sum(gate.status == "unknown" for gate in summary.gates)
+    deciding, what = [gate for gate in summary.gates if gate.severity == "fail"], subject(summary)
+    total = len(deciding)
+    failed = sum(gate.status == "fail" for gate in deciding)
+    unknown = sum(gate.status == "unknown" for gate in deciding)
     gates = text.counted(total, "gate")
     worse = len(summary.baseline.regressions) if summary.baseline is not None else 0
     match summary.verdict.status:
@@ -108,7 +113,8 @@ def verdict_sentence(summary: Summary) -> str:
             passed += ["nothing is worse than the baseline"] if summary.baseline is not None else []
             return f"The {what} is good enough: {', and '.join(passed)}."
         case "failed":
-            reasons = [f"{failed} of {gates} failed"] if failed else []
+            reasons = ["a condition ended the run early"] if summary.run.stopped_early else []
+            reasons += [f"{failed} of {gates} failed"] if failed else []
             reasons += [f"{text.counted(worse, 'figure')} worse than the baseline"] if worse else []
             return f"The {what} is not good enough: {', and '.join(reasons)}."
         case "aborted":
@@ -137,7 +143,11 @@ def _gate_row(gate: GateResult) -> GateRow:
     actual, threshold = text.gate_values(gate)
     size = text.number(gate.sample_size)
     expression, name, reason = text.clean(gate.expression), text.clean(gate.name), text.clean(gate.reason)
-    return GateRow(GATE_SIGNS[gate.status], name, expression, actual, threshold, size, reason)
+    sign = GATE_SIGNS[gate.status]
+    if gate.severity == "warn" and gate.status != "pass":
+        sign = WARNING_SIGN
+    margin = text.MISSING if gate.margin is None else text.signed(gate.margin, gate.unit)
+    return GateRow(sign, name, expression, actual, threshold, margin, size, reason)
 
 
 def headline(summary: Summary) -> list[Figure]:

@@ -17,7 +17,7 @@ from voxload.measure.recovery import RECOVERY_METRICS
 from voxload.model.explain import did_you_mean
 from voxload.model.load import ConcurrencyLoad, Load
 from voxload.model.persona import resolve_personas
-from voxload.model.scenario import TWIN_TARGET, GateSettings, Scenario, VariableSource
+from voxload.model.scenario import TWIN_TARGET, Scenario, VariableSource
 from voxload.model.script import (
     BackchannelStep,
     BargeInStep,
@@ -33,7 +33,8 @@ from voxload.model.script import (
 from voxload.model.source import Location, Source
 from voxload.model.template import expand, template_names
 from voxload.runners.resources import Resources, is_file, spoken_places
-from voxload.verdict.expression import Gate, parse_gate
+from voxload.verdict.expression import Gate
+from voxload.verdict.rules import placed_gates, stop_gates
 
 PLACEHOLDER_TARGET = "http://127.0.0.1:1"
 """Stands for the embedded agent until it listens; nothing is sent to it."""
@@ -214,14 +215,8 @@ def _check_template(
 
 
 def _check_gates(scenario: Scenario, written_load: Load, findings: Findings) -> None:
-    for number, item in enumerate(scenario.gates):
-        settings = isinstance(item, GateSettings)
-        location: Location = ("gates", number, "expression") if settings else ("gates", number)
-        try:
-            gate = parse_gate(item.expression if isinstance(item, GateSettings) else item)
-        except ValueError as error:
-            findings.problem(location, str(error))
-            continue
+    stop_gates(scenario, findings.problem)
+    for location, _, gate in placed_gates(scenario, findings.problem):
         if gate.metric.name in RECOVERY_METRICS and scenario.recovery is None:
             hint = "add recovery: {health: [{get: /health, sessions: $.active_calls}]}"
             findings.problem(location, f"{gate.expression!r} needs a look after the load", hint)

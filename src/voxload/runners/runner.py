@@ -36,6 +36,8 @@ class RunData:
     """Why the run cannot be trusted, beyond what the shards' numbers say."""
     ended_ns: int = 0
     """When the last call was over, on the monotonic clock."""
+    stopped_early: str = ""
+    """Which condition ended the run before its plan."""
 
 
 @dataclass(slots=True)
@@ -62,10 +64,13 @@ class Runner(ABC):
     on_recording: Callable[[wire.Recording], None] = lambda _: None
     on_tick: Callable[[float], None] = lambda _: None
     stop_when: Callable[[Collector], str] = lambda _: ""
-    """Returns a reason to end the run early, or nothing."""
+    """Returns a reason why the run cannot go on, or nothing: it is then cut short, and judged by nobody."""
+    end_when: Callable[[Collector, float], str] = lambda _, __: ""
+    """Returns a reason to end the run before its plan, or nothing: it is then judged, and has failed."""
     _shards: dict[int, ShardSeen] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _cut_short: str = ""
+    _stopped_early: str = ""
     _start_ns: int = 0
     _unreachable: bool = False
     _doubts: list[str] = field(default_factory=list)
@@ -89,7 +94,9 @@ class Runner(ABC):
             await self._reap()
         duration_s = max((state.last_ns for state in self.collector.shards.values()), default=0) / NS_PER_S
         ended_ns = self._start_ns + round(duration_s * NS_PER_S)
-        return RunData(self.collector, duration_s, self._cut_short, self._unreachable, self._doubts, ended_ns)
+        return RunData(
+            self.collector, duration_s, self._cut_short, self._unreachable, self._doubts, ended_ns, self._stopped_early
+        )
 
     def stop(self, reason: str) -> None:
         """Place no more calls, end those that are up; the numbers up to now are kept."""
@@ -97,10 +104,16 @@ class Runner(ABC):
             self._cut_short = reason
             self._say_stop()
 
+    def end_early(self, reason: str) -> None:
+        """The same, for a run that has shown enough."""
+        if not self.stopping:
+            self._stopped_early = reason
+            self._say_stop()
+
     @property
     def stopping(self) -> bool:
         """Whether the run is being cut short."""
-        return bool(self._cut_short)
+        return bool(self._cut_short or self._stopped_early)
 
     # --- what a kind of runner does ---
 
@@ -194,3 +207,7 @@ class Runner(ABC):
         reason = self.stop_when(self.collector)
         if reason:
             self.stop(reason)
+            return
+        enough = self.end_when(self.collector, max(monotonic_ns() - self._start_ns, 0) / NS_PER_S)
+        if enough:
+            self.end_early(enough)

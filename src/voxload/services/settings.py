@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field, PrivateAttr
 from voxload.clock import NS_PER_S
 from voxload.errors import BadInputError, Problem
 from voxload.model.base import Model, ShortModel
+from voxload.model.gates import GateSettings
 from voxload.model.load import ConstantLoad, Load
-from voxload.model.scenario import GateSettings
 from voxload.model.source import Location, Source, read_source, validate_partly
 from voxload.model.units import DurationNs
 from voxload.verdict.expression import parse_gate

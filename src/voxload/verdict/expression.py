@@ -6,7 +6,7 @@ import difflib
 import operator
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from voxload.clock import NS_PER_S
 from voxload.model.metric import METRICS, Metric
@@ -48,6 +48,10 @@ class Gate(NamedTuple):
     labels: tuple[tuple[str, str], ...]
     compare: str
     threshold: float
+    severity: Literal["fail", "warn"] = "fail"
+    """warn: is reported, and decides nothing."""
+    per: str = ""
+    """A label: the gate must hold for each of its values."""
 
     @property
     def fraction(self) -> float | None:

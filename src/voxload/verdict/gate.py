@@ -16,15 +16,38 @@ from voxload.model.metric import SCALE
 from voxload.model.outcome import Outcome
 from voxload.verdict.expression import OPERATORS, Gate
 
+_GOOD_SIDE = {"<": 1, "<=": 1, ">": -1, ">=": -1}
+"""The sign of threshold less actual on the good side of a comparison."""
 RATE_OBSERVATIONS_MIN = 10
 """A rate of fewer observations is a count, not a rate (reference: metrics)."""
 SATURATED_CPU_PERCENT = 98.0
+_UNMEASURED = dict.fromkeys(("target_cpu", "target_memory"), "nothing measures the target's resources in this run")
 
 
 def judge(summary: Summary, gates: Sequence[tuple[str, Gate]]) -> Summary:
     """Return the summary with its gates' results and the verdict; `gates` are (name or "", gate) pairs."""
-    results = [evaluate(summary, gate, name) for name, gate in gates]
+    results = [evaluate(summary, each, name) for name, gate in gates for each in _each(summary, gate)]
     return msgspec.structs.replace(summary, gates=results, verdict=decide(summary, results))
+
+
+def _each(summary: Summary, gate: Gate) -> list[Gate]:
+    """Return the gate once for each value of the label that it is per, as far as the run has values of it."""
+    if not gate.per:
+        return [gate]
+    metric, wanted = gate.metric.complement_of or gate.metric.name, dict(gate.labels).items()
+    values = sorted(
+        {
+            series.labels[gate.per]
+            for series in summary.series
+            if series.metric == metric and gate.per in series.labels and wanted <= series.labels.items()
+        }
+    )
+    if not values:
+        return [gate._replace(labels=(*gate.labels, (gate.per, "")))]
+    return [
+        gate._replace(expression=f'{gate.expression} [{gate.per}="{value}"]', labels=(*gate.labels, (gate.per, value)))
+        for value in values
+    ]
 
 
 def evaluate(summary: Summary, gate: Gate, name: str = "") -> GateResult:
@@ -34,16 +57,10 @@ def evaluate(summary: Summary, gate: Gate, name: str = "") -> GateResult:
     status: Literal["pass", "fail", "unknown"] = "unknown"
     if actual is not None:
         status = "pass" if OPERATORS[gate.compare](actual, gate.threshold) else "fail"
-    return GateResult(
-        gate.expression,
-        status,
-        None if actual is None or actual == math.inf else actual * scale,
-        gate.threshold * scale,
-        unit,
-        sample_size,
-        reason,
-        name,
-    )
+    shown = None if actual is None or actual == math.inf else actual * scale
+    threshold = gate.threshold * scale
+    margin = None if shown is None or gate.compare not in _GOOD_SIDE else _GOOD_SIDE[gate.compare] * (threshold - shown)
+    return GateResult(gate.expression, status, shown, threshold, unit, sample_size, reason, name, gate.severity, margin)
 
 
 def _display(gate: Gate) -> tuple[float, str]:
@@ -71,8 +88,8 @@ def _actual(summary: Summary, gate: Gate) -> tuple[float | None, int, str]:
             never = never_recovered(summary.recovery) if timed else ""
             if never:
                 return math.inf, size, never
-        return (None, 0, "no data") if value is None else (value, size, "")
-    histogram = summary.histogram(metric.name, dict(gate.labels))
+        return (None, 0, _UNMEASURED.get(metric.name, "no data")) if value is None else (value, size, "")
+    histogram = summary.histogram(metric.complement_of or metric.name, dict(gate.labels))
     count = histogram.count
     if gate.aggregate == "count":
         return float(count), count, ""
@@ -81,7 +98,8 @@ def _actual(summary: Summary, gate: Gate) -> tuple[float | None, int, str]:
     if metric.kind == "ratio":
         if count < RATE_OBSERVATIONS_MIN:
             return None, count, f"only {count} observations; a rate needs {RATE_OBSERVATIONS_MIN}"
-        return histogram.total / count / SCALE, count, ""
+        share = histogram.total / count / SCALE
+        return 1 - share if metric.complement_of else share, count, ""
     value, note = _aggregate(histogram, gate)
     return value if metric.kind == "latency" else value / SCALE, count, note
 
@@ -128,8 +146,11 @@ def decide(summary: Summary, results: Sequence[GateResult]) -> Verdict:
     doubts = distrust(summary)
     if doubts:
         return Verdict("unknown", ExitCode.UNKNOWN, doubts)
-    failed = [_words(result) for result in results if result.status == "fail"]
-    unknown = [_words(result) for result in results if result.status == "unknown"]
+    deciding = [result for result in results if result.severity == "fail"]
+    failed = [_words(result) for result in deciding if result.status == "fail"]
+    unknown = [_words(result) for result in deciding if result.status == "unknown"]
+    if summary.run.stopped_early:
+        failed.insert(0, summary.run.stopped_early)
     if failed:
         return Verdict("failed", ExitCode.GATE_FAILED, failed + unknown)
     if unknown:
