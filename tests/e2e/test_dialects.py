@@ -5,11 +5,22 @@ from conftest import scenario_with
 
 MS = 1e6
 TURN_MS = 800
+JSON = {
+    "name": "json",
+    "sample_rate": 8000,
+    "encoding": "mulaw",
+    "start": {"path": "/calls", "body": {"from": "${caller_number}"}, "take": {"id": "session.id"}},
+    "socket": {"path": "/calls/${id}/media?from=${caller_number}"},
+    "send": {"audio": {"type": "audio", "seq": "${sequence}", "data": "${audio}"}},
+    "receive": {"messages": {"hello": "ready", "audio": {"audio": "data"}, "done": "reply_ended"}},
+}
 DIALECTS = {
     "acs": {"name": "acs", "listen": "127.0.0.1:0", "sample_rate": 24000, "casing": "camel"},
     "acs_media": {"name": "acs_media", "path": "/media/${caller_number}", "casing": "mixed"},
     "rtmed": "rtmed",
     "twilio": {"name": "twilio", "auth_token": "secret"},
+    "browser": {"name": "browser", "agent_sample_rate": 24000},
+    "json": JSON,
     "openai_realtime": {"name": "openai_realtime", "greeting": False, "transcription": "whisper-1"},
     "openai_realtime-manual": {"name": "openai_realtime", "greeting": False, "turn_detection": "none"},
 }

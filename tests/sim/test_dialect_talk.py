@@ -17,6 +17,39 @@ DIALECTS = {
     "openai-ulaw": {"name": "openai_realtime", "format": "g711_ulaw", "frame_ms": 100},
     "azure": {"name": "openai_realtime", "api": "azure", "model": "gpt-4o-realtime-preview"},
 }
+JSON = {
+    "name": "json",
+    "start": {"path": "/calls", "body": {"from": "${caller_number}"}, "take": {"id": "session.id"}},
+    "socket": {"path": "/calls/${id}/media"},
+    "send": {
+        "connect": [{"type": "hello"}],
+        "audio": {"type": "audio", "seq": "${sequence}", "data": "${audio}"},
+        "dtmf": {"type": "key", "digit": "${digit}"},
+        "mark": {"type": "mark", "name": "${mark}"},
+        "hang_up": {"type": "bye"},
+    },
+    "receive": {
+        "messages": {
+            "hello": "ready",
+            "audio": {"audio": "data"},
+            "mark": {"mark": "name"},
+            "clear": "interrupted",
+        }
+    },
+}
+DIALECTS |= {
+    "json": JSON,
+    "json-words": {**JSON, "send": JSON["send"] | {"end_of_speech": {"type": "end"}}},
+    "browser": {"name": "browser"},
+    "browser-24k": {
+        "name": "browser",
+        "sample_rate": 24000,
+        "path": "/voice?id=${call_id}",
+        "interrupt_type": "barge_in",
+        "end_of_speech_type": "end",
+    },
+    "browser-binary": {"name": "browser", "agent_audio": "binary", "agent_sample_rate": 48000, "frame_ms": 40},
+}
 TALK = [
     "wait_for_agent",
     {"say": "book_appointment"},
@@ -80,7 +113,8 @@ def test_an_interrupted_agent_stops_and_answers(dialect, delivery):
     interruptions = sum(record.interruptions for record in desk._ended.values())
     assert interruptions == 10, "the agent was stopped once in each call"
     dropped = collector.histogram("dropped_audio")
-    assert dropped.count == 10, "and said so once"
+    # a caller that stops the agent itself hears what was still under way, and drops it when the agent says so
+    assert dropped.count == (20 if "interrupt_type" in dialect and delivery == "paced" else 10)
     if delivery == "burst":
         assert at(collector, "dropped_audio", 0.0) > 500, "what had been sent ahead was not played"
     assert all(record.outcome == "completed" and not record.unknown for record in desk._ended.values())

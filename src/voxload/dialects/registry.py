@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from voxload.dialects.base import Dialect
 from voxload.errors import BadInputError, Problem
@@ -48,15 +49,33 @@ def build_dialect(name: str, target: str, options: dict[str, Any]) -> Dialect:
     try:
         checked = found.options_type.model_validate(options)
     except ValidationError as error:
-        known = list(found.options_type.model_fields)
-        raise BadInputError([_option_problem(name, detail, known) for detail in error.errors()]) from None
+        raise BadInputError([_option_problem(name, detail, found.options_type) for detail in error.errors()]) from None
     return found(target, checked)
 
 
-def _option_problem(dialect: str, detail: Any, known: list[str]) -> Problem:
-    option = ".".join(str(part) for part in detail["loc"])
+def _option_problem(dialect: str, detail: Any, options: type[BaseModel]) -> Problem:
+    place = detail["loc"]
+    option = ".".join(str(part) for part in place)
     if detail["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(option, known, 1)
+        known = _known_at(options, place[:-1])
+        close = difflib.get_close_matches(str(place[-1]), known, 1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
         return Problem(f"dialect {dialect} has no option {option!r}", suggestion=hint)
-    return Problem(f"dialect {dialect}, option {option}: {detail['msg']}")
+    return Problem(f"dialect {dialect}, option {option}: {detail['msg'].removeprefix('Value error, ')}")
+
+
+def _known_at(options: type[BaseModel], place: Sequence[str | int]) -> list[str]:
+    """Return the names of the options that can stand at a place within others."""
+    model = options
+    for step in place:
+        field = model.model_fields.get(str(step))
+        below = None if field is None else _model_in(field.annotation)
+        model = below or model  # a step into a list or by a name of the user's own leads to no other model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the model in a type such as `Rule | None` or `dict[str, tuple[Rule, ...]]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)

@@ -112,8 +112,9 @@ def _check_dialect(scenario: Scenario, target: str, findings: Findings) -> Diale
         return build_dialect(settings.name, target, settings.options)
     except BadInputError as error:
         for problem in error.problems:
-            named = [name for name in settings.options if re.search(rf"option '?{re.escape(name)}\b", problem.message)]
-            location = ("dialect", named[0]) if named else ("dialect", "name")
+            named = re.search(r"option '?([\w.]+)", problem.message)
+            steps = named[1].split(".") if named else ["name"]
+            location: Location = ("dialect", *(int(step) if step.isdecimal() else step for step in steps))
             findings.problem(location, problem.message, problem.suggestion)
         return None
 

@@ -73,7 +73,7 @@ class VirtualLine:
 
         def arrive() -> None:
             world = self._world
-            call_id = world.dialect.socket_call_id(urlsplit(dial.url).path, dict(dial.headers))
+            call_id = world.dialect.socket_call_id(_path(dial.url), dict(dial.headers))
             record = world.desk.connect(call_id) if call_id is not None else HttpResponse(404)
             if isinstance(record, HttpResponse):
                 reason = f"handshake answered {record.status}"
@@ -81,8 +81,8 @@ class VirtualLine:
                 return
             assert call_id is not None
             self._agent = Agent(world.desk, record, world.dialect.agent(call_id), self._to_caller, self._agent_closes)
-            self._agent.on_connected(world.clock())
             self._later(lambda: self._call.on_connected(world.clock()))
+            self._agent.on_connected(world.clock())
 
         self._later(arrive)
 
@@ -168,11 +168,11 @@ class VirtualWorld:
 
     def answer(self, request: HttpRequest) -> HttpResponse:
         """Answer as the twin's server does."""
-        parts = urlsplit(request.url)
-        answer = self.dialect.answer(HttpRequest(request.method, parts.path, request.headers, request.body), self.desk)
+        asked = request._replace(url=_path(request.url))
+        answer = self.dialect.answer(asked, self.desk)
         if answer is not None:
             return answer
-        return HttpResponse(200 if parts.path == "/health" else 404)
+        return HttpResponse(200 if asked.url == "/health" else 404)
 
     def run(self, limit_s: float = 86_400.0) -> Collector:
         """Play the run to its end.
@@ -205,3 +205,9 @@ class VirtualWorld:
     def _stall(self, for_ns: int) -> None:
         """The agent's process stands still: on one clock this makes everything late by so much."""
         self.clock.now_ns += for_ns // NS_PER_MS * NS_PER_MS
+
+
+def _path(url: str) -> str:
+    """Return path and query, as a server sees them."""
+    parts = urlsplit(url)
+    return parts.path + (f"?{parts.query}" if parts.query else "")
