@@ -44,7 +44,7 @@ def test_passed_leaves_all_files(voxload):
     done = voxload.run(scenario_with(gates=["p95(turn_latency) < 2s", "call_success >= 99%"]))
     assert done.code == 0, done.err
     assert {path.name for path in done.folder.iterdir()} == {
-        "summary.json", "report.html", "junit.xml", "summary.md", "calls.jsonl.zst",
+        "summary.json", "report.html", "junit.xml", "summary.md", "badge.json", "calls.jsonl.zst",
     }  # fmt: skip
     assert str(done.folder / "report.html") in done.out.replace("\n", "") or "report.html" in done.out
     assert done.summary.verdict.status == "passed"
@@ -175,7 +175,7 @@ def test_a_full_disk_is_told(voxload):
 def test_report_rebuilds_everything_from_the_summary(voxload):
     done = voxload.run(scenario_with(gates=["p95(turn_latency) < 2s"]))
     before = {path.name: path.read_bytes() for path in done.folder.iterdir()}
-    for name in ("report.html", "junit.xml", "summary.md"):
+    for name in ("report.html", "junit.xml", "summary.md", "badge.json"):
         (done.folder / name).unlink()
     again = voxload("report", str(done.folder))
     assert again.code == 0, again.err

@@ -69,7 +69,7 @@ def pool(measured: Sequence[tuple[Summary, Evidence]], previous: Baseline | None
         BadInputError: a run cannot be trusted, is in it already, or is one of another scenario.
     """
     summaries = [summary for summary, _ in measured]
-    _check_runs(summaries, previous, file)
+    _check_runs(measured, previous, file)
     first = summaries[0]
     series = [unpack_series(previous.histograms)] if previous is not None else []
     evidence = [unpack_evidence(previous.calls)] if previous is not None else []
@@ -92,18 +92,18 @@ def pool(measured: Sequence[tuple[Summary, Evidence]], previous: Baseline | None
     )
 
 
-def _check_runs(summaries: Sequence[Summary], previous: Baseline | None, file: str) -> None:
-    problems = []
+def _check_runs(measured: Sequence[tuple[Summary, Evidence]], previous: Baseline | None, file: str) -> None:
+    problems, first = [], measured[0][0]
     seen = {run.run_id for run in previous.runs} if previous is not None else set()
-    scenario = previous.scenario if previous is not None else summaries[0].run.scenario
-    fingerprint = previous.fingerprint if previous is not None else summaries[0].plan.fingerprint
+    scenario = previous.scenario if previous is not None else first.run.scenario
+    fingerprint = previous.fingerprint if previous is not None else first.plan.fingerprint
     if previous is not None and not previous.runs:
         problems.append(
             Problem("its figures are stated, not measured: no run can be added", file, 0, "use another file")
         )
-    for summary in summaries:
+    for summary, evidence in measured:
         run = summary.run.run_id
-        doubts = subject_of_run(summary, None).doubts
+        doubts = subject_of_run(summary, evidence).doubts
         problems += [Problem(f"{run} cannot be trusted, so it is no baseline: {doubt}") for doubt in doubts]
         if run in seen:
             problems.append(Problem(f"{run} is in the baseline already", file))

@@ -93,6 +93,9 @@ def test_other_scenarios_and_untrusted_runs_are_refused(voxload):
     assert voxload("baseline", "save", other, "--add", "--to", path).code == 2
     cut = made(voxload.folder, 3, cut_short="interrupted (Ctrl-C)")
     assert "cannot be trusted" in voxload("baseline", "save", cut, "--to", "x.json").err
+    short = made(voxload.folder, 4, calls=300) / "calls.jsonl.zst"
+    short.write_bytes(short.read_bytes()[:-3000])
+    assert "calls were written" in voxload("baseline", "save", short.parent, "--to", "x.json").err
     done = voxload("baseline", "check", cut)
     assert done.code == 4
     assert "interrupted" in done.out

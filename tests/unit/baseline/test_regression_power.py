@@ -1,8 +1,10 @@
 """False alarms and power of the check, by simulation: correlated turns, all metrics at once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from simulated_calls import MEDIANS_MS, simulated_run
+from simulated_calls import MEDIANS_MS, buckets_of, simulated_run
 
 from voxload.measure.evidence import Evidence, Spans
 from voxload.verdict.bootstrap import student_factor
@@ -105,6 +107,33 @@ def test_the_spread_from_run_to_run_widens_the_intervals(rng):
         five += "p50(turn_latency)" in excluded(pooled, after)
     assert one > 10
     assert five <= 3
+
+
+def closed_run(rng, factor):
+    """60 s with 40 callers who call again and again: calls of 4 s or so, `factor` times as long."""
+    calls = round(40 * 60 / (4.0 * factor))
+    seconds = 4.0 * factor * np.exp(rng.normal(0, 0.25, calls))
+    run = simulated_run(rng, calls=calls, metrics=("call_setup",), success=1.0, model="closed")
+    durations = Spans(np.arange(calls), buckets_of(seconds * 1e9), np.zeros(calls, int))
+    evidence = replace(run.evidence, spans={**run.evidence.spans, "call_duration": durations})
+    noise = 1 + rng.normal(0, 0.25 / calls**0.5)
+    return replace(run, evidence=evidence, levels={"throughput": calls * noise / 60, "concurrent_calls": 40.0})
+
+
+def test_the_throughput_of_a_closed_load(rng):
+    alarms = found = 0
+    for _ in range(30):
+        usual = closed_run(rng, 1.0)
+        alarms += "throughput" in {item.metric for item in checked(usual, closed_run(rng, 1.0)).regressions}
+        found += "throughput" in {item.metric for item in checked(usual, closed_run(rng, 1.15)).regressions}
+    assert alarms <= 1
+    assert found >= 27
+
+
+def test_in_an_open_load_concurrency_is_nobody_s_fault(rng):
+    busy = replace(simulated_run(rng), levels={"throughput": 10.0, "concurrent_calls": 100.0})
+    quick = replace(simulated_run(rng), levels={"throughput": 10.0, "concurrent_calls": 60.0})
+    assert not {"concurrent_calls", "throughput"} & {change.metric for change in checked(busy, quick).changes}
 
 
 def test_too_few_calls_are_unknown(rng):
