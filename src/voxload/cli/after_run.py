@@ -88,7 +88,7 @@ class AfterRun:
             History(folder.parent / HISTORY_FILE).add(summary, str(folder))
         except BadInputError as error:
             for problem in error.problems:
-                console.print(f"warning: {problem}", style="yellow", markup=False, highlight=False)
+                console.print(f"warning: {problem}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def tell_ci(summary: Summary, paths: Mapping[str, Path], environ: Mapping[str, str], *, to_stderr: bool) -> None:

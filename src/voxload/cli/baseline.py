@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from voxload.cli.subjects import read_run, read_thresholds, slug, threshold_options
+from voxload.cli.subjects import read_run, read_thresholds, slug, threshold_options, thresholds_of
 from voxload.clock import utc_now
 from voxload.errors import BadInputError, ExitCode, Problem
 from voxload.measure.comparison import BaselineReport
@@ -31,6 +31,7 @@ from voxload.verdict.baseline import (
 )
 from voxload.verdict.difference import RUNS_MIN
 from voxload.verdict.regression import Context, Thresholds, check
+from voxload.verdict.rules import read_rules
 from voxload.verdict.subject import subject_of_run
 
 FOLDER = Path("baselines")
@@ -117,11 +118,13 @@ def _with_calls(path: Path) -> tuple[Summary, Evidence]:
 @baseline_command.command("check", epilog=EPILOG)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--baseline", "file", type=click.Path(path_type=Path), help="File (default: baselines/SCENARIO.json).")
+@click.option("--gates", type=click.Path(path_type=Path), help="File whose regression_thresholds are taken.")
 @threshold_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, nothing else.")
-def check_command(run: Path, file: Path | None, as_json: bool, **options: Any) -> int:
+def check_command(run: Path, file: Path | None, gates: Path | None, as_json: bool, **options: Any) -> int:
     """Tell what has become worse or better in RUN (a folder under results/)."""
-    thresholds = read_thresholds(**options)
+    base = thresholds_of(read_rules(str(gates))[0].thresholds()) if gates is not None else None
+    thresholds = read_thresholds(**options, base=base)
     summary, evidence = read_run(run)
     path = file or FOLDER / f"{slug(summary.run.scenario)}.json"
     report = check_run(summary, evidence, path, thresholds)

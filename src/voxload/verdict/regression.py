@@ -132,10 +132,10 @@ def _doubted(change: Change) -> Change:
 
 
 def _resolution(change: Change) -> float:
-    """Return half of a change's interval, in thresholds."""
+    """Return half of a change's interval, in thresholds; a threshold of 0 asks for no resolution."""
     assert change.low is not None
     assert change.high is not None
-    return (change.high - change.low) / 2 / change.threshold if change.threshold else math.inf
+    return (change.high - change.low) / 2 / change.threshold if change.threshold else 0.0
 
 
 def judge(item: Difference, thresholds: Thresholds) -> Change:

@@ -91,6 +91,8 @@ def figures_of(metric: str, labels: tuple[tuple[str, str], ...] = ()) -> list[Fi
 def subject_of_run(summary: Summary, evidence: Evidence | None) -> Subject:
     """Return a run as something to compare; `evidence` comes from its calls, None where they are not at hand."""
     doubts = [summary.run.cut_short] if summary.run.cut_short else []
+    if summary.run.stopped_early:
+        doubts.append(f"ended early: {summary.run.stopped_early}")
     if evidence is not None and evidence.total != summary.totals.attempted:
         doubts.append(f"only {evidence.total} of {summary.totals.attempted} calls were written to its folder")
     return Subject(

@@ -68,7 +68,7 @@ def series_of(calls):
 
 def made_run(
     folder, run_id="20260101-000000-demo-0001", started_at="2026-01-01T00:00:00+00:00", scenario="demo", model="open",
-    fingerprint=FINGERPRINT, commit="abc123", branch="main", cut_short="", status="passed", **calls,
+    fingerprint=FINGERPRINT, commit="abc123", branch="main", cut_short="", stopped_early="", status="passed", **calls,
 ):  # fmt: skip
     """Write a run's folder and return it."""
     records = list(made_calls(**calls))
@@ -87,6 +87,7 @@ def made_run(
             seed=1,
             voxload_version="0",
             cut_short=cut_short,
+            stopped_early=stopped_early,
             environment={"git_commit": commit, "git_branch": branch, "host": "here"},
         ),
         plan=PlanFacts(

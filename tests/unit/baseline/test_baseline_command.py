@@ -77,6 +77,11 @@ def test_thresholds_can_be_set(voxload):
     for options in (("--latency", "80%"), ("--threshold", "turn_latency=80%")):
         done = voxload("baseline", "check", slower, *options)
         assert done.code == 0, done.out
+    (voxload.folder / "quality-gates.yml").write_text("regression_thresholds: {response_time_degradation: 80}\n")
+    assert voxload("baseline", "check", slower, "--gates", "quality-gates.yml").code == 0
+    assert voxload("baseline", "check", slower, "--gates", "quality-gates.yml", "--latency", "10%").code == 1
+    exact = decoded(voxload("baseline", "check", made(voxload.folder, 6), "--latency", "0%", "--json").out)
+    assert "unknown" not in {change["status"] for change in exact["changes"]}
     done = voxload("baseline", "check", slower, "--latency", "x", "--threshold", "nothing=3%")
     assert done.code == 2
     assert "--latency" in done.err
@@ -98,6 +103,8 @@ def test_other_scenarios_and_untrusted_runs_are_refused(voxload):
     assert "calls were written" in voxload("baseline", "save", short.parent, "--to", "x.json").err
     done = voxload("baseline", "check", cut)
     assert done.code == 4
+    ended = made(voxload.folder, 5, stopped_early="error_rate > 5%")
+    assert "ended early: error_rate" in voxload("baseline", "save", ended, "--to", "x.json").err
     assert "interrupted" in done.out
 
 
