@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from voxload.cli.options import load_overrides
+from voxload.cli.options import load_overrides, prepare_in_environment, tier_options
 from voxload.clock import NS_PER_S
 from voxload.errors import Problem
 from voxload.model.scenario import TWIN_TARGET, Scenario
@@ -20,7 +20,7 @@ from voxload.model.units import format_duration
 from voxload.runners.durations import ASSUMED_LATENCY_S, ASSUMED_REPLY_S
 from voxload.runners.estimate import CORE_SHARE_MAX, GENERATOR_CPU_US, Estimate, estimate_plan
 from voxload.runners.machine import Load, obstacles, read_machine
-from voxload.runners.prepare import Prepared, prepare
+from voxload.runners.prepare import Prepared
 from voxload.runners.self_benchmark import remembered
 from voxload.verdict.expression import parse_gate
 from voxload.verdict.implied import implied_gates
@@ -37,15 +37,18 @@ Exit codes: 0 the scenario can be run, 2 it cannot: every problem is listed with
 @click.command("check", epilog=EPILOG)
 @click.argument("scenario", type=click.Path(path_type=Path))
 @load_overrides
+@tier_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, nothing else.")
 def check_command(scenario: Path, as_json: bool, **overrides: Any) -> int:
     """Validate SCENARIO and print what a run of it would do; no call is placed."""
-    prepared = prepare(scenario, environ=os.environ, **overrides)
+    prepared, about = prepare_in_environment(scenario, overrides)
     estimate = estimate_plan(prepared)
     cores = len(os.sched_getaffinity(0))
     warnings = [*prepared.warnings, *_capacity_warnings(prepared.scenario, estimate)]
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
+    if about:
+        click.echo(about, err=True)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(_as_json(prepared, estimate, warnings)), indent=2))
     else:

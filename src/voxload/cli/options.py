@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,10 @@ from voxload.model.gates import GateRules
 from voxload.model.source import Location
 from voxload.model.units import parse_duration_ns, parse_rate_per_s
 from voxload.runners.distributed import Settings
+from voxload.runners.environments import allow, find_environment
+from voxload.runners.estimate import estimate_plan
+from voxload.runners.prepare import Prepared, prepare
+from voxload.runners.tiers import TIERS
 from voxload.services.settings import ComponentSettings
 from voxload.verdict.expression import parse_gate
 from voxload.verdict.rules import NamedGate, gates_of, read_rules, stop_gates
@@ -50,6 +55,44 @@ def load_overrides(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def tier_options(command: Command) -> Command:
+    """Add the options of schedule and environment: tier, time scale, environment."""
+    for option in (
+        click.option("--yes", is_flag=True, help="Agree to a load over what the environment allows."),
+        click.option("--env", help="Environment of voxload.toml: dev, staging, preprod, prod, or one of your own."),
+        click.option(
+            "--time-scale", type=click.FloatRange(0, min_open=True), help="Times all durations of the load (0.01: try)."
+        ),
+        click.option("--tier", type=click.Choice(list(TIERS)), help="Reshape the scenario to a tier of the schedule."),
+    ):
+        command = option(command)
+    return command
+
+
+def prepare_in_environment(scenario: Path, options: dict[str, Any]) -> tuple[Prepared, str]:
+    """Prepare a scenario with the options of `load_overrides` and `tier_options`, held to its environment.
+
+    Returns it with the words to say about the environment.
+
+    Raises:
+        BadInputError: the scenario, an option or `voxload.toml` is wrong, or the load is over what is allowed.
+    """
+    chosen, agreed = find_environment(options.pop("env"), scenario), options.pop("yes")
+    if chosen is None:
+        return prepare(scenario, environ=os.environ, **options), ""
+    name, environment = chosen
+    options["target"] = options["target"] or environment.target or None
+    prepared = prepare(scenario, share=environment.canary_share, environ=os.environ, **options)
+    peak = estimate_plan(prepared).peak_calls
+    allow(name, environment, peak, agreed)
+    words = f"Environment {name}"
+    if environment.canary_share is not None:
+        words += f": canary, {environment.canary_share:.3g} of the scenario's load"
+    elif environment.calls_max is not None:
+        words += f": about {peak:,.0f} calls at once, {environment.calls_max:,} allowed"
+    return prepared, words
 
 
 def spread_options(command: Command) -> Command:

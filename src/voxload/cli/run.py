@@ -16,7 +16,14 @@ from rich.console import Console
 from voxload import __version__
 from voxload.audio.recording import recording_file
 from voxload.cli.after_run import AfterRun, after_options, tell_ci
-from voxload.cli.options import load_overrides, read_gates, spread_options, spread_settings
+from voxload.cli.options import (
+    load_overrides,
+    prepare_in_environment,
+    read_gates,
+    spread_options,
+    spread_settings,
+    tier_options,
+)
 from voxload.cli.peers import start_peers
 from voxload.clock import utc_now
 from voxload.engine import wire
@@ -34,7 +41,7 @@ from voxload.runners.distributed import DistributedRunner, Settings
 from voxload.runners.environment import environment_facts
 from voxload.runners.estimate import plan_facts
 from voxload.runners.local import LocalRunner
-from voxload.runners.prepare import Prepared, prepare
+from voxload.runners.prepare import Prepared
 from voxload.runners.progress import ProgressTracker
 from voxload.runners.recovery import RecoveryCheck
 from voxload.runners.results import RecordingFiles, ResultsFolder
@@ -52,6 +59,7 @@ Examples:
   voxload run examples/demo.yaml
   voxload run scenario.yaml --target https://agent.example --users 500 --duration 10m
   voxload run scenario.yaml --gate "p95(turn_latency) < 1500ms" --json
+  voxload run scenario.yaml --tier smoke --env staging
   voxload run scenario.yaml --baseline baselines/scenario.json
 Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
 """
@@ -60,6 +68,7 @@ Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
 @click.command("run", epilog=EPILOG)
 @click.argument("scenario", type=click.Path(path_type=Path))
 @load_overrides
+@tier_options
 @spread_options
 @after_options
 @click.option("--processes", type=click.IntRange(1, 256), help="Generator processes (default: the machine's cores).")
@@ -87,7 +96,7 @@ def run_command(
     count = processes or len(os.sched_getaffinity(0))
     spread = spread_settings(count, overrides)
     after_run = AfterRun.options(overrides)
-    prepared = prepare(scenario, environ=os.environ, **overrides)
+    prepared, about = prepare_in_environment(scenario, overrides)
     gates, rules = read_gates(prepared.scenario, gates_file, extra_gates)
     after = AfterRun.of(after_run, rules.thresholds())
     after.check(prepared.scenario.name, fingerprint(prepared.scenario))
@@ -96,6 +105,8 @@ def run_command(
     console = Console(stderr=as_json)
     for warning in prepared.warnings:
         console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+    if about:
+        console.print(about, highlight=False)
     started_at = utc_now().isoformat(timespec="seconds")
     with ExitStack() as stack:
         prepared, died = start_peers(prepared, stack, console)

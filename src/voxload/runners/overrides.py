@@ -41,7 +41,7 @@ def override_load(load: Load, users: int | None, duration: Amount | None, rate: 
         if rate_per_s <= 0:
             raise BadInputError([Problem("--rate: must be greater than 0")])
         return _constant(load, rate_per_s, wanted_ns)
-    return _stretched(load, wanted_ns, length_ns)
+    return stretched(load, wanted_ns)
 
 
 def _parsed(option: str, parse: Any, value: Amount) -> Any:
@@ -69,8 +69,9 @@ def _constant(load: Load, rate_per_s: float, length_ns: int) -> dict[str, Any]:
     return found
 
 
-def _stretched(load: Load, wanted_ns: int, length_ns: int) -> dict[str, Any]:
-    """Return the load with every duration in it in proportion."""
+def stretched(load: Load, wanted_ns: int) -> dict[str, Any]:
+    """Return the load as a scenario states it, of another length: every duration in it in proportion."""
+    length_ns = sum(phase.duration_ns for phase in load.phases())
     if isinstance(load, ConcurrencyLoad):
         found = _as_written(load, 1, 1)
         ramp_up_ns = load.ramp_up_ns * wanted_ns // length_ns if wanted_ns < length_ns else load.ramp_up_ns

@@ -22,9 +22,10 @@ from voxload.model.plan import Plan
 from voxload.model.scenario import TWIN_TARGET, Scenario
 from voxload.model.source import Source, read_source, validate, validate_partly
 from voxload.runners.checks import Findings, check_scenario
-from voxload.runners.overrides import Amount, override_load
+from voxload.runners.overrides import Amount, override_load, stretched
 from voxload.runners.resources import gather
 from voxload.runners.scoring import reference_file
+from voxload.runners.tiers import Reshaped, reshape, scaled_load
 
 RUN_NAME_LENGTH_MAX = 40
 
@@ -48,9 +49,15 @@ def prepare(
     rate: Amount | None = None,
     seed: int | None = None,
     record: str | None = None,
+    tier: str | None = None,
+    time_scale: float | None = None,
+    share: float | None = None,
     environ: Mapping[str, str],
 ) -> Prepared:
     """Read a scenario, apply the options, check everything and return the plan.
+
+    `tier` reshapes the load, `time_scale` its length; `users`, `duration` and `rate` then override it; `share` of the
+    load is placed in the end.
 
     Raises:
         BadInputError: every problem found, in the order of the file's lines: of its form, of names, files and the
@@ -62,11 +69,18 @@ def prepare(
     if written is None:
         raise BadInputError(problems)
     scenario = written
+    reshaped: list[str] = []
+    if not problems and (tier is not None or time_scale is not None):
+        source, reshaped = _reshaped(source, scenario, tier, time_scale or 1.0)
+        scenario = _validate_options(source)
     if not problems and (users is not None or duration is not None or rate is not None):
-        source = replace(source, data={**source.data, "load": override_load(written.load, users, duration, rate)})
+        source = replace(source, data={**source.data, "load": override_load(scenario.load, users, duration, rate)})
+        scenario = _validate_options(source)
+    if not problems and share is not None:
+        source = replace(source, data={**source.data, "load": scaled_load(scenario.load, source.data["load"], share)})
         scenario = _validate_options(source)
     resources = gather(scenario, source, environ)
-    findings = Findings(source, [*problems, *resources.problems])
+    findings = Findings(source, [*problems, *resources.problems], [Problem(text) for text in reshaped])
     _check_after_the_calls(scenario, source, findings)
     resolved = check_scenario(scenario, resources, written.load, findings)
     if findings.problems:
@@ -133,12 +147,22 @@ def _with_options(source: Source, target: str | None, seed: int | None, record: 
     return replace(source, data={**copy.deepcopy(source.data), **changes})
 
 
+def _reshaped(source: Source, scenario: Scenario, tier: str | None, time_scale: float) -> tuple[Source, list[str]]:
+    """Return the file as a tier has it, and what the tier could not do."""
+    if tier is None:
+        length_ns = sum(phase.duration_ns for phase in scenario.load.phases())
+        changed = Reshaped({"load": stretched(scenario.load, max(round(length_ns * time_scale), 1))}, [])
+    else:
+        changed = reshape(scenario, source.data, tier, time_scale)
+    return replace(source, data={**copy.deepcopy(source.data), **changed.changes}), changed.warnings
+
+
 def _validate_options(source: Source) -> Scenario:
     """Check the load that the options made: what is wrong with it is not a line of the file."""
     try:
         return validate(source, Scenario)
     except BadInputError as error:
-        message = "the load after --users, --duration and --rate"
+        message = "the load after --users, --duration and --rate (or --tier, --time-scale, --env)"
         raise BadInputError(
             [Problem(f"{message}: {item.message}", suggestion=item.suggestion) for item in error.problems]
         ) from None
