@@ -29,7 +29,7 @@ def excluded(before, after):
     return [str(item.figure) for item in found if item.interval and not item.interval.low <= 0 <= item.interval.high]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def rng():
     return np.random.default_rng(20260101)
 
@@ -81,9 +81,9 @@ def test_improvements_and_more_errors_are_found(rng):
     report = checked(simulated_run(rng), simulated_run(rng, shift=0.8))
     assert report.status == "passed"
     assert "turn_latency_p50" in {item.metric for item in report.improvements}
-    report = checked(simulated_run(rng), simulated_run(rng, success=0.95))
+    report = checked(simulated_run(rng), simulated_run(rng, success=0.93))
     (worse,) = [item for item in report.regressions if item.metric == "call_success"]
-    assert worse.regression_percent == pytest.approx(4.5, abs=2)
+    assert worse.regression_percent == pytest.approx(6.5, abs=2.5)
 
 
 def test_the_spread_from_run_to_run_widens_the_intervals(rng):
