@@ -50,6 +50,7 @@ EPILOG = """\b
 Examples:
   voxload component redis --rate 50 --duration 30s
   voxload component redis --target rediss://cache.example:6380/0 --users 300
+  voxload component eventgrid --rate 100 --gate "event_loss < 0.1%"
   voxload component acs outbound.yaml --rate 10 --duration 5m
   voxload component acs outbound.yaml --gate "p95(call_setup) < 2s" --json
 Without a FILE, or where it names no service, the component is tested against a stand-in that the command starts.
@@ -79,7 +80,8 @@ def component_command(
 ) -> int:
     """Load one service as FILE says, with the vendor's own client, and judge the result.
 
-    KIND is acs (outbound calls through Azure Communication Services) or redis (the sessions of calls).
+    KIND is acs (outbound calls through Azure Communication Services), redis (the sessions of calls) or eventgrid
+    (events followed to a webhook).
     """
     found, after = component_type(kind), AfterRun.of(AfterRun.options(overrides), RegressionThresholds())
     settings = _settings(found, kind, file, **overrides)

@@ -107,6 +107,9 @@ class Component(ABC, Generic[AnySettings]):
             OperationFailedError: it ends otherwise than completed.
         """
 
+    async def settle(self) -> None:
+        """Wait for what may still come after the last unit of work; what it records is in the last report."""
+
     @abstractmethod
     async def tear_down(self) -> None:
         """Give everything back; called also after a set-up that failed."""

@@ -165,6 +165,7 @@ class ComponentRunner:
         await self._over.wait()
         timer.stop()
         await self._await_cancelled()
+        await self._settle()
         self._judge_contact()
         report(final=True)
         self._result.duration_s = (self._clock() - self._start_ns) / NS_PER_S
@@ -174,6 +175,15 @@ class ComponentRunner:
             _, left = await asyncio.wait(self._tasks, timeout=STOP_GRACE_S)
             if left:
                 self._result.warnings.append(f"{len(left)} units of work did not end within {STOP_GRACE_S:g} s")
+
+    async def _settle(self) -> None:
+        if self.stopping:
+            return
+        try:
+            async with asyncio.timeout(STOP_GRACE_S):
+                await self._component.settle()
+        except TimeoutError:
+            self._result.warnings.append(f"what was still to come did not come within {STOP_GRACE_S:g} s")
 
     # --- placing ---
 

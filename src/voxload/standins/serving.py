@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from voxload.serving import listen
+
 BODY_BYTES_MAX = 300 * 1024 * 1024
 
 
@@ -25,13 +27,11 @@ class Server:
         """Listen; returns the base address.
 
         Raises:
-            OSError: the port cannot be had.
+            RunAbortedError: the port cannot be had.
         """
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port, backlog=4096)
-        await site.start()
-        port = self._runner.addresses[0][1]
-        self.url = f"http://{self._host}:{port}"
+        listener, self.url = listen(self._host, self._port, "the stand-in")
+        await web.SockSite(self._runner, listener).start()
         return self.url
 
     async def stop(self) -> None:
