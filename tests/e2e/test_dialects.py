@@ -1,4 +1,7 @@
-"""Every dialect over real sockets: callers complete turns with the embedded agent and read the stated latency back."""
+"""Dialects over real sockets: callers complete turns with the embedded agent and read the stated latency back."""
+
+import json
+import urllib.request
 
 import pytest
 from conftest import scenario_with
@@ -17,12 +20,10 @@ JSON = {
 DIALECTS = {
     "acs": {"name": "acs", "listen": "127.0.0.1:0", "sample_rate": 24000, "casing": "camel"},
     "acs_media": {"name": "acs_media", "path": "/media/${caller_number}", "casing": "mixed"},
-    "rtmed": "rtmed",
     "twilio": {"name": "twilio", "auth_token": "secret"},
     "browser": {"name": "browser", "agent_sample_rate": 24000},
     "json": JSON,
     "openai_realtime": {"name": "openai_realtime", "greeting": False, "transcription": "whisper-1"},
-    "openai_realtime-manual": {"name": "openai_realtime", "greeting": False, "turn_detection": "none"},
 }
 
 
@@ -45,3 +46,24 @@ def test_a_turn_is_measured_in_every_dialect(voxload, dialect):
     assert measured_ms == pytest.approx([TURN_MS, TURN_MS], abs=10)
     assert not summary.totals.unknown_messages
     assert not summary.totals.peer_errors
+
+
+def test_the_agent_of_a_scenario_can_be_served_alone(voxload):
+    path = voxload.write(scenario_with(dialect=JSON, twin={"latency": {"turn": "300ms"}}))
+    process = voxload.start("twin", "--scenario", str(path), "--json")
+    try:
+        ready = json.loads(process.stdout.readline())
+        with urllib.request.urlopen(f"{ready['url']}/health", timeout=10) as answer:
+            assert json.load(answer)["dialect"] == "json"
+        start = urllib.request.Request(f"{ready['url']}/calls", b"{}", method="POST")
+        with urllib.request.urlopen(start, timeout=10) as answer:
+            assert json.load(answer)["session"]["id"]
+    finally:
+        process.terminate()
+        voxload.finish(process)
+
+
+def test_two_descriptions_of_the_agent_are_one_too_many(voxload):
+    path = voxload.write(scenario_with(dialect=JSON))
+    done = voxload("twin", str(path), "--scenario", str(path))
+    assert done.code == 2 and "not both" in done.err

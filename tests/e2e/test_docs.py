@@ -90,3 +90,26 @@ def test_the_changelog_has_a_form():
         "Fixed",
         "Security",
     }
+
+
+def test_every_option_of_every_dialect_is_documented():
+    from pydantic import BaseModel
+
+    from voxload.dialects.registry import _model_in, dialect_names, dialect_type
+
+    def names(model):
+        for name, field in model.model_fields.items():
+            yield name
+            below = _model_in(field.annotation)
+            if below is not None and issubclass(below, BaseModel):
+                yield from names(below)
+
+    text = (ROOT / "docs" / "scenario.md").read_text()
+    for dialect in dialect_names():
+        assert f"`{dialect}`" in text
+        sections = text.split("\n## ")
+        (section,) = [
+            part for part in sections if part.startswith("Options of") and f"`{dialect}`" in part.split("\n")[0]
+        ]
+        for option in names(dialect_type(dialect).options_type):
+            assert re.search(rf"`[^`]*\b{option}\b[^`]*`", section), f"{dialect}: {option}"

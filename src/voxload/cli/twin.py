@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from voxload.dialects.registry import build_dialect, dialect_names
 from voxload.errors import BadInputError, Problem
+from voxload.model.scenario import TWIN_TARGET
 from voxload.model.source import load_yaml_model
+from voxload.model.template import fill_options
 from voxload.model.twin import AgentLatency, LatencySettings, TwinSettings
 from voxload.model.units import parse_duration_ns
+from voxload.runners.prepare import prepare
 from voxload.twin.service import TwinJob, run_twin
 
 EPILOG = """\b
@@ -21,6 +25,7 @@ Examples:
   voxload twin --port 8080 --turn 700ms          every reply exactly 700 ms after the caller's last word
   voxload twin twin.yaml --dialect rtmed         latencies, quotas and faults from a file
   voxload twin --option message_rate=50          an option of the dialect
+  voxload twin --scenario scenario.yaml          the agent that a scenario with target: twin would start
   voxload twin --json                            one line of JSON when it listens, for scripts
 
 \b
@@ -35,8 +40,13 @@ twin.yaml holds what a scenario's "twin:" holds, for example:
 @click.argument("settings", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=0, type=click.IntRange(0, 65535), help="Port to listen on (default: a free one).")
-@click.option("--dialect", default="rtmed", show_default=True, help="Wire protocol to speak.")
+@click.option("--dialect", help="Wire protocol to speak.  [default: rtmed, or the scenario's]")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Option of the dialect; repeatable.")
+@click.option(
+    "--scenario",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Take the dialect, its options and the agent's settings from a scenario.",
+)
 @click.option("--turn", help="Latency of every turn, such as 700ms: from the caller's last word to the reply.")
 @click.option("--seed", type=click.IntRange(0), help="Same seed, same latencies and faults for the same calls.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when it listens, nothing else.")
@@ -44,8 +54,9 @@ def twin_command(
     settings: Path | None,
     host: str,
     port: int,
-    dialect: str,
+    dialect: str | None,
     options: tuple[str, ...],
+    scenario: Path | None,
     turn: str | None,
     seed: int | None,
     as_json: bool,
@@ -54,21 +65,41 @@ def twin_command(
 
     SETTINGS is an optional YAML file. The agent serves HTTP and WebSockets on one port.
     """
-    chosen = load_yaml_model(settings, TwinSettings) if settings is not None else TwinSettings()
+    job = _job(settings, scenario, dialect, _options(options))
+    chosen = job.settings
     if turn is not None:
         chosen = chosen.model_copy(update={"latency": AgentLatency(turn=_latency(turn))})
     if seed is not None:
         chosen = chosen.model_copy(update={"seed": seed})
-    job = TwinJob(settings=chosen, dialect=dialect, options=_options(options), host=host, port=port)
+    job = job.model_copy(update={"settings": chosen, "host": host, "port": port})
     build_dialect(job.dialect, "http://127.0.0.1", job.options)  # wrong names are told before anything starts
 
     def announce(url: str) -> None:
         if as_json:
             click.echo(json.dumps({"ready": True, "url": url, "pid": os.getpid()}))
         else:
-            click.echo(_welcome(url, dialect))
+            click.echo(_welcome(url, job.dialect))
 
     run_twin(job, announce)
+
+
+def _job(settings: Path | None, scenario: Path | None, dialect: str | None, options: dict[str, Any]) -> TwinJob:
+    """Return what the files and the options of the command say.
+
+    Raises:
+        BadInputError: every mistake in the file that is given; two files that both say what the agent is like.
+    """
+    if scenario is None:
+        chosen = load_yaml_model(settings, TwinSettings) if settings is not None else TwinSettings()
+        return TwinJob(settings=chosen, dialect=dialect or "rtmed", options=options)
+    if settings is not None:
+        raise BadInputError([Problem(f"give {settings} or --scenario {scenario}, not both")])
+    prepared = prepare(scenario, target=TWIN_TARGET, environ=os.environ)
+    written = prepared.scenario.dialect
+    if dialect is not None and dialect != written.name:
+        return TwinJob(settings=prepared.scenario.twin, dialect=dialect, options=options)
+    filled = fill_options(written.options, prepared.plan.constants)
+    return TwinJob(settings=prepared.scenario.twin, dialect=written.name, options={**filled, **options})
 
 
 def _latency(turn: str) -> LatencySettings:
