@@ -80,8 +80,8 @@ def component_command(
 ) -> int:
     """Load one service as FILE says, with the vendor's own client, and judge the result.
 
-    KIND is acs (outbound calls through Azure Communication Services), redis (the sessions of calls) or eventgrid
-    (events followed to a webhook).
+    KIND is acs (outbound calls through Azure Communication Services), redis (the sessions of calls), eventgrid
+    (events followed to a webhook) or blob (recordings and transcripts in Blob Storage).
     """
     found, after = component_type(kind), AfterRun.of(AfterRun.options(overrides), RegressionThresholds())
     settings = _settings(found, kind, file, **overrides)

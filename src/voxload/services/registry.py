@@ -8,6 +8,7 @@ from voxload.services.base import AnyComponent
 
 COMPONENTS = {
     "acs": "voxload.services.acs.component:AcsComponent",
+    "blob": "voxload.services.blob.component:BlobComponent",
     "eventgrid": "voxload.services.eventgrid.component:EventGridComponent",
     "redis": "voxload.services.redis.component:RedisComponent",
 }

@@ -67,10 +67,15 @@ class SdkPublisher(Publisher):
             credential = AzureSasCredential(options.sas_token.value)
         else:
             credential = AzureKeyCredential(key)
+        from azure.core.pipeline.transport import AioHttpTransport  # noqa: PLC0415  # the extra
+
         timeout_s = options.request_timeout_ns / NS_PER_S
+        # as many connections as requests: the client's own limit of 100 would make them wait unseen
+        session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False)
         self._client: Any = EventGridPublisherClient(
             endpoint,
             credential,
+            transport=AioHttpTransport(session=session),
             retry_total=options.retries,
             connection_timeout=timeout_s,
             read_timeout=timeout_s,
