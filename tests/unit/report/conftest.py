@@ -345,7 +345,7 @@ def change(summary: Summary) -> Callable[..., Summary]:
     def changed(**parts: Any) -> Summary:
         fields = {
             name: msgspec.structs.replace(getattr(summary, name), **part)
-            if isinstance(part, dict) and name != "cost"
+            if isinstance(part, dict) and name not in {"cost", "facts"}
             else part
             for name, part in parts.items()
         }
@@ -390,6 +390,7 @@ def hostile(change: Callable[..., Summary], summary: Summary) -> Summary:
         errors=[ErrorSample("rejected", EVIL, 2), ErrorSample(EVIL, "x", 1)],
         worst_calls=[evil_call, evil_link],
         cost={EVIL: 1.0},
+        facts={EVIL: EVIL},
         gates=[GateResult(EVIL, "unknown", 1.0, 2.0, EVIL, 20, EVIL, EVIL)],
         verdict=Verdict("unknown", 4, [EVIL]),
     )  # fmt: skip

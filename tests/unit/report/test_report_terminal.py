@@ -52,6 +52,14 @@ def test_plain_line() -> None:
     assert plain_line(bare).endswith("failed 0  shed 3  turn p95 —  lateness p99 —  stopping\\x1b[2J")
 
 
+def test_the_line_names_the_latency_that_the_run_is_about() -> None:
+    progress = msgspec.structs.replace(PROGRESS, metric="call_setup", lateness_limit_ms=20.0, lateness_p99_ms=12.0)
+    assert "call setup p95 812 ms" in plain_line(progress)
+    shown = console(terminal=True)
+    shown.print(live_panel(progress, shown))
+    assert "limit" not in written(shown)
+
+
 def test_a_log_gets_a_plain_line_every_five_seconds_and_the_last() -> None:
     target = console(width=40)
     with LiveView(target) as live:

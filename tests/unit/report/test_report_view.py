@@ -12,6 +12,8 @@ import pytest
 from voxload.measure.histogram import RELATIVE_ERROR
 from voxload.measure.summary import GateResult, Summary, Verdict
 from voxload.report import charts, view
+from voxload.report.github import render_markdown
+from voxload.report.html import render_html
 
 Change = Callable[..., Summary]
 
@@ -73,6 +75,36 @@ def test_verdict_in_plain_words(change: Change, status: Any, gates: list[GateRes
     parts: dict[str, Any] = {"verdict": Verdict(status, 0, [])}
     summary = change(**parts) if gates is None else change(**parts, gates=gates)
     assert said in view.verdict_sentence(summary)
+
+
+def component_run(change: Change, summary: Summary) -> Summary:
+    renamed = {"turn_latency": "recognize", "frame_lateness": "loop_lateness"}
+    plan = {"component": "acs", "headline": ("recognize", "call_setup"), "lateness_limit_ms": 20.0, "frame_ms": 0}
+    series = [msgspec.structs.replace(item, metric=renamed.get(item.metric, item.metric)) for item in summary.series]
+    timeline = [
+        msgspec.structs.replace(
+            point, latencies={renamed.get(name, name): value for name, value in point.latencies.items()}
+        )
+        for point in summary.timeline
+    ]
+    facts = {"429 answers": "7"}
+    return change(plan=plan, series=series, timeline=timeline, facts=facts, verdict=Verdict("failed", 1, []))
+
+
+def test_a_component_test_speaks_of_its_service_and_its_own_latencies(change: Change, summary: Summary) -> None:
+    changed = component_run(change, summary)
+    assert view.verdict_sentence(changed).startswith("The service is not good enough")
+    shown = figures(changed)
+    assert shown["recognize_p95"].value == figures(summary)["turn_p95"].value
+    assert "call_setup_p95" in shown and "call_setup_p50" not in shown
+    assert shown["lateness_p99"].detail == "limit 20 ms, kept"
+    assert charts.series_metrics(changed)[0] == charts.curve_metrics(changed)[0] == "recognize"
+    assert charts.captions(changed)["latency"].startswith("Recognize p95 was worst")
+    assert "timers ran" in charts.captions(changed)["lateness"]
+    assert charts.chart_data(changed)["latenessLimit"] == 20.0
+    for page in (render_html(changed), render_markdown(changed)):
+        assert "429 answers" in page
+        assert "agent is" not in page
 
 
 def test_a_sound_open_run_has_no_notices(summary: Summary) -> None:

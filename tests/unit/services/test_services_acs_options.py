@@ -1,9 +1,16 @@
 """Whom to call and which settings make sense."""
 
+import sys
+
 import pytest
 from pydantic import ValidationError
 
-from voxload.services.acs.options import AcsOptions, Callees
+from voxload.clock import monotonic_ns, unix_ns
+from voxload.errors import BadInputError
+from voxload.measure.recorder import Recorder
+from voxload.services.acs.component import AcsComponent
+from voxload.services.acs.options import AcsOptions, AcsSettings, Callees
+from voxload.services.base import ComponentRun
 
 
 def test_ranges_lists_and_raw_ids_are_taken_in_turn():
@@ -44,3 +51,10 @@ def test_settings_that_cannot_work(options, words):
 def test_a_local_service_needs_no_public_address():
     assert not AcsOptions.model_validate({"endpoint": "http://127.0.0.1:8181", "access_key": "eA=="}).own_service
     assert AcsOptions().own_service
+
+
+async def test_without_the_extra_the_command_says_which(monkeypatch):
+    monkeypatch.setitem(sys.modules, "azure.communication.callautomation.aio", None)
+    component = AcsComponent(AcsSettings(component="acs"), ComponentRun("run", Recorder(), monotonic_ns, unix_ns))
+    with pytest.raises(BadInputError, match=r"pip install 'voxload\[acs\]'"):
+        await component.set_up()

@@ -136,3 +136,16 @@ def test_the_summary_survives_json():
 
     judged = judge(make_summary(latencies=[TURNS]), [("", parse_gate("p95(turn_latency) < 1s"))])
     assert msgspec.json.decode(encode_summary(judged), type=Summary) == judged
+
+
+@pytest.mark.parametrize(("lateness_ms", "expected"), [(19.0, "passed"), (21.0, "unknown")])
+def test_a_late_event_loop_makes_a_component_test_unknown(lateness_ms, expected):
+    summary = make_summary(lateness_ms=1.0)
+    plan = msgspec.structs.replace(summary.plan, component="acs", lateness_limit_ms=20.0)
+    values = [series("loop_lateness", [lateness_ms] * 1000), *summary.series[1:]]
+    status, code, reasons = verdict_of(
+        msgspec.structs.replace(summary, plan=plan, series=values), "call_success >= 99%"
+    )
+    assert status == expected
+    assert code == (4 if expected == "unknown" else 0)
+    assert all("event loop lateness p99 21" in reason for reason in reasons)
