@@ -285,8 +285,10 @@ def test_usage_of_the_agent_counts_audio_by_its_length():
     dialect = realtime()
     agent = dialect.agent("ga-1")
     (down,) = dialect.prepare_agent([bytes(960)])
-    say(agent, type="input_audio_buffer.append", audio=base64.b64encode(bytes(48_000)).decode())  # 1 s
+    silence, second = (base64.b64encode(bytes(48 * length_ms)).decode() for length_ms in (5000, 1000))
+    say(agent, type="input_audio_buffer.append", audio=silence)  # of which 0.3 s belong to the utterance
     agent.speech_started()
+    say(agent, type="input_audio_buffer.append", audio=second)
     agent.speech_ended()
     agent.reply_started("hello")
     for number in range(100):  # 2 s
@@ -294,7 +296,7 @@ def test_usage_of_the_agent_counts_audio_by_its_length():
     agent.note_usage(Usage(595, 5))
     caller = ready()
     events = [event for message in agent.reply_ended() for event in caller.decode(*message)]
-    assert Usage(595, 5, 10, 40, 0, 0) in events
+    assert Usage(595, 5, 13, 40, 0, 0) in events
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,8 @@ from voxload.dialects.openai_realtime_session import (
 INPUT_TOKEN_MS, OUTPUT_TOKEN_MS = 100, 50
 """A token of audio, as OpenAI's guide to the costs of its realtime models counts them."""
 FRAME_MS = 20
+PREFIX_MS = 300
+"""Audio before the speech that belongs to the utterance, where the server finds it; silence costs nothing."""
 BYTES_PER_MS = {"pcm16": 48, "g711_ulaw": 8}
 BETA_NAMES = {
     "response.output_audio.delta": "response.audio.delta",
@@ -214,6 +216,7 @@ class OpenaiRealtimeAgent(AgentSession):
             return ()
         self._hears = True
         self._item = self._new("item")
+        self._uncommitted_bytes = min(self._uncommitted_bytes, PREFIX_MS * BYTES_PER_MS[self._form])
         return self._say("input_audio_buffer.speech_started", audio_start_ms=self._heard_ms(), item_id=self._item)
 
     def speech_ended(self) -> Sequence[Message]:
