@@ -105,6 +105,8 @@ def capacity_command(
             ResultsFolder(folder).close()
         prober = Prober(scenario, peers, gates, processes or len(os.sched_getaffinity(0)), died, state, settle_ns)
 
+        prober.listen()
+
         def told(probe: Probe, found: Capacity) -> None:
             console.print(f"{len(state.probes):3d}  {_words(probe, state.by)}", highlight=False)
             prober.keep(folder, len(state.probes))
@@ -190,6 +192,7 @@ class Prober:
         collector = Collector(1)
         started_at = utc_now().isoformat(timespec="seconds")
         data = uvloop.run(self._place(prepared, collector))
+        self.listen()  # the event loop has put the default back
         summary = build_summary(collector, run_facts(prepared, data, started_at), facts, prepared.scenario.load)
         self._last = judge(summary, self._gates)
         return self._last
@@ -214,6 +217,15 @@ class Prober:
         if not self.interrupted:
             await asyncio.sleep(self._settle_s)
         return data
+
+    def listen(self) -> None:
+        """Take Ctrl-C for the wish to end the search, between probes too."""
+
+        def on_signal(*_: object) -> None:
+            self.interrupted = True
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, on_signal)
 
     def keep(self, folder: Path, number: int) -> None:
         """Write the summary of the last probe, so that `voxload report` can show it."""

@@ -112,6 +112,11 @@ class Call:
         """Whether the media channel is open and the call not yet over."""
         return self._phase is Phase.UP
 
+    @property
+    def was_up(self) -> bool:
+        """Whether the media channel has ever been open."""
+        return self._ready_ns > 0
+
     # --- set-up ---
 
     def start(self, now_ns: int) -> None:

@@ -99,7 +99,7 @@ class Placer:
 
         def on_over(call: Call) -> None:
             self._calls.discard(call)
-            due_ns = self._context.clock() + load.pause_ns
+            due_ns = self._context.clock() + load.pause_after_ns(call.was_up)
             if self._stopping or due_ns - start_ns >= load.duration_ns:
                 self._callers_left -= 1
             else:
@@ -138,10 +138,10 @@ class Placer:
             return 0
         index = self._shard + self._shards * self._placed
         self._placed += 1
-        pause_ns = max(self._closed.pause_ns if self._closed is not None else 0, 1)
 
         def over(call: Call) -> None:
             self._calls.discard(call)
+            pause_ns = self._closed.pause_after_ns(call.was_up) if self._closed is not None else 0
             self._context.wheel.at(self._context.clock() + pause_ns, lambda at_ns: self._call_again(caller, at_ns))
             self._finish_if_over()
 

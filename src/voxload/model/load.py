@@ -155,6 +155,13 @@ class ConcurrencyLoad(Model):
     duration_ns: DurationNs = Field(alias="duration", gt=0, description="No call starts after this.")
     ramp_up_ns: DurationNs = Field(0, alias="ramp_up", description="Spread of the callers' first calls.")
     pause_ns: DurationNs = Field(0, alias="pause", description="Between a caller's calls.")
+    redial_ns: DurationNs = Field(
+        1_000_000_000, alias="redial", description="Least pause after a call that could not be set up."
+    )
+
+    def pause_after_ns(self, set_up: bool) -> int:
+        """Return how long a caller waits after a call that was set up, or was not."""
+        return self.pause_ns if set_up else max(self.pause_ns, self.redial_ns)
 
     @model_validator(mode="after")
     def _ramp_inside(self) -> ConcurrencyLoad:

@@ -59,6 +59,7 @@ def _closed(load: Load, users: int, length_ns: int) -> dict[str, Any]:
         "duration": _seconds(length_ns),
         "ramp_up": _seconds(min(RAMP_UP_NS_MAX, length_ns // 4)),
         "pause": _seconds(pause_ns),
+        **({"redial": _seconds(load.redial_ns)} if isinstance(load, ConcurrencyLoad) else {}),
     }
 
 
