@@ -255,7 +255,7 @@ def _voice_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:
             state = Text(f"{row.sign.icon} {row.sign.word}" if row.sign else "", style)
             name = f"{row.title} {row.aggregate}".strip()
             rows.append((name, Text(row.value, style), state, row.target, row.critical, row.observations))
-    return ("Voice", ">Value", "State", ">Target", ">Critical", ">Count"), rows
+    return ("Metric" if summary.plan.component else "Voice", ">Value", "State", ">Target", ">Critical", ">Count"), rows
 
 
 def _worst_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:
