@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from voxload.dialects import acs_trunk as trunk
 from voxload.dialects.acs_media import (
@@ -46,7 +46,7 @@ from voxload.dialects.base import (
     SetupStep,
     Signal,
 )
-from voxload.model.exchange import DEVELOPMENT_KEY, ExchangeSettings, check_access_key
+from voxload.model.exchange import DEVELOPMENT_KEY, check_access_key, check_exchange_settings
 from voxload.model.outcome import Outcome
 
 API_VERSION = "2024-09-15"
@@ -91,12 +91,7 @@ class AcsOptions(DialectOptions):
     @field_validator("service")
     @classmethod
     def _settings(cls, value: dict[str, Any]) -> dict[str, Any]:
-        try:
-            ExchangeSettings.model_validate(value)
-        except ValidationError as error:
-            found = [(".".join(map(str, detail["loc"])), detail["msg"]) for detail in error.errors()]
-            raise ValueError("; ".join(f"{place}: {message}" for place, message in found)) from None
-        return value
+        return check_exchange_settings(value)
 
     @field_validator("listen")
     @classmethod

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from voxload.model.base import Model
 from voxload.model.units import DurationNs, SpanNs
@@ -95,3 +95,17 @@ class ExchangeSettings(Model):
     @classmethod
     def _base64(cls, value: str) -> str:
         return check_access_key(value)
+
+
+def check_exchange_settings(value: dict[str, Any]) -> dict[str, Any]:
+    """Return settings of the stand-in as they were written.
+
+    Raises:
+        ValueError: they are wrong; says where.
+    """
+    try:
+        ExchangeSettings.model_validate(value)
+    except ValidationError as error:
+        found = [(".".join(map(str, detail["loc"])), detail["msg"]) for detail in error.errors()]
+        raise ValueError("; ".join(f"{place}: {message}" for place, message in found)) from None
+    return value

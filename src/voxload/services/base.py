@@ -13,6 +13,8 @@ from voxload.measure.summary import LATENESS_LIMIT_MS, CallMoment
 from voxload.model.outcome import Outcome
 from voxload.services.settings import AnySettings, ComponentSettings
 
+SAMPLES_MAX = 50
+
 
 class OperationFailedError(Exception):
     """A unit of work ends otherwise than completed; `reason` names the step."""
@@ -39,10 +41,19 @@ class Operation:
     target_id: str = ""
     """The service's own name of it."""
     moments: list[CallMoment] = field(default_factory=list)
+    sampled: tuple[str, ...] = ()
+    """Latency metrics whose values the record keeps, for comparisons of runs."""
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    """Those values in ms, at most `SAMPLES_MAX` of each."""
 
     def latency(self, metric: str, since_ns: int, until_ns: int, **labels: str) -> None:
         """Record a latency between two instants."""
-        self.recorder.latency(metric, self._with(labels), max(until_ns - since_ns, 0))
+        value_ns = max(until_ns - since_ns, 0)
+        self.recorder.latency(metric, self._with(labels), value_ns)
+        if metric in self.sampled:
+            kept = self.samples.setdefault(metric, [])
+            if len(kept) < SAMPLES_MAX:
+                kept.append(value_ns / 1e6)
 
     def observe(self, metric: str, value: float, **labels: str) -> None:
         """Record one value of a ratio or a score."""

@@ -64,6 +64,7 @@ class ComponentRunner:
         load = self._settings.load
         self._closed = load if isinstance(load, ConcurrencyLoad) else None
         self._secrets = [secret.value for _, secret in secrets_of(self._settings) if secret.value]
+        self._sampled = tuple(name for name in component.headline if name != "call_setup")  # the record has that one
         self._result = ComponentResult()
         self._tasks: dict[asyncio.Task[None], Operation] = {}
         self._setting_up: asyncio.Task[None] | None = None
@@ -240,6 +241,7 @@ class ComponentRunner:
         labels = (("component", self._component.name), ("phase", phase))
         name = f"{self._component.name}-{index:06d}"
         operation = Operation(index, name, phase, due_ns, self._clock, self._recorder, labels)
+        operation.sampled = self._sampled
         limit = self._settings.operations_max
         if limit and len(self._tasks) >= limit:
             self._close(operation, Outcome.SHED, "operations_max reached", over)
@@ -280,6 +282,7 @@ class ComponentRunner:
         now_ns, recorder, labels = self._clock(), self._recorder, operation.labels
         if outcome is Outcome.COMPLETED:
             recorder.latency("operation_latency", labels, now_ns - operation.due_ns)
+            operation.samples["operation_latency"] = [(now_ns - operation.due_ns) / NS_PER_MS]
             recorder.latency("operation_latency_uncorrected", labels, now_ns - operation.started_ns)
         if outcome not in NOT_ATTEMPTED:
             recorder.observe(self._component.success_metric, labels, outcome is Outcome.COMPLETED)
@@ -298,9 +301,7 @@ class ComponentRunner:
                 error=self._redact(error)[:400],
                 target_id=operation.target_id,
                 moments=operation.moments,
-                samples={"operation_latency": [(now_ns - operation.due_ns) / NS_PER_MS]}
-                if outcome is Outcome.COMPLETED
-                else {},
+                samples=operation.samples,
             )
         )
         over(outcome)

@@ -67,10 +67,9 @@ class AcsComponent(Component[AcsSettings]):
             raise RunAbortedError(f"{self._target} cannot be used: {failure.reason}") from None
 
     async def _start_exchange(self, key: str) -> str:
-        process = require("voxload.standins.acs.process", "acs")
-        exchange = self._exchange = process.ExchangeProcess(
-            {"access_key": key, **self._options.service}, "127.0.0.1", 0
-        )
+        from voxload.standins.acs.process import ExchangeProcess  # noqa: PLC0415  # only where it is wanted
+
+        exchange = self._exchange = ExchangeProcess({"access_key": key, **self._options.service}, "127.0.0.1", 0)
         await asyncio.to_thread(exchange.__enter__)
         self._alive = lambda: bool(exchange.running)
         return str(exchange.url)
@@ -99,6 +98,11 @@ class AcsComponent(Component[AcsSettings]):
     def died(self) -> str:
         """Return whether the stand-in has died."""
         return "" if self._alive() else "the stand-in for ACS died"
+
+    @property
+    def stand_in_pid(self) -> int:
+        """Process id of the stand-in; 0 when there is none."""
+        return int(self._exchange.pid) if self._exchange is not None else 0
 
     def facts(self) -> dict[str, str]:
         """Tell the limits that were hit, and what came to our webhook and socket."""

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from voxload.clock import NS_PER_S
 from voxload.model.base import Model
+from voxload.model.exchange import check_exchange_settings
 from voxload.model.units import DurationNs
 from voxload.services.settings import ComponentSettings, Secret
 
@@ -114,6 +115,11 @@ class AcsOptions(Model):
     def _callees(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         Callees(value)
         return value
+
+    @field_validator("service")
+    @classmethod
+    def _stand_in(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return check_exchange_settings(value)
 
     @property
     def own_service(self) -> bool:
