@@ -56,3 +56,18 @@ def parse_utc_s(text: str) -> float:
     except ValueError:
         found = datetime.strptime(text, "%m/%d/%Y %I:%M:%S %p")  # noqa: DTZ007  # the zone is set below
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def utc_of(unix_time_ns: int) -> datetime:
+    """Return a Unix time in ns as a date, for clients that want one."""
+    return datetime.fromtimestamp(unix_time_ns / NS_PER_S, UTC)
+
+
+def unix_ns_of(date: datetime) -> int:
+    """Return the Unix time of a date; UTC where it has no zone."""
+    return round((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() * NS_PER_S)
+
+
+def minutes(count: int) -> timedelta:
+    """Return a span of time, for clients that want one."""
+    return timedelta(minutes=count)

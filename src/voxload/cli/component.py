@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +38,8 @@ from voxload.runners.overrides import override_load
 from voxload.runners.prepare import new_run_id
 from voxload.runners.progress import ProgressTracker
 from voxload.runners.results import ResultsFolder
+from voxload.runners.usage.sampler import UsageSampler, build_sources
+from voxload.runners.usage.source import UsageSource
 from voxload.services.base import AnyComponent, ComponentRun
 from voxload.services.registry import COMPONENTS, component_type
 from voxload.services.runner import ComponentResult, ComponentRunner
@@ -97,7 +99,8 @@ def component_command(
     recorder = Recorder(lateness_metric="loop_lateness")
     component = found(settings, ComponentRun(run_id, recorder, monotonic_ns, unix_ns))
     view = None if quiet or as_json else LiveView(console)
-    result = uvloop.run(_run(component, recorder, _Sinks(collector, folder, facts, view)))
+    sources = build_sources(settings.resources, component.target, os.environ)
+    result = uvloop.run(_run(component, recorder, _Sinks(collector, folder, facts, view), sources))
     folder.close()
     run = RunFacts(
         run_id=run_id,
@@ -110,6 +113,7 @@ def component_command(
         seed=settings.seed,
         voxload_version=__version__,
         cut_short=result.cut_short,
+        doubts=result.doubts,
         environment=environment_facts(),
     )
     summary = msgspec.structs.replace(build_summary(collector, run, facts, settings.load), facts=component.facts())
@@ -134,7 +138,9 @@ class _Sinks:
     view: LiveView | None
 
 
-async def _run(component: AnyComponent, recorder: Recorder, sinks: _Sinks) -> ComponentResult:
+async def _run(
+    component: AnyComponent, recorder: Recorder, sinks: _Sinks, sources: Sequence[UsageSource]
+) -> ComponentResult:
     """Run with the live view, and let Ctrl-C stop in good order."""
     raise_file_limit()
     prefer_this_process()
@@ -163,7 +169,11 @@ async def _run(component: AnyComponent, recorder: Recorder, sinks: _Sinks) -> Co
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, on_signal)
-        return await runner.run()
+        sampler = UsageSampler(sources, sinks.collector, lambda: runner.start_ns)
+        async with sampler.sampling():
+            result = await runner.run()
+        result.doubts += sampler.doubts
+        return result
 
 
 def _settings(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ from voxload.runners.results import RecordingFiles, ResultsFolder
 from voxload.runners.runner import RunData, Runner
 from voxload.runners.scoring import reference_file, score_calls, sent_file
 from voxload.runners.stopping import StopRules
+from voxload.runners.usage.sampler import UsageSampler, build_sources
+from voxload.runners.usage.source import UsageSource
 from voxload.verdict.gate import judge
 from voxload.verdict.implied import implied_gates
 from voxload.verdict.rules import stop_gates
@@ -120,7 +123,8 @@ def run_command(
         runner = _runner(prepared.plan, count, spread, collector, console)
         runner.stop_when = lambda _: died()
         runner.end_when = StopRules(stop_gates(rules, lambda *_: None))
-        data = uvloop.run(_run(runner, facts, folder, view))
+        sources = build_sources(prepared.scenario.resources, prepared.plan.target, os.environ)
+        data = uvloop.run(_run(runner, facts, folder, view, sources))
         recovery = None
         if check is not None and settings is not None and not data.cut_short:
             console.print(f"After the load: {settings.in_words}", highlight=False)
@@ -149,7 +153,9 @@ def _runner(plan: Plan, processes: int, spread: Settings | None, collector: Coll
     return DistributedRunner(plan, spread, collector, told=lambda text: console.print(text, highlight=False))
 
 
-async def _run(runner: Runner, facts: PlanFacts, folder: ResultsFolder, view: LiveView | None) -> RunData:
+async def _run(
+    runner: Runner, facts: PlanFacts, folder: ResultsFolder, view: LiveView | None, sources: Sequence[UsageSource]
+) -> RunData:
     """Run the shards with the live view, and let Ctrl-C stop them in good order."""
     collector = runner.collector
     tracker = ProgressTracker(collector, facts)
@@ -185,7 +191,11 @@ async def _run(runner: Runner, facts: PlanFacts, folder: ResultsFolder, view: Li
                 live.update(tracker.update(elapsed_s, message))
 
             runner.on_tick = on_tick
-        return await runner.run()
+        sampler = UsageSampler(sources, collector, lambda: runner.start_ns)
+        async with sampler.sampling():
+            data = await runner.run()
+        data.doubts += sampler.doubts
+        return data
 
 
 def run_facts(prepared: Prepared, data: RunData, started_at: str) -> RunFacts:

@@ -180,6 +180,15 @@ class Collector:
         """Add one value that was found after the run, such as the score of a recording."""
         self._series[metric, labels].record(round(value * SCALE))
 
+    def observe_at(self, metric: str, labels: Labels, value: float, at_ns: int) -> None:
+        """Add one value of a score at an instant of the run, such as the target's CPU; ns since the run's start."""
+        self._series[metric, labels].record(round(value * SCALE))
+        stretch = self._stretches[at_ns // (self.stretch_s * NS_PER_S)]
+        if stretch.frozen is None:
+            stretch.histograms[metric].record(round(value * SCALE))
+        else:  # a value that came late: the mean of its stretch, or its first value, stands
+            stretch.frozen[1].setdefault(metric, value)
+
     # --- output ---
 
     def histogram(self, metric: str) -> Histogram:

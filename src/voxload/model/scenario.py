@@ -16,6 +16,7 @@ from voxload.model.recovery import RecoverySettings
 from voxload.model.script import Step
 from voxload.model.twin import TwinSettings
 from voxload.model.units import DurationNs, SpanNs
+from voxload.model.usage import ResourceSource
 
 TWIN_TARGET = "twin"
 
@@ -149,6 +150,7 @@ class Scenario(GateRules):
         (), description="What the agent's messages mean that are no audio and that the dialect does not know."
     )
     side_traffic: SideTraffic | None = None
+    resources: tuple[ResourceSource, ...] = Field((), description="Where the target's CPU and memory are measured.")
     recovery: RecoverySettings | None = Field(None, description="Look after the load whether the target recovers.")
     timeouts: Timeouts = Timeouts()
     measurement: Measurement = Measurement()

@@ -146,3 +146,43 @@ SpanNs = Annotated[
     ),
 ]
 """A fixed duration or an even spread; (low, high) in integer nanoseconds in Python."""
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|KiB|MiB|GiB)?")
+_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+SIZE_BYTES_MAX = 2**50
+
+
+def parse_size(value: object) -> int:
+    """Return a number of bytes from `960KB`, `4MiB` or a plain number.
+
+    Raises:
+        ValueError: the text is no size, or it is over 1 PiB.
+    """
+    match = None if isinstance(value, bool) else _SIZE.fullmatch(str(value).strip())
+    if not match:
+        raise ValueError(f"{value!r} is not a size; write for example 960KB, 4MiB or 2000")
+    found = round(float(match[1]) * _BYTES[match[2] or ""])
+    if found > SIZE_BYTES_MAX:
+        raise ValueError(f"{value!r} is over 1 PiB")
+    return found
+
+
+def _parse_size_span(value: object) -> tuple[int, int]:
+    if isinstance(value, list | tuple) and len(value) == 2:
+        low, high = value
+    else:
+        low, separator, high = str(value).partition("..")
+        high = high if separator else low
+    found = parse_size(low), parse_size(high)
+    if found[0] > found[1]:
+        raise ValueError(f"{value!r}: the first size must not be larger than the second")
+    return found
+
+
+Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema({"type": ["string", "integer"]})]
+"""A size as people write it; bytes in Python."""
+SizeSpan = Annotated[
+    tuple[int, int], BeforeValidator(_parse_size_span), WithJsonSchema({"type": ["string", "integer"]})
+]
+"""One size, or two as in 200KB..2MB between which each call draws evenly; (low, high) in bytes in Python."""

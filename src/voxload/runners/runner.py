@@ -111,6 +111,11 @@ class Runner(ABC):
             self._say_stop()
 
     @property
+    def start_ns(self) -> int:
+        """The first instant of the run on the monotonic clock; 0 before it is known."""
+        return self._start_ns
+
+    @property
     def stopping(self) -> bool:
         """Whether the run is being cut short."""
         return bool(self._cut_short or self._stopped_early)

@@ -40,6 +40,8 @@ class ComponentResult:
     duration_s: float = 0.0
     cut_short: str = ""
     warnings: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    """Why the run cannot be trusted, beyond what its numbers say."""
 
 
 class ComponentRunner:
@@ -76,6 +78,11 @@ class ComponentRunner:
         self._in_contact_ns = 0
         self._out_of_contact = 0
         self._ever_in_contact = False
+
+    @property
+    def start_ns(self) -> int:
+        """The first instant of the run on the monotonic clock; 0 before it is known."""
+        return self._start_ns
 
     @property
     def stopping(self) -> bool:

@@ -17,6 +17,7 @@ from voxload.model.gates import GateSettings
 from voxload.model.load import ConstantLoad, Load
 from voxload.model.source import Location, Source, read_source, validate_partly
 from voxload.model.units import DurationNs
+from voxload.model.usage import ResourceSource
 from voxload.verdict.expression import parse_gate
 
 DEFAULT_LOAD = ConstantLoad.model_validate({"shape": "constant", "arrival_rate": 5, "duration": "10s"})
@@ -59,6 +60,7 @@ class ComponentSettings(Model):
         120 * NS_PER_S, alias="timeout", gt=0, description="Longest unit of work; then it is given up."
     )
     operations_max: int = Field(0, ge=0, description="Units of work at once; more are shed. 0: no limit.")
+    resources: tuple[ResourceSource, ...] = Field((), description="Where the service's CPU and memory are measured.")
     seed: int = Field(1, ge=0, description="Same seed, same work at the same instants.")
 
 

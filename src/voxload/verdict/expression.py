@@ -127,7 +127,7 @@ def _threshold(text: str, metric: Metric, aggregate: str, value: str, unit: str)
         return number
     if metric.unit == "s" and unit:
         return _duration_ns(text, value + unit) / NS_PER_S
-    if unit not in {"", metric.unit, "calls"}:
+    if unit not in {"", metric.unit, "%" if metric.unit == "percent" else "calls"}:
         raise ValueError(f"{text!r}: {unit!r} does not fit {metric.name}, a plain number ({metric.unit})")
     return float(value)
 

@@ -21,7 +21,9 @@ _GOOD_SIDE = {"<": 1, "<=": 1, ">": -1, ">=": -1}
 RATE_OBSERVATIONS_MIN = 10
 """A rate of fewer observations is a count, not a rate (reference: metrics)."""
 SATURATED_CPU_PERCENT = 98.0
-_UNMEASURED = dict.fromkeys(("target_cpu", "target_memory"), "nothing measures the target's resources in this run")
+_UNMEASURED = dict.fromkeys(
+    ("target_cpu", "target_memory"), "nothing measured the target's resources in this run (resources: in the file)"
+)
 
 
 def judge(summary: Summary, gates: Sequence[tuple[str, Gate]]) -> Summary:
@@ -88,13 +90,13 @@ def _actual(summary: Summary, gate: Gate) -> tuple[float | None, int, str]:
             never = never_recovered(summary.recovery) if timed else ""
             if never:
                 return math.inf, size, never
-        return (None, 0, _UNMEASURED.get(metric.name, "no data")) if value is None else (value, size, "")
+        return (None, 0, "no data") if value is None else (value, size, "")
     histogram = summary.histogram(metric.complement_of or metric.name, dict(gate.labels))
     count = histogram.count
     if gate.aggregate == "count":
         return float(count), count, ""
     if not count:
-        return None, 0, "no data" + (" under these labels" if gate.labels else "")
+        return None, 0, _UNMEASURED.get(metric.name, "no data") + (" under these labels" if gate.labels else "")
     if metric.kind == "ratio":
         if count < RATE_OBSERVATIONS_MIN:
             return None, count, f"only {count} observations; a rate needs {RATE_OBSERVATIONS_MIN}"

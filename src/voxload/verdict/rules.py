@@ -17,8 +17,8 @@ PERFORMANCE_GATES = {
     "response_time_p95": "p95(voice_response) < {:g}ms",
     "success_rate": "call_success >= {:g}%",
     "concurrent_capacity": "concurrent_calls >= {:g}",
-    "resource_cpu_max": "target_cpu < {:g}%",
-    "resource_memory_max": "target_memory < {:g}%",
+    "resource_cpu_max": "max(target_cpu) < {:g}%",
+    "resource_memory_max": "max(target_memory) < {:g}%",
 }
 """The expressions that the well-known names stand for."""
 

@@ -10,7 +10,8 @@ from component_runs import Ran, closed, constant
 from pydantic import ValidationError
 
 from voxload.errors import BadInputError, RunAbortedError
-from voxload.services.blob.options import BlobOptions, parse_size
+from voxload.model.units import parse_size
+from voxload.services.blob.options import BlobOptions
 from voxload.standins.blob.server import BlobStandIn
 from voxload.standins.blob.settings import BlobServiceSettings
 from voxload.standins.blob.signing import DEVELOPMENT_KEY
@@ -86,7 +87,7 @@ async def test_throttling_is_counted_and_told():
         throttled = ran.collector.histogram("throttled")
         assert throttled.mean > 0
         # with retries the calls come through, late
-        ran = await Ran("blob", constant(10, "500ms"), recording=None, retries=5, **account.options)()
+        ran = await Ran("blob", constant(10, "500ms"), "run-2", recording=None, retries=5, **account.options)()
         assert set(ran.ended) <= {"completed", "rejected"}
 
 

@@ -21,6 +21,7 @@ from voxload.services.stand_in import OwnStandIn
 from voxload.standins.blob.settings import BlobServiceSettings
 
 CLEAN_UP_S = 5.0
+REMOVE_TRIES, REMOVE_PAUSE_S = 5, 0.5
 THROTTLED = frozenset({429, 503})
 _TYPES = {"recording": "audio/wav", "transcript": "text/plain"}
 _SUFFIXES = {"recording": "wav", "transcript": "txt"}
@@ -96,7 +97,7 @@ class BlobComponent(Component[BlobTestSettings]):
         """Remove what is left of ours, close, stop the stand-in."""
         try:
             if self._own_container and not self.died():
-                await self._container.delete_container()
+                await self._remove_container()
             elif self._container is not None and not self.died():
                 await self._remove_left_overs()
         finally:
@@ -104,6 +105,17 @@ class BlobComponent(Component[BlobTestSettings]):
                 with contextlib.suppress(Exception):
                     await self._clients.close()
             await self._stand_in.stop()
+
+    async def _remove_container(self) -> None:
+        for tries_left in reversed(range(REMOVE_TRIES)):
+            try:
+                await self._container.delete_container()
+            except self._errors:  # a service that is still busy with the load
+                if not tries_left:
+                    raise
+                await asyncio.sleep(REMOVE_PAUSE_S)
+            else:
+                return
 
     async def _remove_left_overs(self) -> None:
         with contextlib.suppress(*self._errors):  # without a set-up there is nothing

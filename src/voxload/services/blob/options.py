@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from voxload.clock import NS_PER_S
 from voxload.model.base import Model
-from voxload.model.units import DurationNs
+from voxload.model.units import DurationNs, Size, SizeSpan
 from voxload.services.settings import ComponentSettings, Secret
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|KiB|MiB|GiB)?")
-_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-SIZE_MAX = 2**30
-
-
-def parse_size(value: object) -> int:
-    """Return a number of bytes from `960KB`, `4MiB` or a plain number.
-
-    Raises:
-        ValueError: the text is no size, or it is over 1 GiB.
-    """
-    match = None if isinstance(value, bool) else _SIZE.fullmatch(str(value).strip())
-    if not match:
-        raise ValueError(f"{value!r} is not a size; write for example 960KB, 4MiB or 2000")
-    found = round(float(match[1]) * _BYTES[match[2] or ""])
-    if found > SIZE_MAX:
-        raise ValueError(f"{value!r} is over 1 GiB")
-    return found
-
-
-def _parse_span(value: object) -> tuple[int, int]:
-    if isinstance(value, list | tuple) and len(value) == 2:
-        low, high = value
-    else:
-        low, separator, high = str(value).partition("..")
-        high = high if separator else low
-    found = parse_size(low), parse_size(high)
-    if found[0] > found[1]:
-        raise ValueError(f"{value!r}: the first size must not be larger than the second")
-    return found
-
-
-Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema({"type": ["string", "integer"]})]
-"""A size as people write it; bytes in Python."""
-SizeSpan = Annotated[tuple[int, int], BeforeValidator(_parse_span), WithJsonSchema({"type": ["string", "integer"]})]
-"""One size, or two as in 200KB..2MB between which each call draws evenly; (low, high) in bytes in Python."""
-
 Step = Literal["upload", "download", "list", "delete"]
+
+
+SIZE_BYTES_MAX = 2**30
 
 
 class BlobOptions(Model):
@@ -90,6 +55,8 @@ class BlobOptions(Model):
             raise ValueError("account_url needs exactly one of access_key, sas_token, entra: true")
         if not self.account_url and any(ways):
             raise ValueError("access_key, sas_token and entra belong to an account_url")
+        if any(span and span[1] > SIZE_BYTES_MAX for span in (self.recording, self.transcript)):
+            raise ValueError("recording and transcript may be at most 1 GiB")
         if self.recording is None and self.transcript is None:
             raise ValueError("nothing is stored: recording and transcript are both null")
         if "upload" not in self.steps:
