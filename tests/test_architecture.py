@@ -10,13 +10,14 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "voxload"
 
 # what each package may import of the others; a package may always import itself
-FOUNDATION = {"errors", "clock", "wheel", "timer", "process", "child", "serving", "model"}
+FOUNDATION = {"errors", "certificates", "clock", "wheel", "timer", "process", "child", "serving", "model"}
 PARTS = FOUNDATION | {"audio", "dialects", "measure"}
 ALLOWED = {
     "errors": set(),
     "clock": set(),
     "wheel": {"clock"},
     "process": set(),
+    "certificates": {"errors", "clock"},
     "child": {"errors"},
     "serving": {"errors"},
     "timer": {"clock", "wheel"},
@@ -41,6 +42,7 @@ ALLOWED = {
     "__init__": set(),
 }
 EVENT_LOOPS = (
+    "engine/reach.py",
     "engine/transport.py",
     "engine/trunk.py",
     "engine/shard.py",

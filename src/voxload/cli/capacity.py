@@ -15,7 +15,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from voxload.cli.options import read_gates
+from voxload.cli.options import read_gates, tls_options
 from voxload.cli.peers import start_peers
 from voxload.cli.run import run_facts
 from voxload.clock import NS_PER_S, utc_now
@@ -70,6 +70,7 @@ Settings = dict[str, Any]
 @click.option("--settle", default="1s", show_default=True, help="Pause between two probes.")
 @click.option("--processes", type=click.IntRange(1, 256), help="Generator processes (default: the machine's cores).")
 @click.option("--target", help="Base URL of the agent, or twin.")
+@tls_options
 @click.option("--resume", type=click.Path(path_type=Path), help="Folder of a search to go on with.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, nothing else.")
@@ -85,7 +86,8 @@ def capacity_command(
     **options: Any,
 ) -> int:
     """Find the highest load of SCENARIO that passes every gate."""
-    prepared = prepare(scenario, target=target, environ=os.environ)
+    tls = {"ca": options["ca"], "insecure": options["insecure"]}
+    prepared = prepare(scenario, target=target, environ=os.environ, **tls)
     gates, _ = read_gates(prepared.scenario, gates_file, extra_gates)
     if not gates:
         hint = 'for example --gate "call_success >= 99%" --gate "p95(turn_latency) < 1500ms"'
@@ -99,6 +101,8 @@ def capacity_command(
     if resume is not None:
         state, folder = _resumed(read_state(resume), state, resume), resume
     console = Console(stderr=as_json)
+    for warning in prepared.warnings:
+        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
     with ExitStack() as stack:
         peers, died = start_peers(prepared, stack, console)
         if resume is None:
@@ -185,9 +189,13 @@ class Prober:
         )
         prepared = prepare(self._scenario, duration=self._state.step_s, environ=os.environ, **chosen)
         plan = msgspec.structs.replace(
-            prepared.plan, target=self._peers.plan.target, scenario=self._with_dialect(prepared.plan.scenario)
+            prepared.plan,
+            target=self._peers.plan.target,
+            scenario=self._with_peers(prepared.plan.scenario),
+            authorities=self._peers.plan.authorities,
         )
-        prepared = Prepared(plan, prepared.scenario, prepared.source)
+        verified = prepared.scenario.model_copy(update={"tls": self._peers.scenario.tls})
+        prepared = Prepared(plan, verified, prepared.source)
         facts = plan_facts(prepared, self._processes)
         collector = Collector(1)
         started_at = utc_now().isoformat(timespec="seconds")
@@ -197,8 +205,10 @@ class Prober:
         self._last = judge(summary, self._gates)
         return self._last
 
-    def _with_dialect(self, scenario: dict[str, Any]) -> dict[str, Any]:
-        return {**scenario, "dialect": self._peers.plan.scenario.get("dialect", scenario.get("dialect", "rtmed"))}
+    def _with_peers(self, scenario: dict[str, Any]) -> dict[str, Any]:
+        """Return a scenario with what the options and the exchange have set for the whole search."""
+        chosen = self._peers.plan.scenario
+        return {**scenario, **{key: chosen[key] for key in ("dialect", "tls") if key in chosen}}
 
     async def _place(self, prepared: Prepared, collector: Collector) -> Any:
         runner = LocalRunner(prepared.plan, self._processes, collector, stop_when=lambda _: self._died())

@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from voxload.cli.options import load_overrides, prepare_in_environment, tier_options
+from voxload.cli.options import load_overrides, prepare_in_environment, tier_options, tls_options
 from voxload.clock import NS_PER_S
 from voxload.errors import Problem
 from voxload.model.scenario import TWIN_TARGET, Scenario
@@ -38,6 +38,7 @@ Exit codes: 0 the scenario can be run, 2 it cannot: every problem is listed with
 @click.argument("scenario", type=click.Path(path_type=Path))
 @load_overrides
 @tier_options
+@tls_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, nothing else.")
 def check_command(scenario: Path, as_json: bool, **overrides: Any) -> int:
     """Validate SCENARIO and print what a run of it would do; no call is placed."""

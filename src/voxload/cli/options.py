@@ -57,6 +57,18 @@ def load_overrides(command: Command) -> Command:
     return command
 
 
+def tls_options(command: Command) -> Command:
+    """Add the options of TLS: an authority to trust, no verification."""
+    for option in (
+        click.option("--insecure", is_flag=True, help="Do not verify the target's certificate; every report says so."),
+        click.option(
+            "--ca", type=click.Path(path_type=Path), help="Trust the certificate authorities in this file too."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def tier_options(command: Command) -> Command:
     """Add the options of schedule and environment: tier, time scale, environment."""
     for option in (

@@ -24,6 +24,7 @@ from voxload.cli.options import (
     spread_options,
     spread_settings,
     tier_options,
+    tls_options,
 )
 from voxload.cli.peers import start_peers
 from voxload.clock import utc_now
@@ -72,6 +73,7 @@ Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
 @click.argument("scenario", type=click.Path(path_type=Path))
 @load_overrides
 @tier_options
+@tls_options
 @spread_options
 @after_options
 @click.option("--processes", type=click.IntRange(1, 256), help="Generator processes (default: the machine's cores).")
@@ -214,6 +216,7 @@ def run_facts(prepared: Prepared, data: RunData, started_at: str) -> RunFacts:
         cut_short=data.cut_short,
         stopped_early=data.stopped_early,
         doubts=data.doubts,
+        insecure=scenario.tls.insecure,
         environment=environment_facts(),
     )
 

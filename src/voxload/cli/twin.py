@@ -26,6 +26,7 @@ Examples:
   voxload twin twin.yaml --dialect rtmed         latencies, quotas and faults from a file
   voxload twin --option message_rate=50          an option of the dialect
   voxload twin --scenario scenario.yaml          the agent that a scenario with target: twin would start
+  voxload twin --tls                             https and wss; prints the authority for --ca
   voxload twin --json                            one line of JSON when it listens, for scripts
 
 \b
@@ -48,6 +49,9 @@ twin.yaml holds what a scenario's "twin:" holds, for example:
     help="Take the dialect, its options and the agent's settings from a scenario.",
 )
 @click.option("--turn", help="Latency of every turn, such as 700ms: from the caller's last word to the reply.")
+@click.option("--tls", is_flag=True, help="Speak https and wss, with certificates of its own authority.")
+@click.option("--certificates", default=".voxload-tls", show_default=True, help="Folder of the certificates.")
+@click.option("--tls-name", default="", help="A further host name in the certificate (default: --host).")
 @click.option("--seed", type=click.IntRange(0), help="Same seed, same latencies and faults for the same calls.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when it listens, nothing else.")
 def twin_command(
@@ -58,6 +62,9 @@ def twin_command(
     options: tuple[str, ...],
     scenario: Path | None,
     turn: str | None,
+    tls: bool,
+    certificates: str,
+    tls_name: str,
     seed: int | None,
     as_json: bool,
 ) -> None:
@@ -72,13 +79,17 @@ def twin_command(
     if seed is not None:
         chosen = chosen.model_copy(update={"seed": seed})
     job = job.model_copy(update={"settings": chosen, "host": host, "port": port})
+    if tls:
+        job = job.model_copy(update={"certificates": certificates, "server_name": tls_name})
+    authority = str(Path(certificates, "ca.pem").resolve()) if tls else ""
     build_dialect(job.dialect, "http://127.0.0.1", job.options)  # wrong names are told before anything starts
 
     def announce(url: str) -> None:
         if as_json:
-            click.echo(json.dumps({"ready": True, "url": url, "pid": os.getpid()}))
+            told = {"ready": True, "url": url, "pid": os.getpid()}
+            click.echo(json.dumps({**told, "ca": authority} if tls else told))
         else:
-            click.echo(_welcome(url, job.dialect))
+            click.echo(_welcome(url, job.dialect, authority))
 
     run_twin(job, announce)
 
@@ -122,7 +133,8 @@ def _options(pairs: tuple[str, ...]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def _welcome(url: str, dialect: str) -> str:
+def _welcome(url: str, dialect: str, authority: str) -> str:
+    trust = f" --ca {authority}" if authority else ""
     return f"""\
 Voice agent ({dialect}) listening on {url}
   {url}/health    state
@@ -130,7 +142,7 @@ Voice agent ({dialect}) listening on {url}
 Dialects: {", ".join(dialect_names())}
 
 Call it from another terminal:
-  voxload run SCENARIO.yaml --target {url}
+  voxload run SCENARIO.yaml --target {url}{trust}
 or write in the scenario:
   target: {url}
   dialect: {dialect}

@@ -12,11 +12,14 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import picows
+from python_socks import ProxyConnectionError, ProxyError
 
 from voxload.clock import Clock
 from voxload.dialects.base import Dial, Dialect, HttpRequest, HttpResponse, Signal
 from voxload.engine.call import Call
+from voxload.engine.reach import Web, open_web, proxy_for, tls_words
 from voxload.engine.trunk import Trunk
+from voxload.errors import RunAbortedError
 from voxload.load.workload import Workload
 from voxload.model.outcome import Outcome
 from voxload.model.scenario import Timeouts
@@ -29,15 +32,17 @@ PROTOCOL_CLOSE_CODES = {1002, 1003, 1007, 1009}
 """Close codes that say that one side broke the WebSocket protocol (RFC 6455, 7.4.1)."""
 
 
+PROXY_ERRORS = (ProxyError, ProxyConnectionError, aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError)
+
+
 @dataclass(slots=True)
 class Network:
-    """What all lines of a shard share: one HTTP client, the headers of every request, the time-outs."""
+    """What all lines of a shard share: the HTTP clients, the headers of every request, the time-outs."""
 
-    http: aiohttp.ClientSession
+    web: Web
     clock: Clock
     timeouts: Timeouts
     headers: Mapping[str, str]
-    tls: ssl.SSLContext | None = None
     trunk: Trunk | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -63,18 +68,13 @@ async def open_network(
     Raises:
         RunAbortedError: the exchange cannot be reached.
     """
-    timeouts = workload.scenario.timeouts
-    timeout = aiohttp.ClientTimeout(
-        total=timeouts.setup_ns / 1e9, connect=timeouts.connect_ns / 1e9, sock_connect=timeouts.connect_ns / 1e9
-    )
-    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as http:
+    async with open_web(workload) as web:
         trunk: Trunk | None = None
         dial = dialect.trunk()
         if dial is not None:
-            trunk = Trunk(dialect, clock, broken)
+            trunk = Trunk(dialect, clock, broken, web.tls)
             await trunk.open(dial)
-        yield Network(http, clock, timeouts, workload.headers(), trunk=trunk)
+        yield Network(web, clock, workload.scenario.timeouts, workload.headers(), trunk=trunk)
 
 
 class SocketLine(picows.WSListener):
@@ -118,8 +118,8 @@ class SocketLine(picows.WSListener):
 
     async def _fetch(self, request: HttpRequest) -> HttpResponse:
         headers = {**self._network.headers, **request.headers}
-        async with self._network.http.request(
-            request.method, request.url, headers=headers, data=request.body or None, allow_redirects=False
+        async with self._network.web.request(
+            request.method, request.url, headers=headers, data=request.body or None
         ) as answer:
             body = await answer.read()
             return HttpResponse(answer.status, {k.lower(): v for k, v in answer.headers.items()}, body)
@@ -132,7 +132,8 @@ class SocketLine(picows.WSListener):
             await picows.ws_connect(
                 lambda: self,
                 dial.url,
-                ssl_context=self._network.tls,
+                ssl_context=self._network.web.tls,
+                proxy=proxy_for(dial.url),
                 websocket_handshake_timeout=self._network.timeouts.setup_ns / 1e9,
                 extra_headers=headers,
                 max_frame_size=MESSAGE_BYTES_MAX,
@@ -165,7 +166,7 @@ class SocketLine(picows.WSListener):
         async def fetch() -> None:
             try:
                 status = str((await self._fetch(request)).status)
-            except (TimeoutError, aiohttp.ClientError, OSError):
+            except (TimeoutError, aiohttp.ClientError, OSError, ProxyError, RunAbortedError):
                 status = "error"
             answered(status, self._clock())
 
@@ -288,8 +289,12 @@ def classify(error: BaseException) -> tuple[Outcome, str]:
             return Outcome.REJECTED, f"handshake answered {status}"
         case TimeoutError():
             return Outcome.SETUP_TIMEOUT, "no answer in time"
-        case aiohttp.ClientConnectorError() | ssl.SSLError() | ConnectionRefusedError():
+        case _ if isinstance(error, PROXY_ERRORS):
+            return Outcome.CONNECT_FAILED, f"the proxy of the environment: {_words(error)}"
+        case RunAbortedError():
             return Outcome.CONNECT_FAILED, _words(error)
+        case aiohttp.ClientConnectorError() | ssl.SSLError() | ConnectionRefusedError():
+            return Outcome.CONNECT_FAILED, tls_words(error) or _words(error)
         case aiohttp.ServerDisconnectedError() | ConnectionResetError() | aiohttp.ClientOSError():
             return Outcome.CONNECT_FAILED, _words(error)
         case aiohttp.ClientError() | picows.WSError():

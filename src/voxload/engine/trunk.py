@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 
 import picows
+from python_socks import ProxyError
 
 from voxload.clock import Clock
 from voxload.dialects.base import Dial, Dialect
 from voxload.engine.call import Call
+from voxload.engine.reach import proxy_for, tls_words
 from voxload.errors import RunAbortedError
 
 CONNECT_TIMEOUT_S = 10.0
@@ -18,11 +21,14 @@ MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 class Trunk(picows.WSListener):
     """Carries signals of calls to the exchange and back; `broken(reason)` is called once if the exchange is lost."""
 
-    def __init__(self, dialect: Dialect, clock: Clock, broken: Callable[[str], None]) -> None:
+    def __init__(
+        self, dialect: Dialect, clock: Clock, broken: Callable[[str], None], tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__()
         self._dialect = dialect
         self._clock = clock
         self._broken = broken
+        self._tls = tls
         self._calls: dict[str, Call] = {}
         self._transport: picows.WSTransport | None = None
         self._closing = False
@@ -37,13 +43,17 @@ class Trunk(picows.WSListener):
             await picows.ws_connect(
                 lambda: self,
                 dial.url,
+                ssl_context=self._tls,
+                proxy=proxy_for(dial.url),
                 websocket_handshake_timeout=CONNECT_TIMEOUT_S,
                 extra_headers=dict(dial.headers),
                 max_frame_size=MESSAGE_BYTES_MAX,
                 use_aiofastnet=False,
             )
-        except (OSError, TimeoutError, picows.WSError) as error:
-            raise RunAbortedError(f"the exchange at {dial.url} cannot be reached: {error}") from None
+        except (OSError, TimeoutError, picows.WSError, ProxyError) as error:
+            raise RunAbortedError(
+                f"the exchange at {dial.url} cannot be reached: {tls_words(error) or error}"
+            ) from None
 
     def close(self) -> None:
         """Hang up on the exchange."""

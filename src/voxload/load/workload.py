@@ -65,6 +65,11 @@ class Workload:
         """The run that the calls belong to."""
         return self._plan.run_id
 
+    @property
+    def authorities(self) -> str:
+        """Certificate authorities to trust besides the system's, PEM."""
+        return self._plan.authorities
+
     def arrivals(self, shard: int, shards: int) -> Iterator[Arrival]:
         """Yield this shard's calls of an open load, in order; nothing for a closed load."""
         load = self.scenario.load

@@ -212,6 +212,8 @@ class RunFacts(msgspec.Struct, frozen=True):
     """Why the run cannot be trusted, beyond what the processes' own numbers say: a worker lost, one that came late."""
     environment: dict[str, str] = {}
     """Machine, operating system, Python, versions of what matters, git commit."""
+    insecure: bool = False
+    """Certificates of the target were not verified."""
 
 
 class GateResult(msgspec.Struct, frozen=True):

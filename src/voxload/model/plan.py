@@ -15,7 +15,7 @@ HIDDEN = "***"
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A run, frozen and self-contained: shards open no file and read no environment."""
+    """A run, frozen and self-contained: shards open no file and read no environment but its proxies."""
 
     run_id: str
     scenario: dict[str, Any]
@@ -30,6 +30,8 @@ class Plan(msgspec.Struct, frozen=True):
     """CSV columns, by variable name."""
     media: dict[str, bytes] = {}
     """WAV files, by the name that the scripts use."""
+    authorities: str = ""
+    """Certificate authorities to trust besides the system's, PEM."""
 
     def redact(self, text: str) -> str:
         """Return `text` with every secret value replaced by `***`, in plain and in percent-encoded form."""

@@ -107,6 +107,13 @@ class Timeouts(Model):
     call_ns: DurationNs = Field(3_600_000_000_000, alias="call", gt=0, description="Longest call; then it is dropped.")
 
 
+class TlsSettings(Model):
+    """How targets at https:// and wss:// are verified."""
+
+    ca: str = Field("", description="File of certificate authorities (PEM), trusted besides the system's.")
+    insecure: bool = Field(False, description="Do not verify certificates at all; every report says so.")
+
+
 class Measurement(Model):
     """How the caller listens and what the generator may use."""
 
@@ -149,6 +156,7 @@ class Scenario(GateRules):
     messages: tuple[MessageRule, ...] = Field(
         (), description="What the agent's messages mean that are no audio and that the dialect does not know."
     )
+    tls: TlsSettings = Field(TlsSettings(), description="Certificates of https:// and wss:// targets.")
     side_traffic: SideTraffic | None = None
     resources: tuple[ResourceSource, ...] = Field((), description="Where the target's CPU and memory are measured.")
     recovery: RecoverySettings | None = Field(None, description="Look after the load whether the target recovers.")

@@ -230,6 +230,9 @@ def _recovery_notices(summary: Summary) -> list[Notice]:
 
 def _run_notices(summary: Summary) -> list[Notice]:
     found = []
+    if summary.run.insecure:
+        body = "TLS certificates were not verified: the numbers may be those of another server than the target."
+        found.append(Notice("bad", "Insecure", body))
     if summary.run.cut_short:
         done, planned = summary.run.duration_s, summary.plan.load_duration_s
         body = (

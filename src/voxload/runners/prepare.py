@@ -28,6 +28,7 @@ from voxload.runners.scoring import reference_file
 from voxload.runners.tiers import Reshaped, reshape, scaled_load
 
 RUN_NAME_LENGTH_MAX = 40
+INSECURE = "INSECURE: certificates are not verified, anybody can stand in for the target"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ def prepare(
     rate: Amount | None = None,
     seed: int | None = None,
     record: str | None = None,
+    ca: Path | None = None,
+    insecure: bool = False,
     tier: str | None = None,
     time_scale: float | None = None,
     share: float | None = None,
@@ -64,7 +67,7 @@ def prepare(
             environment.
     """
     source = read_source(path)
-    source = _with_options(source, target, seed, record)
+    source = _with_options(source, target, seed, record, _tls(source, ca, insecure))
     written, problems = validate_partly(source, Scenario)
     if written is None:
         raise BadInputError(problems)
@@ -83,6 +86,8 @@ def prepare(
     findings = Findings(source, [*problems, *resources.problems], [Problem(text) for text in reshaped])
     _check_after_the_calls(scenario, source, findings)
     resolved = check_scenario(scenario, resources, written.load, findings)
+    if scenario.tls.insecure:
+        findings.warn(("tls", "insecure"), INSECURE, "--ca FILE trusts an authority of your own")
     if findings.problems:
         raise BadInputError(sorted(findings.problems, key=lambda problem: (problem.file != source.file, problem.line)))
     plan = Plan(
@@ -93,6 +98,7 @@ def prepare(
         secrets=tuple(resources.secrets),
         tables=resources.tables,
         media=resources.media,
+        authorities=resources.authorities,
     )
     return Prepared(plan, scenario, source, tuple(findings.warnings))
 
@@ -136,11 +142,24 @@ def new_run_id(name: str) -> str:
     return f"{utc_now():%Y%m%d-%H%M%S}-{slug or 'run'}-{secrets.token_hex(2)}"
 
 
-def _with_options(source: Source, target: str | None, seed: int | None, record: str | None) -> Source:
+def _tls(source: Source, ca: Path | None, insecure: bool) -> dict[str, Any] | None:
+    """Return what a scenario says of TLS after `--ca` and `--insecure`; None where they are not given."""
+    if ca is None and not insecure:
+        return None
+    written = source.data.get("tls") if isinstance(source.data, dict) else None
+    changes: dict[str, Any] = {} if ca is None else {"ca": str(ca.absolute())}
+    if insecure:
+        changes["insecure"] = True
+    return {**written, **changes} if isinstance(written, dict) else changes
+
+
+def _with_options(
+    source: Source, target: str | None, seed: int | None, record: str | None, tls: dict[str, Any] | None
+) -> Source:
     if target is not None and target != TWIN_TARGET and not target.startswith(("http://", "https://")):
         message = f"--target: {target!r} does not start with http:// or https://, and is not twin"
         raise BadInputError([Problem(message)])
-    changes: dict[str, Any] = {"target": target, "seed": seed, "record": record}
+    changes: dict[str, Any] = {"target": target, "seed": seed, "record": record, "tls": tls}
     changes = {key: value for key, value in changes.items() if value is not None}
     if not changes or not isinstance(source.data, dict):
         return source

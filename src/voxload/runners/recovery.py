@@ -14,12 +14,14 @@ from typing import Any
 import aiohttp
 import msgspec
 import uvloop
+from python_socks import ProxyError
 
 from voxload.clock import NS_PER_S, monotonic_ns, unix_ns
 from voxload.dialects.registry import build_dialect
 from voxload.engine.call import Call
 from voxload.engine.context import CallContext
 from voxload.engine.media import Media
+from voxload.engine.reach import Web, open_web, tls_words
 from voxload.engine.transport import Network, SocketLine, open_network
 from voxload.errors import RunAbortedError
 from voxload.load.workload import Workload
@@ -88,9 +90,8 @@ class RecoveryCheck:
 
     async def _look_once(self) -> list[HealthLook]:
         self._ended_ns = monotonic_ns()
-        timeout = aiohttp.ClientTimeout(total=self._workload.scenario.timeouts.setup_ns / NS_PER_S)
-        async with aiohttp.ClientSession(timeout=timeout) as http:
-            looks = [await self._look(http, check) for check in self._settings.health]
+        async with open_web(self._workload) as web:
+            looks = [await self._look(web, check) for check in self._settings.health]
         return [msgspec.structs.replace(look, at_s=-0.001) for look in looks]
 
     async def _run(self) -> None:
@@ -125,7 +126,7 @@ class RecoveryCheck:
         deadline_ns = self._ended_ns + settings.after_ns
         async with self._prober() as (context, network):
             while True:
-                looks = [await self._look(network.http, check) for check in settings.health]
+                looks = [await self._look(network.web, check) for check in settings.health]
                 self._looks += looks
                 missing = settings.probes - sum(probe.outcome == Outcome.COMPLETED for probe in self._probes)
                 over = self._stop.is_set() or monotonic_ns() >= deadline_ns
@@ -139,17 +140,18 @@ class RecoveryCheck:
 
     # --- health ---
 
-    async def _look(self, http: aiohttp.ClientSession, check: HealthCheck) -> HealthLook:
+    async def _look(self, web: Web, check: HealthCheck) -> HealthLook:
         """Read an endpoint."""
         url = expand(check.get, self._plan.constants)
         url = url if "://" in url else self._plan.target + url
         try:
-            async with http.get(url, headers=self._workload.headers(), allow_redirects=False) as answer:
+            async with web.request("GET", url, headers=self._workload.headers()) as answer:
                 status, body = answer.status, await answer.content.read(BODY_BYTES_MAX)
                 while not answer.content.at_eof() and len(body) < BODY_BYTES_MAX:
                     body += await answer.content.read(BODY_BYTES_MAX - len(body))
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            reason = f"it cannot be read: {self._plan.redact(str(error)) or type(error).__name__}"
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, ProxyError, RunAbortedError) as error:
+            said = tls_words(error) or self._plan.redact(str(error)) or type(error).__name__
+            reason = f"it cannot be read: {said}"
             return HealthLook(self._since_s(), check.get, check.sessions is not None, broken=[reason])
         return judge_body(check, status, body, self._since_s())
 

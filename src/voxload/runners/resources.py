@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ class Resources:
     secrets: list[str] = field(default_factory=list)
     tables: dict[str, tuple[str, ...]] = field(default_factory=dict)
     media: dict[str, bytes] = field(default_factory=dict)
+    authorities: str = ""
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -43,6 +45,11 @@ def gather(scenario: Scenario, source: Source, environ: Mapping[str, str]) -> Re
                 found.tables[name] = _read_column(variable.csv, folder, source, (*location, "csv"))
             except BadInputError as error:
                 found.problems += error.problems
+    if scenario.tls.ca:
+        try:
+            found.authorities = _read_authorities(folder / scenario.tls.ca)
+        except BadInputError as error:
+            found.problems += _placed(error, source, ("tls", "ca"))
     for location, utterance in spoken_places(scenario):
         if is_file(utterance) and utterance not in found.media:
             try:
@@ -67,6 +74,21 @@ def _placed(error: BadInputError, source: Source, location: Location) -> list[Pr
     """Return the problems of a file that the scenario names, at the line that names it."""
     line = source.line(location)
     return [Problem(f"{item.file}: {item.message}", source.file, line, item.suggestion) for item in error.problems]
+
+
+def _read_authorities(path: Path) -> str:
+    """Return a file of certificate authorities.
+
+    Raises:
+        BadInputError: it cannot be read, or holds no certificate.
+    """
+    pem = read_bytes(path).decode("ascii", "replace")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
+    except ssl.SSLError:
+        hint = "a PEM file: -----BEGIN CERTIFICATE-----"
+        raise BadInputError([Problem("there is no certificate in it", str(path), 0, hint)]) from None
+    return pem
 
 
 def _add_environment(

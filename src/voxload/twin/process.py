@@ -20,6 +20,15 @@ class TwinProcess(ChildProcess):
         options: Mapping[str, Any] | None = None,
         port: int = 0,
         start_timeout_s: float = START_TIMEOUT_S,
+        certificates: str = "",
+        server_name: str = "",
     ) -> None:
-        job = TwinJob(settings=settings or TwinSettings(), dialect=dialect, options=dict(options or {}), port=port)
+        job = TwinJob(
+            settings=settings or TwinSettings(),
+            dialect=dialect,
+            options=dict(options or {}),
+            port=port,
+            certificates=certificates,
+            server_name=server_name,
+        )
         super().__init__("voxload.twin", "the embedded agent", encode_job(job), start_timeout_s)

@@ -8,6 +8,7 @@ import binascii
 import json
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -140,10 +141,10 @@ class TwinServer:
         self._follow_ups = FollowUps()
         self._server: asyncio.Server | None = None
 
-    async def start(self, listener: socket.socket) -> None:
-        """Serve on a socket that `listen` has opened."""
+    async def start(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Serve on a socket that `listen` has opened, over TLS if told so."""
         self._server = await self._loop.create_server(
-            lambda: Front(self._web, self._fronts, self._open_socket), sock=listener, backlog=BACKLOG
+            lambda: Front(self._web, self._fronts, self._open_socket), sock=listener, backlog=BACKLOG, ssl=tls
         )
         self._timer.start()
 

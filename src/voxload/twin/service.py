@@ -6,11 +6,13 @@ import contextlib
 import functools
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import uvloop
 from pydantic import BaseModel, Field
 
+from voxload.certificates import ensure_certificates, server_tls
 from voxload.dialects.base import Dialect
 from voxload.dialects.registry import build_dialect
 from voxload.model.base import Model
@@ -34,6 +36,10 @@ class TwinJob(Model):
     options: dict[str, Any] = Field(default_factory=dict)
     host: str = "127.0.0.1"
     port: Port = 0
+    certificates: str = ""
+    """Folder of certificates with which it speaks https and wss; empty: http and ws."""
+    server_name: str = ""
+    """A further name in the certificate."""
 
 
 def encode_job(job: TwinJob) -> str:
@@ -85,7 +91,7 @@ def run_twin(job: TwinJob, announce: Callable[[str], None], parent: bool = False
 
     Raises:
         BadInputError: settings or options that cannot work, or the extra `real` is missing and needed.
-        RunAbortedError: the address cannot be listened on.
+        RunAbortedError: the address cannot be listened on, or the certificates cannot be made.
     """
     raise_file_limit()
     prefer_this_process()
@@ -94,12 +100,16 @@ def run_twin(job: TwinJob, announce: Callable[[str], None], parent: bool = False
 
 async def _serve(job: TwinJob, announce: Callable[[str], None], parent: bool) -> None:
     listener, url = listen(job.host, job.port)
+    tls = None
+    if job.certificates:
+        tls = server_tls(ensure_certificates(Path(job.certificates), job.server_name or job.host))
+        url = url.replace("http://", "https://", 1)
     with listener:
         dialect = build_dialect(job.dialect, url, job.options)
         repertoire = CorpusRepertoire(dialect, job.settings.reply_seconds_max)
         async with _brain(job.settings, dialect, repertoire) as make_agent:
             server = TwinServer(job.settings, dialect, repertoire, make_agent=make_agent)
-            await server.start(listener)
+            await server.start(listener, tls)
             stopping = await stop_signal(parent)
             freeze_garbage()
             announce(url)

@@ -17,11 +17,11 @@ from azure.communication.callautomation import PhoneNumberIdentifier
 from azure.core.credentials import AzureKeyCredential
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
 
+from voxload.certificates import ensure_certificates
 from voxload.dialects import acs_trunk as words
 from voxload.dialects.acs_signing import sign
 from voxload.errors import BadInputError
 from voxload.model.exchange import DEVELOPMENT_KEY
-from voxload.standins.acs.certificates import ensure_certificates
 from voxload.standins.acs.process import ExchangeProcess
 from voxload.standins.acs.tokens import IDENTITY_PATH, ISSUER, KEYS_PATH, OPENID_PATH
 

@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
+from voxload.certificates import ensure_certificates, server_tls
 from voxload.dialects.acs_trunk import TRUNK_PATH
 from voxload.model.base import Model
 from voxload.model.exchange import ExchangeSettings
@@ -22,7 +23,6 @@ from voxload.model.twin import Port
 from voxload.process import freeze_garbage
 from voxload.serving import BACKLOG, listen, stop_signal
 from voxload.standins.acs.callee import Visitor
-from voxload.standins.acs.certificates import ensure_certificates
 from voxload.standins.acs.exchange import Exchange
 from voxload.standins.acs.identifiers import raw_id_of_number
 from voxload.standins.acs.rest import ROOT, Api
@@ -160,8 +160,7 @@ async def serve(job: ExchangeJob, announce: Callable[[Served], None], parent: bo
     listeners: list[tuple[socket.socket, ssl.SSLContext | None]] = []
     if settings.tls:
         certificates = ensure_certificates(Path(settings.certificates), job.host)
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(certificates.server, certificates.server_key)
+        tls = server_tls(certificates)
         endpoint = endpoint.replace("http://", "https://", 1)
         inner, url = listen("127.0.0.1", 0, "the exchange")
         listeners.append((inner, None))

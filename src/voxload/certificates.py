@@ -1,8 +1,9 @@
-"""Certificates for the exchange: an authority of its own, and a server certificate that it signs."""
+"""Certificates for servers of this package: an authority of their own, and a server certificate that it signs."""
 
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,13 @@ def ensure_certificates(folder: Path, host: str) -> Certificates:
     return Certificates(authority, server, server_key)
 
 
+def server_tls(certificates: Certificates) -> ssl.SSLContext:
+    """Return what a server listens with."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates.server, certificates.server_key)
+    return context
+
+
 def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     name = _name("voxload development authority")
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -84,7 +92,7 @@ def _server(
         names.append(x509.DNSName(host))
     names += [x509.IPAddress(ipaddress.ip_address(address)) for address in sorted(addresses)]
     authority_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
-    builder = _builder(_name("voxload exchange"), issuer.subject, key, SERVER_DAYS)
+    builder = _builder(_name("voxload server"), issuer.subject, key, SERVER_DAYS)
     return (
         builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)

@@ -1,0 +1,148 @@
+"""How the target is reached: whose certificates are trusted, and which proxy of the environment leads there."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
+
+import aiohttp
+from aiohttp_socks import ProxyConnector
+
+from voxload.errors import RunAbortedError
+from voxload.load.workload import Workload
+
+SOCKS = ("socks4", "socks5")
+KNOWN_SCHEMES = ("http", "https", *SOCKS)
+_ALIASES = {"socks5h": "socks5", "socks4a": "socks4", "socks": "socks5"}
+_WEB_SCHEME = {"ws": "http", "wss": "https"}
+_UNKNOWN_AUTHORITY = {18, 19, 20, 21}
+_EXPIRED, _NOT_YET = 10, 9
+_OTHER_NAME = {62, 64}
+"""Codes of X509_verify_cert_error_string(3)."""
+
+
+def tls_context(authorities: str, insecure: bool) -> ssl.SSLContext:
+    """Return what verifies targets: the system's authorities and those in `authorities` (PEM); nothing if insecure.
+
+    Raises:
+        ssl.SSLError: there is no certificate in `authorities`.
+    """
+    context = ssl.create_default_context()
+    if authorities:
+        context.load_verify_locations(cadata=authorities)
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def proxy_for(url: str) -> str | None:
+    """Return the proxy that the environment names for `url` (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY).
+
+    Addresses of this machine are reached directly, whatever the environment says.
+
+    Raises:
+        RunAbortedError: it names a proxy of a kind that is not known.
+    """
+    parts = urlsplit(url)
+    scheme = _WEB_SCHEME.get(parts.scheme, parts.scheme)
+    return _proxy_for(scheme, parts.hostname or "", parts.netloc.rpartition("@")[2])
+
+
+@lru_cache(maxsize=1024)
+def _proxy_for(scheme: str, host: str, authority: str) -> str | None:
+    proxies = getproxies_environment()
+    found = proxies.get(scheme) or proxies.get("all")
+    if not found or _is_here(host) or proxy_bypass(authority, proxies):
+        return None
+    return _normal(found)
+
+
+def _normal(proxy: str) -> str:
+    scheme, separator, rest = proxy.partition("://")
+    if not separator:
+        return f"http://{proxy}"
+    scheme = _ALIASES.get(scheme.lower(), scheme.lower())
+    if scheme not in KNOWN_SCHEMES:
+        known = ", ".join(f"{name}://" for name in KNOWN_SCHEMES)
+        raise RunAbortedError(f"the environment names a proxy with {scheme}://, which is none of {known}")
+    return f"{scheme}://{rest}"
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Web:
+    """The HTTP clients of a process: one for what is reached directly or by HTTP proxies, one for each SOCKS proxy."""
+
+    def __init__(self, tls: ssl.SSLContext, direct: aiohttp.ClientSession) -> None:
+        self.tls = tls
+        self._direct = direct
+        self._by_proxy: dict[str, aiohttp.ClientSession] = {}
+
+    def request(self, method: str, url: str, **options: Any) -> Any:
+        """Return aiohttp's context manager of a request; redirects are not followed."""
+        proxy = proxy_for(url)
+        if proxy is None or not proxy.startswith(SOCKS):
+            return self._direct.request(method, url, proxy=proxy, allow_redirects=False, **options)
+        http = self._by_proxy.get(proxy)
+        if http is None:
+            connector = ProxyConnector.from_url(proxy, limit=0, ssl=self.tls)
+            http = self._by_proxy[proxy] = aiohttp.ClientSession(
+                connector=connector, timeout=self._direct.timeout, auto_decompress=False
+            )
+        return http.request(method, url, allow_redirects=False, **options)
+
+    async def close(self) -> None:
+        """Close the clients of proxies."""
+        for http in self._by_proxy.values():
+            await http.close()
+
+
+@contextlib.asynccontextmanager
+async def open_web(workload: Workload) -> AsyncIterator[Web]:
+    """Open the HTTP clients with the scenario's time-outs and the plan's authorities."""
+    timeouts = workload.scenario.timeouts
+    connect_s = timeouts.connect_ns / 1e9
+    timeout = aiohttp.ClientTimeout(total=timeouts.setup_ns / 1e9, connect=connect_s, sock_connect=connect_s)
+    tls = tls_context(workload.authorities, workload.scenario.tls.insecure)
+    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=tls)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as http:
+        web = Web(tls, http)
+        try:
+            yield web
+        finally:
+            await web.close()
+
+
+def tls_words(error: BaseException) -> str:
+    """Return what is wrong with the target's TLS and what to do about it; empty where `error` is about something else.
+
+    `error` is the ssl module's, or aiohttp's around it.
+    """
+    # aiohttp's own error is an SSLError too, but one without the facts: look inside first.
+    found: Any = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    if isinstance(found, ssl.SSLCertVerificationError):
+        message = found.verify_message
+        if found.verify_code in _UNKNOWN_AUTHORITY:
+            return f"the certificate's authority is not trusted ({message}): name its file by --ca, or use --insecure"
+        if found.verify_code in {_EXPIRED, _NOT_YET}:
+            return f"{message}: renew it, or use --insecure"
+        if found.verify_code in _OTHER_NAME:
+            return f"{message.rstrip('.')}: call the target by a name in it, or use --insecure"
+        return f"the certificate is not valid: {message}"
+    if isinstance(found, ssl.SSLError):
+        if found.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}:
+            return "the target does not speak TLS there: is it http:// rather than https://?"
+        return f"TLS: {found.reason or found}"
+    return ""
