@@ -133,7 +133,7 @@ async def test_closed_load_keeps_its_number_of_callers() -> None:
 
 
 async def test_more_than_may_be_up_is_shed() -> None:
-    ran = await Ran(constant(40, "500ms"), operations_max=5)(wait_s=2)
+    ran = await Ran(constant(40, "500ms"), operations_max=5)(wait_s=0.7)
     assert ran.collector.outcomes == {"completed": 5, "shed": 15}
 
 
