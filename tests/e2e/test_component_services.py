@@ -11,7 +11,7 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "components"
 
 
-@pytest.mark.parametrize("kind", ["acs", "redis", "eventgrid", "blob"])
+@pytest.mark.parametrize("kind", ["acs", "redis", "eventgrid", "blob", "http"])
 def test_the_example_runs_as_it_stands(voxload, kind):
     done = voxload("component", kind, str(EXAMPLES / f"{kind}.yaml"), "--quiet", "--users", "5", "--duration", "1500ms")
     assert done.code in {0, 4}, done.out + done.err

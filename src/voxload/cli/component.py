@@ -52,6 +52,7 @@ EPILOG = """\b
 Examples:
   voxload component redis --rate 50 --duration 30s
   voxload component redis --target rediss://cache.example:6380/0 --users 300
+  voxload component http --target https://agent.example --rate 200 --duration 1m
   voxload component eventgrid --rate 100 --gate "event_loss < 0.1%"
   voxload component acs outbound.yaml --rate 10 --duration 5m
   voxload component acs outbound.yaml --gate "p95(call_setup) < 2s" --json
@@ -83,7 +84,7 @@ def component_command(
     """Load one service as FILE says, with the vendor's own client, and judge the result.
 
     KIND is acs (outbound calls through Azure Communication Services), redis (the sessions of calls), eventgrid
-    (events followed to a webhook) or blob (recordings and transcripts in Blob Storage).
+    (events followed to a webhook), blob (recordings and transcripts in Blob Storage) or http (plain endpoints).
     """
     found, after = component_type(kind), AfterRun.of(AfterRun.options(overrides), RegressionThresholds())
     settings = _settings(found, kind, file, **overrides)

@@ -10,6 +10,7 @@ COMPONENTS = {
     "acs": "voxload.services.acs.component:AcsComponent",
     "blob": "voxload.services.blob.component:BlobComponent",
     "eventgrid": "voxload.services.eventgrid.component:EventGridComponent",
+    "http": "voxload.services.http.component:HttpComponent",
     "redis": "voxload.services.redis.component:RedisComponent",
 }
 """Where each component lives."""

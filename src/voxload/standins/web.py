@@ -45,6 +45,11 @@ KINDS = {
         "voxload.standins.eventgrid.server:EventGridStandIn",
         "voxload.standins.eventgrid.settings:EventGridSettings",
     ),
+    "http": _Place(
+        "the stand-in for a backend",
+        "voxload.standins.plain:PlainStandIn",
+        "voxload.standins.plain:PlainSettings",
+    ),
 }
 """The stand-ins by name."""
 

@@ -1,0 +1,1 @@
+"""Load on a backend's plain HTTP endpoints."""
