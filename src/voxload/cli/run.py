@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import uvloop
 from rich.console import Console
 
@@ -43,6 +44,7 @@ from voxload.runners.distributed import DistributedRunner, Settings
 from voxload.runners.environment import environment_facts
 from voxload.runners.estimate import plan_facts
 from voxload.runners.local import LocalRunner
+from voxload.runners.partial import PartialSummary
 from voxload.runners.prepare import Prepared
 from voxload.runners.progress import ProgressTracker
 from voxload.runners.recovery import RecoveryCheck
@@ -54,7 +56,7 @@ from voxload.runners.usage.sampler import UsageSampler, build_sources
 from voxload.runners.usage.source import UsageSource
 from voxload.verdict.gate import judge
 from voxload.verdict.implied import implied_gates
-from voxload.verdict.rules import stop_gates
+from voxload.verdict.rules import NamedGate, stop_gates
 
 TIMELINE_POINTS_MAX = 900
 
@@ -126,7 +128,8 @@ def run_command(
         runner.stop_when = lambda _: died()
         runner.end_when = StopRules(stop_gates(rules, lambda *_: None))
         sources = build_sources(prepared.scenario.resources, prepared.plan.target, os.environ)
-        data = uvloop.run(_run(runner, facts, folder, view, sources))
+        partial = _partial(prepared, collector, facts, folder, started_at, gates)
+        data = uvloop.run(_run(runner, facts, folder, view, sources, partial))
         recovery = None
         if check is not None and settings is not None and not data.cut_short:
             console.print(f"After the load: {settings.in_words}", highlight=False)
@@ -140,6 +143,7 @@ def run_command(
     summary = judge(summary, [*gates, *implied_gates(prepared.scenario, gates)])
     summary = after.judged(summary, folder.path)
     paths = write_reports(summary, folder.write, RecordingFiles(folder.path))
+    partial.done()
     if folder.write_error:
         console.print(f"[yellow]warning:[/] {folder.write_error}; calls are missing from it", highlight=False)
     after.remember(summary, folder.path, console)
@@ -156,7 +160,12 @@ def _runner(plan: Plan, processes: int, spread: Settings | None, collector: Coll
 
 
 async def _run(
-    runner: Runner, facts: PlanFacts, folder: ResultsFolder, view: LiveView | None, sources: Sequence[UsageSource]
+    runner: Runner,
+    facts: PlanFacts,
+    folder: ResultsFolder,
+    view: LiveView | None,
+    sources: Sequence[UsageSource],
+    partial: PartialSummary,
 ) -> RunData:
     """Run the shards with the live view, and let Ctrl-C stop them in good order."""
     collector = runner.collector
@@ -185,19 +194,39 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
     with ExitStack() as stack:
-        if view is not None:
-            live = stack.enter_context(view)
+        live = stack.enter_context(view) if view is not None else None
 
-            def on_tick(elapsed_s: float) -> None:
+        def on_tick(elapsed_s: float) -> None:
+            partial.on_tick(elapsed_s)
+            if live is not None:
                 message = "stopping: ending calls" if runner.stopping else ""
                 live.update(tracker.update(elapsed_s, message))
 
-            runner.on_tick = on_tick
+        runner.on_tick = on_tick
         sampler = UsageSampler(sources, collector, lambda: runner.start_ns)
         async with sampler.sampling():
             data = await runner.run()
         data.doubts += sampler.doubts
         return data
+
+
+def _partial(
+    prepared: Prepared,
+    collector: Collector,
+    facts: PlanFacts,
+    folder: ResultsFolder,
+    started_at: str,
+    gates: Sequence[NamedGate],
+) -> PartialSummary:
+    """Return what keeps the folder's partial summary, which is read only if the command is killed."""
+    begun = run_facts(prepared, RunData(collector, 0.0), started_at)
+
+    def so_far(elapsed_s: float) -> Summary:
+        words = f"killed: incomplete, this is what had been measured after {elapsed_s:.0f} s"
+        run = msgspec.structs.replace(begun, duration_s=elapsed_s, cut_short=words)
+        return judge(build_summary(collector, run, facts, prepared.scenario.load), gates)
+
+    return PartialSummary(folder.path, so_far)
 
 
 def run_facts(prepared: Prepared, data: RunData, started_at: str) -> RunFacts:

@@ -9,6 +9,7 @@ import msgspec
 
 from voxload.clock import NS_PER_S
 from voxload.measure.histogram import Histogram, merged
+from voxload.measure.levels import Levels
 from voxload.measure.recorder import Labels
 from voxload.measure.snapshot import Snapshot
 from voxload.measure.summary import (
@@ -31,6 +32,9 @@ SUSTAINED_S = 5
 """A level of concurrency counts when it is held for this many consecutive seconds."""
 OPEN_STRETCHES = 90
 """Stretches of the time line whose histograms are kept for late snapshots; older ones keep their percentiles only."""
+
+KINDS_MAX = 50
+"""Kinds of messages and codes of errors that a peer may choose; further ones are `other`."""
 
 FRAME_COUNTS = ("frames_sent", "frames_received", "frames_dropped", "frames_lost", "bytes_sent", "bytes_received")
 
@@ -81,7 +85,7 @@ class Collector:
         self.shards: dict[int, _ShardState] = defaultdict(_ShardState)
         self._series: dict[tuple[str, Labels], Histogram] = defaultdict(Histogram)
         self._stretches: dict[int, _Stretch] = defaultdict(_Stretch)
-        self._active: dict[int, dict[int, int]] = defaultdict(dict)
+        self._levels = Levels()
         self._worst: list[tuple[float, int, CallRecord]] = []
         self._errors: Counter[tuple[str, str]] = Counter()
         self._unknown: Counter[str] = Counter()
@@ -111,7 +115,7 @@ class Collector:
         state.memory_mib = max(state.memory_mib, snapshot.memory_mib)
         state.last_ns = snapshot.end_ns
         second = max(round(snapshot.end_ns / NS_PER_S) - 1, 0)
-        self._active[second][snapshot.shard] = snapshot.active
+        self._levels.add(second, snapshot.shard, snapshot.active)
         stretch = self._stretches[max(snapshot.end_ns - 1, 0) // (self.stretch_s * NS_PER_S)]
         self._add_series(snapshot, state, stretch)
         self._add_counters(snapshot, stretch)
@@ -134,8 +138,8 @@ class Collector:
         self.outcomes.update(counters.outcomes)
         for item, amount in counters.costs.items():
             self.costs[item] += amount
-        self._unknown.update(counters.unknown_messages)
-        self._peer_errors.update(counters.peer_errors)
+        _count(self._unknown, counters.unknown_messages)
+        _count(self._peer_errors, counters.peer_errors)
         for name, statuses in counters.http_requests.items():
             self._http[name].update(statuses)
         for outcome, text, count in counters.errors:
@@ -201,14 +205,11 @@ class Collector:
 
     def levels(self) -> list[int]:
         """Return the calls that were up at the end of each second, over all shards; a silent shard keeps its last."""
-        if not self._active:
-            return []
-        last: dict[int, int] = {}
-        result = []
-        for second in range(max(self._active) + 1):
-            last.update(self._active.get(second, {}))
-            result.append(sum(last.values()))
-        return result
+        return self._levels.all()
+
+    def active(self) -> int:
+        """Return the calls that were up at the end of the newest second."""
+        return self._levels.latest()
 
     def sustained_level(self) -> int:
         """Return the highest concurrency that was held for `SUSTAINED_S` consecutive seconds (or the whole run)."""
@@ -304,3 +305,9 @@ class Collector:
         """Return the calls that failed or waited longest, worst first."""
         worst = [record for _, _, record in sorted(self._worst, key=lambda item: item[:2], reverse=True)]
         return [msgspec.structs.replace(record, recording=self.recordings.get(record.call_id, "")) for record in worst]
+
+
+def _count(counts: Counter[str], more: dict[str, int]) -> None:
+    """Add counts by names that a peer has chosen, to a table that it cannot grow without end."""
+    for name, count in more.items():
+        counts[name if name in counts or len(counts) < KINDS_MAX else "other"] += count

@@ -25,7 +25,8 @@ def build_summary(collector: Collector, run: RunFacts, plan: PlanFacts, load: Lo
     whole = collector.histogram("operation_latency_uncorrected")  # a component test: all of it
     mean_call_s = (whole.mean or (duration.mean or 0.0) + (setup.mean or 0.0)) / NS_PER_S
     seconds = len(collector.levels()) + collector.stretch_s
-    planned = {second: planned_level(load, float(second), mean_call_s) for second in range(seconds + 1)}
+    ends = range(0, seconds + 1, collector.stretch_s)
+    planned = {second: planned_level(load, float(second), mean_call_s) for second in ends}
     return Summary(
         version=SUMMARY_VERSION,
         run=run,

@@ -12,6 +12,9 @@ from voxload.measure.comparison import BaselineReport
 from voxload.measure.histogram import Histogram, HistogramData, merged
 from voxload.model.metric import is_latency
 
+SUMMARY_FILE = "summary.json"
+PARTIAL_FILE = "summary.partial.json"
+"""What a run that goes on has measured so far; a run that was killed leaves no other."""
 SUMMARY_VERSION = 1
 LATENESS_LIMIT_MS = 5.0
 """Frame lateness at p99 beyond which a run cannot be trusted."""
@@ -365,12 +368,14 @@ def encode_summary(summary: Summary) -> bytes:
 
 
 def read_summary(path: Path) -> Summary:
-    """Read `summary.json`, or the run's folder that holds it.
+    """Read `summary.json`, or the run's folder that holds it, or the partial one of a run that was killed.
 
     Raises:
         BadInputError: the file is missing, is not a summary, or is of another version.
     """
-    file = path / "summary.json" if path.is_dir() else path
+    file = path / SUMMARY_FILE if path.is_dir() else path
+    if path.is_dir() and not file.exists() and (path / PARTIAL_FILE).exists():
+        file = path / PARTIAL_FILE
     try:
         raw: Any = msgspec.json.decode(file.read_bytes())
         if isinstance(raw, dict) and raw.get("version") != SUMMARY_VERSION:

@@ -30,8 +30,7 @@ class ProgressTracker:
         turn = quantiles(collector.histogram(headline))
         lateness = merged(collector.histogram(name) for name in LATENESS_METRICS)
         late = quantiles(lateness)
-        levels = collector.levels()
-        active = levels[-1] if levels else 0
+        active = collector.active()
         self._active.append(active)
         if turn is not None:
             self._p95.append(turn.p95_ms)

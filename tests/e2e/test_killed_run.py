@@ -1,0 +1,95 @@
+"""A command that is killed by SIGKILL keeps what was written, and its report says that it is incomplete."""
+
+import itertools
+import os
+import signal
+import time
+
+import psutil
+import pytest
+from conftest import VoxloadRunner, scenario_with
+
+from voxload.measure.summary import read_summary
+from voxload.runners import partial
+from voxload.runners.results import CALLS_FILE, read_calls
+
+LONG = scenario_with(load={"shape": "constant", "arrival_rate": 20, "duration": "60s"})
+
+
+def wait_for(condition, timeout_s=30.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
+
+
+def test_a_killed_run_keeps_what_was_written(voxload):
+    process = voxload.start("run", str(voxload.write(LONG)), "--processes", "1", "--quiet")
+
+    def calls_written():
+        found = list((voxload.folder / "results").glob("*/calls.jsonl.zst"))
+        return found and len(list(read_calls(found[0].parent))) >= 25
+
+    wait_for(calls_written)
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    done = voxload.finish(process, 15)
+    assert not (done.folder / "summary.json").exists()
+    calls = list(read_calls(done.folder))
+    assert len(calls) >= 25
+    assert {call.outcome for call in calls} == {"completed"}
+    shown = voxload("report", str(done.folder))
+    assert shown.code == 0
+    assert "killed: incomplete" in " ".join(shown.out.split())
+    assert f"{len(calls)} calls" in " ".join(shown.out.split())
+    assert "killed: incomplete" in (done.folder / "report.html").read_text()
+    summary = read_summary(done.folder)
+    assert summary.verdict.status == "aborted"
+    assert not (done.folder / "summary.json").exists()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive, "shards and the embedded agent end with the command"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a run that came to its end."""
+    runner = VoxloadRunner(tmp_path_factory.mktemp("finished"))
+    path = runner.write(scenario_with(load={"shape": "constant", "arrival_rate": 20, "duration": "2s"}))
+    return runner("run", str(path), "--processes", "1", "--quiet").folder
+
+
+def test_a_run_that_ends_leaves_no_partial_summary(finished):
+    assert (finished / "summary.json").exists()
+    assert not (finished / "summary.partial.json").exists()
+
+
+def test_the_partial_summary_is_written_at_intervals_that_its_cost_allows(tmp_path, finished, monkeypatch):
+    summary, written = read_summary(finished), []
+
+    def summarise(elapsed_s):
+        written.append(elapsed_s)
+        return summary
+
+    keeper = partial.PartialSummary(tmp_path, summarise, interval_s=10)
+    for tick in range(200):
+        keeper.on_tick(tick / 2)
+    assert written[0] == 0
+    assert 2 <= len(written) <= 10
+    assert min(after - before for before, after in itertools.pairwise(written)) >= 10
+    assert read_summary(tmp_path) == summary
+    monkeypatch.setattr(partial, "COST_SHARE_MAX", 1e-9)  # as if it were very dear
+    keeper = partial.PartialSummary(tmp_path, summarise, interval_s=1)
+    written.clear()
+    for tick in range(200):
+        keeper.on_tick(tick / 2)
+    assert written == [0]
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.9])
+def test_a_file_of_calls_that_was_cut_off_gives_what_it_holds(tmp_path, finished, cut):
+    whole = list(read_calls(finished))
+    data = (finished / CALLS_FILE).read_bytes()
+    (tmp_path / CALLS_FILE).write_bytes(data[: int(len(data) * cut)])
+    found = list(read_calls(tmp_path))
+    assert len(found) < len(whole)
+    assert found == whole[: len(found)]

@@ -1,0 +1,76 @@
+"""A long run on the virtual clock needs no more memory at its end than early on.
+
+The short run of the suite looks at live objects; the whole day is `python -m benchmarks.soak --virtual 24h`.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from voxload.measure import collector as collector_module
+from voxload.measure.collector import Collector
+from voxload.measure.levels import OPEN_SECONDS
+from voxload.measure.snapshot import Counters, Snapshot
+from voxload.model.plan import Plan
+from voxload.testing.virtual import VirtualWorld
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # `benchmarks` is a folder of the repository, not of the package
+
+from benchmarks.soak import live_bytes, soak_scenario
+
+
+class Watched(VirtualWorld):
+    """Looks at itself once a virtual second."""
+
+    look: Callable[[float], None] = staticmethod(lambda _: None)
+
+    def _report(self, end_ns: int, final: bool = False) -> None:
+        super()._report(end_ns, final)
+        if not final:
+            self.look(end_ns / 1e9)
+
+
+def test_memory_is_flat(monkeypatch):
+    """From the middle of the run on, when the open part of the time line is full."""
+    monkeypatch.setattr(collector_module, "OPEN_STRETCHES", 5)
+    seen: dict[int, int] = {}
+    world = Watched(Plan("soak", soak_scenario(2400, arrival_rate=0.1), "http://agent.example"))
+    world.collector = Collector(stretch_s=60)
+
+    def look(second: float) -> None:
+        if round(second) in {1200, 1600, 2000, 2390}:
+            seen[round(second)] = live_bytes([world.collector, world.recorder, world.placer, world.wheel])
+
+    world.look = look
+    collector = world.run()
+    assert sum(collector.outcomes.values()) == 240
+    assert len(seen) == 4
+    assert max(seen.values()) <= 1.05 * seen[1200], seen
+
+
+def snapshot(second: int, active: int = 1, shard: int = 0, **counts: dict[str, int]) -> Snapshot:
+    return Snapshot(shard, (second - 1) * 10**9, second * 10**9, active, 1.0, 1.0, [], Counters(**counts), [], False)
+
+
+def test_levels_are_the_same_settled_or_not():
+    """Process 1 is silent for a while and keeps its level; a report that comes too late changes nothing."""
+    collector = Collector()
+    seconds = 3 * OPEN_SECONDS
+    for second in range(1, seconds + 1):
+        collector.add(snapshot(second, active=second))
+        if second % 10 == 1:
+            collector.add(snapshot(second, active=5, shard=1))
+    assert collector.levels() == [second + 5 for second in range(1, seconds + 1)]
+    assert collector.active() == seconds + 5
+    collector.add(snapshot(2, active=1000))
+    assert collector.levels()[1] == 7
+
+
+def test_a_peer_that_invents_codes_for_hours_does_not_fill_the_memory():
+    collector = Collector()
+    for second in range(1, 500):
+        collector.add(snapshot(second, unknown_messages={f"kind {second}": 1}, peer_errors={f"code {second}": 2}))
+    totals = collector.totals()
+    assert len(totals.unknown_messages) <= 51
+    assert sum(totals.unknown_messages.values()) == 499
+    assert sum(totals.peer_errors.values()) == 998
