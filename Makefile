@@ -3,7 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp-dev
-SYSTEM_PACKAGES := chromium flite openssl redis-server
+SYSTEM_PACKAGES := chromium flite openssl redis-server redis-tools
 
 .PHONY: demo test lint format bench docs schema speech system clean help
 
@@ -49,6 +49,7 @@ format: $(STAMP) ## put the code into its form
 bench: $(STAMP)  ## measure voxload beside its peers, in one run
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@$(PY) -m benchmarks.run
+	@-$(PY) -m benchmarks.redis_rates
 
 docs: $(STAMP)   ## make what the documentation takes from the code again (schema)
 	@$(VENV)/bin/voxload schema --write schema/scenario.schema.json
