@@ -9,8 +9,8 @@ from voxload.testing.virtual import VirtualWorld
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 FILES = sorted(EXAMPLES.glob("*.yaml"))
-ON_SOCKETS = ("acs",)
-"""Their callers ring through an exchange, which a virtual world does not have."""
+ON_SOCKETS = ("acs", "canary")
+"""Their callers ring through an exchange, or call several agents, which a virtual world does not have."""
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -12,7 +12,13 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from voxload.cli.options import load_overrides, prepare_in_environment, tier_options, tls_options
+from voxload.cli.options import (
+    load_overrides,
+    prepare_in_environment,
+    targets_in_words,
+    tier_options,
+    tls_options,
+)
 from voxload.clock import NS_PER_S
 from voxload.errors import Problem
 from voxload.model.scenario import TWIN_TARGET, Scenario
@@ -82,7 +88,7 @@ def load_of(estimate: Estimate) -> Load:
 def _as_json(prepared: Prepared, estimate: Estimate, warnings: list[Problem]) -> dict[str, Any]:
     return {
         "scenario": prepared.scenario.name,
-        "target": prepared.plan.redact(prepared.plan.target) or TWIN_TARGET,
+        "target": targets_in_words(prepared),
         "seed": prepared.scenario.seed,
         "plan": estimate,
         "gates": _gate_texts(prepared.scenario),
@@ -98,8 +104,8 @@ def _gate_texts(scenario: Scenario) -> list[str]:
 
 def print_plan(console: Console, prepared: Prepared, estimate: Estimate, cores: int) -> None:
     """Print the plan as tables."""
-    scenario, plan = prepared.scenario, prepared.plan
-    target = plan.redact(plan.target) or "the embedded agent (twin)"
+    scenario = prepared.scenario
+    target = targets_in_words(prepared)
     console.print(f"[bold]{_plain(scenario.name)}[/]  {_plain(target)}, dialect {_plain(scenario.dialect.name)}")
     if scenario.description:
         console.print(_plain(" ".join(scenario.description.split())), style="dim")

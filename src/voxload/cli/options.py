@@ -12,6 +12,7 @@ import click
 from voxload.errors import BadInputError, Problem
 from voxload.measure.extra import require_installed
 from voxload.model.gates import GateRules
+from voxload.model.scenario import TWIN_TARGET
 from voxload.model.source import Location
 from voxload.model.units import parse_duration_ns, parse_rate_per_s
 from voxload.runners.distributed import Settings
@@ -22,6 +23,8 @@ from voxload.runners.tiers import TIERS
 from voxload.services.settings import ComponentSettings
 from voxload.verdict.expression import parse_gate
 from voxload.verdict.rules import NamedGate, gates_of, read_rules, stop_gates
+
+EMBEDDED = "embedded agent"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -105,6 +108,14 @@ def prepare_in_environment(scenario: Path, options: dict[str, Any]) -> tuple[Pre
     elif environment.calls_max is not None:
         words += f": about {peak:,.0f} calls at once, {environment.calls_max:,} allowed"
     return prepared, words
+
+
+def targets_in_words(prepared: Prepared) -> str:
+    """Return where the calls go, for people."""
+    plan, scenario = prepared.plan, prepared.scenario
+    if plan.targets:
+        return ", ".join(f"{each.name} {plan.redact(each.url) or EMBEDDED} ({each.share:.1%})" for each in plan.targets)
+    return EMBEDDED if scenario.target == TWIN_TARGET else plan.redact(plan.target)
 
 
 def spread_options(command: Command) -> Command:

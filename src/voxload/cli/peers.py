@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 from rich.console import Console
 
@@ -11,8 +12,12 @@ from voxload.dialects.registry import build_dialect
 from voxload.model.scenario import TWIN_TARGET
 from voxload.model.template import fill_options
 from voxload.runners.checks import PLACEHOLDER_TARGET
-from voxload.runners.prepare import Prepared, with_dialect_option, with_target
+from voxload.runners.prepare import Prepared, with_dialect_option, with_target, with_targets
 from voxload.twin.process import TwinProcess
+
+
+def _alive(process: TwinProcess) -> bool:
+    return process.running
 
 
 def start_peers(prepared: Prepared, stack: ExitStack, console: Console) -> tuple[Prepared, Callable[[], str]]:
@@ -38,6 +43,17 @@ def start_peers(prepared: Prepared, stack: ExitStack, console: Console) -> tuple
             if exchange.authority:
                 trust = f"REQUESTS_CA_BUNDLE and SSL_CERT_FILE: {exchange.authority}"
                 console.print(f"The backend must trust its authority: {trust}", highlight=False)
+    if scenario.targets:
+        filled = fill_options(options, prepared.plan.constants)
+        urls = []
+        for planned, target in zip(prepared.plan.targets, scenario.targets, strict=True):
+            url = planned.url
+            if target.url == TWIN_TARGET:
+                own = stack.enter_context(TwinProcess(target.twin or scenario.twin, name, filled))
+                watched.append((f"the embedded agent {target.name}", partial(_alive, own)))
+                url = own.url
+            urls.append(url)
+        prepared = with_targets(prepared, urls)
     if scenario.target == TWIN_TARGET:
         options = fill_options(options, prepared.plan.constants)
         twin = stack.enter_context(TwinProcess(scenario.twin, name, options))

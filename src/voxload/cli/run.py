@@ -24,6 +24,7 @@ from voxload.cli.options import (
     read_gates,
     spread_options,
     spread_settings,
+    targets_in_words,
     tier_options,
     tls_options,
 )
@@ -37,7 +38,6 @@ from voxload.measure.summarize import build_summary
 from voxload.measure.summary import PlanFacts, RunFacts, Summary
 from voxload.model.fingerprint import fingerprint
 from voxload.model.plan import Plan
-from voxload.model.scenario import TWIN_TARGET
 from voxload.report.files import write_reports
 from voxload.report.terminal import LiveView, print_summary
 from voxload.runners.distributed import DistributedRunner, Settings
@@ -238,7 +238,7 @@ def run_facts(prepared: Prepared, data: RunData, started_at: str) -> RunFacts:
         description=scenario.description,
         started_at=started_at,
         duration_s=data.duration_s,
-        target="embedded agent" if scenario.target == TWIN_TARGET else plan.redact(plan.target),
+        target=targets_in_words(prepared),
         dialect=scenario.dialect.name,
         seed=scenario.seed,
         voxload_version=__version__,

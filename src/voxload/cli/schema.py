@@ -29,6 +29,9 @@ def scenario_schema() -> dict[str, Any]:
     # A dialect without options may be written as its name alone.
     full = definitions[DialectSettings.__name__]
     definitions[DialectSettings.__name__] = {"anyOf": [{"type": "string"}, full]}
+    # One target, or several.
+    schema["required"].remove("target")
+    schema["oneOf"] = [{"required": ["target"]}, {"required": ["targets"]}]
     title = {"$schema": DIALECT, "$id": SCHEMA_ID, "title": "voxload scenario"}
     return {**title, **{key: value for key, value in schema.items() if key not in title}}
 

@@ -92,7 +92,7 @@ class Call:
         headers = (
             context.workload.headers() if self.trace is None else context.workload.headers() | self.trace.headers()
         )
-        self._session = context.dialect.caller(CallIdentity(spec.index, spec.call_id, spec.values, headers))
+        self._session = context.dialect_of(spec).caller(CallIdentity(spec.index, spec.call_id, spec.values, headers))
         self._labels = context.labels(spec)
         self._phase = Phase.NEW
         self._outcome: Outcome | None = None

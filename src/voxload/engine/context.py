@@ -72,6 +72,8 @@ class CallContext:
     """Gives the calls their trace context, unless it is turned off."""
     rules: MessageRules | None = None
     """Reads the messages that the dialect does not know, where the scenario has rules for them."""
+    dialects: tuple[Dialect, ...] = ()
+    """The dialect for each target, where there are several; they differ in the target's address alone."""
 
     @classmethod
     def of(
@@ -85,6 +87,7 @@ class CallContext:
         unix_offset_ns: int,
         shard: int = 0,
         keeper: RecordingKeeper | None = None,
+        dialects: tuple[Dialect, ...] = (),
     ) -> CallContext:
         """Return the context with what the scenario says of prices, tracing and messages, and a new recorder."""
         scenario = workload.scenario
@@ -102,13 +105,21 @@ class CallContext:
             keeper,
             Tracing.of(workload),
             MessageRules(scenario.messages) if scenario.messages else None,
+            dialects,
         )
 
     def labels(self, spec: CallSpec) -> Labels:
         """Return the labels of everything that is measured in a call."""
-        region = self.workload.scenario.region
-        labels = (("call", spec.call_type.name), ("persona", spec.persona.name), ("phase", spec.phase))
-        return (*labels, ("region", region)) if region else labels
+        region, targets = self.workload.scenario.region, self.workload.targets
+        if targets:
+            region = targets[spec.target].region or region
+        labels: Labels = (("call", spec.call_type.name), ("persona", spec.persona.name), ("phase", spec.phase))
+        labels = (*labels, ("region", region)) if region else labels
+        return (*labels, ("target", targets[spec.target].name)) if targets else labels
+
+    def dialect_of(self, spec: CallSpec) -> Dialect:
+        """Return the dialect that speaks to a call's target."""
+        return self.dialects[spec.target] if self.dialects else self.dialect
 
 
 def tell(messages: Sequence[Outgoing], line: Line, recorder: Recorder) -> None:

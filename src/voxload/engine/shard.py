@@ -50,6 +50,7 @@ class Shard:
         self.workload = Workload(plan)
         settings = self.workload.scenario.dialect
         self.dialect = build_dialect(settings.name, plan.target, settings.options)
+        self._dialects = tuple(build_dialect(settings.name, each.url, settings.options) for each in plan.targets)
         self.media = Media(self.dialect, self.workload)
         self.clock: Clock = monotonic_ns
         self._placer: Placer | None = None
@@ -73,6 +74,7 @@ class Shard:
             unix_ns() - self.clock(),
             self._shard,
             self._keeper(),
+            self._dialects,
         )
         recorder = context.recorder
         async with open_network(self.workload, self.dialect, self.clock, self._on_exchange_lost) as network:

@@ -60,7 +60,7 @@ class SideTasks:
                 recorder.latency("http_latency", labels, now_ns - due_ns)
                 self._samples.add("http_latency", (now_ns - due_ns) / 1e6)
 
-        url = self._context.dialect.target + expand(request.get, self._values)
+        url = self._context.dialect_of(self._call.spec).target + expand(request.get, self._values)
         http = HttpRequest("GET", url)
         trace = self._call.trace
         self._call.line.side_request(http if trace is None else trace.on(http), answered)

@@ -14,7 +14,7 @@ from voxload.audio.corpus import Utterance, load_corpus, utterance_from_wav
 from voxload.load.arrivals import Arrival, arrivals, slice_arrivals
 from voxload.model.load import ConcurrencyLoad
 from voxload.model.persona import Persona, resolve_personas
-from voxload.model.plan import Plan
+from voxload.model.plan import Plan, PlannedTarget
 from voxload.model.scenario import CallType, CsvFeeder, RandomPhone, Scenario, VariableSource
 from voxload.model.script import spoken
 from voxload.model.template import expand
@@ -40,6 +40,8 @@ class CallSpec(msgspec.Struct, frozen=True):
     """Every variable as this call has it, `CALL_VALUES`, and the dialect's text options with variables filled in."""
     persona: Persona
     """Who calls."""
+    target: int
+    """The number of its target, 0 where there is only one."""
     rng: random.Random
     """For everything else that the call draws."""
 
@@ -55,10 +57,16 @@ class Workload:
         self.personas = resolve_personas(self.scenario.personas)
         weights = [persona.weight for persona in self.personas]
         self._persona_shares = list(itertools.accumulate(weight / math.fsum(weights) for weight in weights))
+        self._target_shares = list(itertools.accumulate(target.share for target in plan.targets))
         self._makers = self._build_makers()
         self._options = {name: text for name, text in self.scenario.dialect.options.items() if isinstance(text, str)}
         self._headers = {name: expand(text, plan.constants) for name, text in self.scenario.headers.items()}
         self._seed = self.scenario.seed << 64  # leaves room for the index: no two calls of any seed share a generator
+
+    @property
+    def targets(self) -> tuple[PlannedTarget, ...]:
+        """All targets, where there are several."""
+        return self._plan.targets
 
     @property
     def run_id(self) -> str:
@@ -84,13 +92,17 @@ class Workload:
         call_type = self.scenario.calls[min(drawn, len(self._shares) - 1)]
         drawn = bisect.bisect_right(self._persona_shares, rng.random()) if len(self.personas) > 1 else 0
         persona = self.personas[min(drawn, len(self.personas) - 1)]
+        target = 0
+        if self._target_shares:  # of its own generator, so that calls are the same with one target and with several
+            share = random.Random(f"target {self._seed + index}").random()
+            target = min(bisect.bisect_right(self._target_shares, share), len(self._target_shares) - 1)
         call_id = f"{self._plan.run_id}-{index}"
         values = {**self._plan.constants, "call_id": call_id, "call_index": str(index)}
         for name, make in self._makers:
             values[name] = make(index, rng)
         if self._options:
             values.update([(name, expand(text, values)) for name, text in self._options.items()])
-        return CallSpec(index, call_id, call_type, phase, values, persona, rng)
+        return CallSpec(index, call_id, call_type, phase, values, persona, target, rng)
 
     def headers(self) -> dict[str, str]:
         """Return the scenario's HTTP headers with the run's constants filled in."""

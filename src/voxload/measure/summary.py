@@ -135,6 +135,8 @@ class CallRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
     shard: int = 0
     persona: str = ""
+    target: str = ""
+    """Which of several targets it called."""
     target_id: str = ""
     """The service's own name of the call (call connection id)."""
     mos: float | None = None

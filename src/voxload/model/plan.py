@@ -14,6 +14,15 @@ SECRET_LENGTH_MIN = 4
 HIDDEN = "***"
 
 
+class PlannedTarget(msgspec.Struct, frozen=True):
+    """One of several targets; `share` of the calls, 0 to 1."""
+
+    name: str
+    url: str
+    share: float
+    region: str = ""
+
+
 class Plan(msgspec.Struct, frozen=True):
     """A run, frozen and self-contained: shards open no file and read no environment but its proxies."""
 
@@ -21,7 +30,7 @@ class Plan(msgspec.Struct, frozen=True):
     scenario: dict[str, Any]
     """As in the file, after the overrides; `Scenario.model_validate` takes it."""
     target: str
-    """Base URL of the agent, without a trailing slash; empty until the embedded agent listens."""
+    """Base URL of the agent, without a trailing slash; empty until the embedded agent listens. The first of several."""
     constants: dict[str, str] = {}
     """Variables with one value for the whole run (plain texts and environment), by name."""
     secrets: tuple[str, ...] = ()
@@ -32,6 +41,8 @@ class Plan(msgspec.Struct, frozen=True):
     """WAV files, by the name that the scripts use."""
     authorities: str = ""
     """Certificate authorities to trust besides the system's, PEM."""
+    targets: tuple[PlannedTarget, ...] = ()
+    """All targets, where there are several."""
 
     def redact(self, text: str) -> str:
         """Return `text` with every secret value replaced by `***`, in plain and in percent-encoded form."""

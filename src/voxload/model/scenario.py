@@ -137,6 +137,27 @@ class QualitySettings(Model):
     timeout_ns: DurationNs = Field(600_000_000_000, alias="timeout", gt=0)
 
 
+class TargetSettings(Model):
+    """One of several targets of a run."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][\w.-]*$", description="The label `target` of its calls.")
+    url: str = Field(description="Base URL, or twin for an embedded agent of its own.")
+    weight: float = Field(1.0, gt=0, description="Share of the calls, relative to the other weights.")
+    region: str = Field("", description="Where it is: the label `region` of its calls, instead of the scenario's.")
+    twin: TwinSettings | None = Field(None, description="The embedded agent, where url is twin; else the scenario's.")
+
+    @field_validator("url")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        return _checked_url(value)
+
+
+def _checked_url(value: str) -> str:
+    if value and value != TWIN_TARGET and not value.startswith(("http://", "https://")):
+        raise ValueError(f"{value!r} does not start with http:// or https://, and is not twin")
+    return value.rstrip("/")
+
+
 class Scenario(GateRules):
     """All that a user says of a run."""
 
@@ -144,6 +165,9 @@ class Scenario(GateRules):
     name: str = Field(min_length=1, max_length=120)
     description: str = ""
     target: str = Field(description="Base URL of the agent (http:// or https://), or twin for the embedded agent.")
+    targets: tuple[TargetSettings, ...] = Field(
+        (), description="Instead of target: several at once, the calls shared out by weight (canary, A/B, regions)."
+    )
     dialect: DialectSettings = DialectSettings(name="rtmed")
     load: Load
     calls: tuple[CallType, ...] = Field(min_length=1)
@@ -182,9 +206,25 @@ class Scenario(GateRules):
     @field_validator("target")
     @classmethod
     def _known_scheme(cls, value: str) -> str:
-        if value != TWIN_TARGET and not value.startswith(("http://", "https://")):
-            raise ValueError(f"{value!r} does not start with http:// or https://, and is not twin")
-        return value.rstrip("/")
+        return _checked_url(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _targets_for_target(cls, value: Any) -> Any:
+        """A file with several targets needs no other one."""
+        return {"target": "", **value} if isinstance(value, dict) and value.get("targets") else value
+
+    @model_validator(mode="after")
+    def _one_way_to_name_targets(self) -> Scenario:
+        if bool(self.target) == bool(self.targets):
+            raise ValueError("give target: (a base URL, or twin), or targets: with several of them")
+        names = [target.name for target in self.targets]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two targets are named {name!r}; names must differ")
+        if self.targets and self.recovery is not None:
+            raise ValueError("recovery: looks at one target; give each of the targets a run of its own for that")
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> Scenario:

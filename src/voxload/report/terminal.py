@@ -196,6 +196,7 @@ def print_summary(console: Console, summary: Summary, paths: Mapping[str, Path |
         _print(console, f"  {notice.title}: {notice.body}", _STYLES[notice.tone])
     tables = (
         _gates_table(summary),
+        _targets_table(summary),
         _figures_table(summary),
         _voice_table(summary),
         _outcomes_table(summary),
@@ -240,6 +241,14 @@ def _gates_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:
         shown = "\n".join(part for part in (row.name, row.expression, row.reason) if part)
         rows.append((sign, shown, row.actual, row.threshold, row.margin, row.sample_size))
     return ("Gate", "Expression", ">Actual", ">Threshold", ">Margin", ">Observations"), rows
+
+
+def _targets_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:
+    rows: Cells = [
+        (row.name, row.calls, row.success, row.turn_p50, row.turn_p95, row.setup_p95)
+        for row in view.target_rows(summary)
+    ]
+    return ("Target", ">Calls", ">Success", ">Turn p50", ">Turn p95", ">Set-up p95"), rows
 
 
 def _figures_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from voxload.measure.histogram import Histogram
 from voxload.measure.recovery import recovery_findings
 from voxload.measure.summary import GateResult, Summary
-from voxload.model.metric import METRICS
+from voxload.model.metric import METRICS, SCALE
 from voxload.model.outcome import NOT_ATTEMPTED, Outcome
 from voxload.report import text
 
@@ -70,6 +70,17 @@ class GateRow(NamedTuple):
     """How far on the good side of the threshold; negative beyond it."""
     sample_size: str
     reason: str
+
+
+class TargetRow(NamedTuple):
+    """One of several targets, ready to show."""
+
+    name: str
+    calls: str
+    success: str
+    turn_p50: str
+    turn_p95: str
+    setup_p95: str
 
 
 class LatencyRow(NamedTuple):
@@ -148,6 +159,32 @@ def _gate_row(gate: GateResult) -> GateRow:
         sign = WARNING_SIGN
     margin = text.MISSING if gate.margin is None else text.signed(gate.margin, gate.unit)
     return GateRow(sign, name, expression, actual, threshold, margin, size, reason)
+
+
+def target_rows(summary: Summary) -> list[TargetRow]:
+    """Return the targets of a run that had several, in order of name."""
+    names = sorted({series.labels["target"] for series in summary.series if "target" in series.labels})
+    return [_target_row(summary, name) for name in names]
+
+
+def _target_row(summary: Summary, name: str) -> TargetRow:
+    labels = {"target": name}
+    success = summary.histogram("call_success", labels)
+    turns, setup = summary.histogram("turn_latency", labels), summary.histogram("call_setup", labels)
+
+    def at(histogram: Histogram, fraction: float) -> str:
+        value_ns = histogram.quantile(fraction)
+        return text.MISSING if value_ns is None else text.milliseconds(value_ns / 1e6)
+
+    good = round((success.mean or 0.0) / SCALE * success.count)
+    return TargetRow(
+        text.clean(name),
+        text.number(success.count),
+        text.rate(good, success.count) if success.count else text.MISSING,
+        at(turns, 0.5),
+        at(turns, 0.95),
+        at(setup, 0.95),
+    )
 
 
 def headline(summary: Summary) -> list[Figure]:

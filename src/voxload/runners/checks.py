@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from voxload.measure.recovery import RECOVERY_METRICS
 from voxload.model.explain import did_you_mean
 from voxload.model.load import ConcurrencyLoad, Load
 from voxload.model.persona import resolve_personas
+from voxload.model.plan import PlannedTarget
 from voxload.model.scenario import TWIN_TARGET, Scenario, VariableSource
 from voxload.model.script import (
     BackchannelStep,
@@ -60,12 +62,17 @@ class Findings:
         self.warnings.append(Problem(message, self.source.file, self.source.line(location), suggestion))
 
 
-def check_scenario(scenario: Scenario, resources: Resources, written_load: Load, findings: Findings) -> str:
+def check_scenario(
+    scenario: Scenario, resources: Resources, written_load: Load, findings: Findings
+) -> str | tuple[PlannedTarget, ...]:
     """Check a scenario beyond its model and return its target with constants filled in, empty for the embedded agent.
+
+    Several targets come back as planned.
 
     `written_load` is the load before the options of the command line.
     """
-    target = _check_target(scenario, resources, findings)
+    targets = _check_targets(scenario, resources, findings)
+    target = targets[0].url if targets else _check_target(scenario.target, ("target",), scenario, resources, findings)
     dialect = _check_dialect(scenario, target or PLACEHOLDER_TARGET, findings)
     _check_utterances(scenario, resources, findings)
     _check_variables(scenario, findings)
@@ -78,19 +85,34 @@ def check_scenario(scenario: Scenario, resources: Resources, written_load: Load,
         location: Location = ("calls", number, "script")
         _check_order(call.script, location, findings)
         _check_script(scenario, call.script, location, findings)
-    return target
+    return targets or target
 
 
 # --- the target and its protocol --------------------------------------------------------------------------------------
 
 
-def _check_target(scenario: Scenario, resources: Resources, findings: Findings) -> str:
-    if scenario.target == TWIN_TARGET:
+def _check_targets(scenario: Scenario, resources: Resources, findings: Findings) -> tuple[PlannedTarget, ...]:
+    whole = math.fsum(target.weight for target in scenario.targets)
+    return tuple(
+        PlannedTarget(
+            target.name,
+            _check_target(target.url, ("targets", number, "url"), scenario, resources, findings),
+            target.weight / whole,
+            target.region,
+        )
+        for number, target in enumerate(scenario.targets)
+    )
+
+
+def _check_target(
+    written: str, location: Location, scenario: Scenario, resources: Resources, findings: Findings
+) -> str:
+    if written == TWIN_TARGET:
         return ""
-    if not _check_template(scenario.target, ("target",), "target", _constants(scenario), findings, scenario.variables):
+    if not _check_template(written, location, "target", _constants(scenario), findings, scenario.variables):
         return ""
     try:
-        target = expand(scenario.target, resources.constants).rstrip("/")
+        target = expand(written, resources.constants).rstrip("/")
     except KeyError:
         return ""  # an environment variable that is not set: reported as that
     try:
@@ -99,10 +121,10 @@ def _check_target(scenario: Scenario, resources: Resources, findings: Findings) 
     except ValueError:
         valid = False
     if not valid:
-        findings.problem(("target",), "target: not a URL", "write for example https://agent.example:8443")
+        findings.problem(location, "target: not a URL", "write for example https://agent.example:8443")
         return ""
     if parts.query or parts.fragment:
-        findings.problem(("target",), "target: must end with the path, without ? and #")
+        findings.problem(location, "target: must end with the path, without ? and #")
     return target
 
 
@@ -232,12 +254,14 @@ def _check_labels(
     """A gate on a phase or a call that does not exist would never have data."""
     if gate.metric.name == "stage" and "stage" not in dict(gate.labels):
         warn(f"{gate.expression!r} mixes all stages", 'name one, as in p95(stage{stage="llm_first_token"})')
+    targets = [target.name for target in scenario.targets]
+    regions = [scenario.region, *(target.region for target in scenario.targets)]
     calls = [call.name for call in scenario.calls]
     phases = [phase.name for phase in scenario.load.phases()]
     written = [phase.name for phase in written_load.phases()]
     personas = [persona.name for persona in resolve_personas(scenario.personas)]
     for label, value in gate.labels:
-        known = {"call": calls, "phase": phases, "persona": personas, "region": [scenario.region]}.get(label)
+        known = {"call": calls, "phase": phases, "persona": personas, "region": regions, "target": targets}.get(label)
         if known is None or value in known:
             continue
         message = f"{gate.expression!r}: no {label} is called {value!r}"

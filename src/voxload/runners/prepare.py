@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,8 @@ def prepare(
     plan = Plan(
         run_id=new_run_id(scenario.name),
         scenario=source.data,
-        target=resolved,
+        target=resolved[0].url if isinstance(resolved, tuple) else resolved,
+        targets=resolved if isinstance(resolved, tuple) else (),
         constants=resources.constants,
         secrets=tuple(resources.secrets),
         tables=resources.tables,
@@ -126,6 +127,16 @@ def _check_after_the_calls(scenario: Scenario, source: Source, findings: Finding
 def with_target(prepared: Prepared, target: str) -> Prepared:
     """Return the same run against `target`, the address of the embedded agent."""
     return replace(prepared, plan=msgspec.structs.replace(prepared.plan, target=target.rstrip("/")))
+
+
+def with_targets(prepared: Prepared, urls: Sequence[str]) -> Prepared:
+    """Return the same run with the addresses of its several targets, in their order."""
+    targets = tuple(
+        msgspec.structs.replace(target, url=url.rstrip("/"))
+        for target, url in zip(prepared.plan.targets, urls, strict=True)
+    )
+    plan = msgspec.structs.replace(prepared.plan, target=targets[0].url, targets=targets)
+    return replace(prepared, plan=plan)
 
 
 def with_dialect_option(prepared: Prepared, name: str, value: str) -> Prepared:
@@ -163,7 +174,10 @@ def _with_options(
     changes = {key: value for key, value in changes.items() if value is not None}
     if not changes or not isinstance(source.data, dict):
         return source
-    return replace(source, data={**copy.deepcopy(source.data), **changes})
+    data = copy.deepcopy(source.data)
+    if target is not None:
+        data.pop("targets", None)  # the option names the one target of this run
+    return replace(source, data={**data, **changes})
 
 
 def _reshaped(source: Source, scenario: Scenario, tier: str | None, time_scale: float) -> tuple[Source, list[str]]:
