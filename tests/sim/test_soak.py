@@ -13,6 +13,7 @@ from voxload.measure.levels import OPEN_SECONDS
 from voxload.measure.snapshot import Counters, Snapshot
 from voxload.model.plan import Plan
 from voxload.testing.virtual import VirtualWorld
+from voxload.twin import desk
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # `benchmarks` is a folder of the repository, not of the package
 
@@ -31,7 +32,8 @@ class Watched(VirtualWorld):
 
 
 def test_memory_is_flat(monkeypatch):
-    """From the middle of the run on, when the open part of the time line is full."""
+    """From the middle of the run on, when what has an upper limit is full; the limits are low here to be reached."""
+    monkeypatch.setattr(desk, "ENDED_CALLS_KEPT", 10)
     monkeypatch.setattr(collector_module, "OPEN_STRETCHES", 5)
     seen: dict[int, int] = {}
     world = Watched(Plan("soak", soak_scenario(2400, arrival_rate=0.1), "http://agent.example"))
