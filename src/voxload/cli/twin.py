@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
+from voxload.cli.stand_ins import describe, start_services, wanted_services
 from voxload.dialects.registry import build_dialect, dialect_names
 from voxload.errors import BadInputError, Problem
 from voxload.model.scenario import TWIN_TARGET
@@ -27,6 +29,7 @@ Examples:
   voxload twin --option message_rate=50          an option of the dialect
   voxload twin --scenario scenario.yaml          the agent that a scenario with target: twin would start
   voxload twin --tls                             https and wss; prints the authority for --ca
+  voxload twin --services blob,eventgrid         stand-ins for the services behind the agent; prints their variables
   voxload twin --json                            one line of JSON when it listens, for scripts
 
 \b
@@ -52,6 +55,12 @@ twin.yaml holds what a scenario's "twin:" holds, for example:
 @click.option("--tls", is_flag=True, help="Speak https and wss, with certificates of its own authority.")
 @click.option("--certificates", default=".voxload-tls", show_default=True, help="Folder of the certificates.")
 @click.option("--tls-name", default="", help="A further host name in the certificate (default: --host).")
+@click.option("--services", default="", help="Stand-ins to serve too, each on a port of its own: blob,eventgrid,http.")
+@click.option(
+    "--service-settings",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="YAML file: settings of the stand-ins, by name.",
+)
 @click.option("--seed", type=click.IntRange(0), help="Same seed, same latencies and faults for the same calls.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when it listens, nothing else.")
 def twin_command(
@@ -65,6 +74,8 @@ def twin_command(
     tls: bool,
     certificates: str,
     tls_name: str,
+    services: str,
+    service_settings: Path | None,
     seed: int | None,
     as_json: bool,
 ) -> None:
@@ -84,14 +95,20 @@ def twin_command(
     authority = str(Path(certificates, "ca.pem").resolve()) if tls else ""
     build_dialect(job.dialect, "http://127.0.0.1", job.options)  # wrong names are told before anything starts
 
-    def announce(url: str) -> None:
-        if as_json:
-            told = {"ready": True, "url": url, "pid": os.getpid()}
-            click.echo(json.dumps({**told, "ca": authority} if tls else told))
-        else:
-            click.echo(_welcome(url, job.dialect, authority))
+    wanted = wanted_services(services, service_settings, port)
+    with ExitStack() as stack:
+        served = start_services(wanted, host, stack)
 
-    run_twin(job, announce)
+        def announce(url: str) -> None:
+            if as_json:
+                told: dict[str, Any] = {"ready": True, "url": url, "pid": os.getpid()}
+                told |= {"ca": authority} if tls else {}
+                told |= {"services": {kind: item._asdict() for kind, item in served.items()}} if served else {}
+                click.echo(json.dumps(told))
+            else:
+                click.echo("\n".join([_welcome(url, job.dialect, authority), *describe(served)]))
+
+        run_twin(job, announce)
 
 
 def _job(settings: Path | None, scenario: Path | None, dialect: str | None, options: dict[str, Any]) -> TwinJob:

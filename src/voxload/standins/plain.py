@@ -49,6 +49,10 @@ class PlainStandIn:
         application.router.add_delete("/api/v1/calls/{id}", self._end)
         return application
 
+    def environment(self, url: str) -> dict[str, str]:
+        """Return the variable that leads a client to it."""
+        return {"API_BASE_URL": url}
+
     @web.middleware
     async def _behave(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         settings = self.settings

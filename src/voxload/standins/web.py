@@ -25,6 +25,9 @@ class StandIn(Protocol):
     def application(self) -> web.Application:
         """Return the application."""
 
+    def environment(self, url: str) -> dict[str, str]:
+        """Return the variables that lead a backend to it, at its base address."""
+
 
 class _Place(NamedTuple):
     """Where a stand-in and its settings live, and what it is called."""
@@ -76,6 +79,11 @@ def build(kind: str, settings: Mapping[str, Any]) -> StandIn:
             ]
         ) from None
     return found
+
+
+def environment_of(kind: str, settings: Mapping[str, Any], url: str) -> dict[str, str]:
+    """Return the variables that lead a backend to a stand-in that listens at `url`."""
+    return build(kind, settings).environment(url)
 
 
 class StandInProcess(ChildProcess):

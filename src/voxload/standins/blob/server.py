@@ -118,6 +118,16 @@ class BlobStandIn:
         """What the SDK is given, less the address: append `BlobEndpoint=URL/ACCOUNT;`."""
         return f"DefaultEndpointsProtocol=http;AccountName={self.settings.account};AccountKey={self.settings.key};"
 
+    def environment(self, url: str) -> dict[str, str]:
+        """Return the variables that lead a backend to it."""
+        account, key = self.settings.account, self.settings.key
+        return {
+            "AZURE_STORAGE_CONNECTION_STRING": f"{self.connection_string}BlobEndpoint={url}/{account};",
+            "AZURE_STORAGE_ACCOUNT_URL": f"{url}/{account}",
+            "AZURE_STORAGE_ACCOUNT": account,
+            "AZURE_STORAGE_KEY": key,
+        }
+
     async def _answer(self, http: web.Request) -> web.StreamResponse:
         request_id, operation = str(uuid.uuid4()), f"{http.method} ?"
         now_s = self._wall_ns() // NS_PER_S

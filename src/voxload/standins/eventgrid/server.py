@@ -57,6 +57,10 @@ class EventGridStandIn:
         application.cleanup_ctx.append(self._live)
         return application
 
+    def environment(self, url: str) -> dict[str, str]:
+        """Return the variables that lead a backend to it."""
+        return {"EVENTGRID_TOPIC_ENDPOINT": f"{url}{TOPIC_PATH}", "EVENTGRID_ACCESS_KEY": self.settings.keys[0]}
+
     async def _live(self, _: web.Application) -> AsyncIterator[None]:
         self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         try:

@@ -1,0 +1,53 @@
+"""Stand-ins beside the agent: what the command prints is all that a backend's SDK needs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+
+from azure.core.credentials import AzureKeyCredential
+from azure.eventgrid import EventGridEvent
+from azure.eventgrid.aio import EventGridPublisherClient
+from azure.storage.blob.aio import BlobServiceClient
+
+
+def test_a_backends_clients_work_with_what_is_printed(voxload):
+    settings = voxload.write({"eventgrid": {"events_per_s": 10}}, "services.yaml")
+    process = voxload.start("twin", "--services", "blob,eventgrid,http", "--service-settings", str(settings), "--json")
+    try:
+        told = json.loads(process.stdout.readline())
+        environment = {name: value for item in told["services"].values() for name, value in item["environment"].items()}
+        asyncio.run(use(environment))
+        counts = json.load(urllib.request.urlopen(f"{told['services']['eventgrid']['url']}/counts"))
+        assert counts["topic"]["published"] == 10, "the limit is that of the file"
+        health = json.load(urllib.request.urlopen(f"{environment['API_BASE_URL']}/health"))
+        assert health["status"] == "healthy"
+    finally:
+        process.terminate()
+        done = voxload.finish(process)
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err
+
+
+async def use(environment):
+    async with BlobServiceClient.from_connection_string(environment["AZURE_STORAGE_CONNECTION_STRING"]) as client:
+        container = await client.create_container("calls")
+        await container.upload_blob("b", b"content")
+        assert await (await container.download_blob("b")).readall() == b"content"
+    credential = AzureKeyCredential(environment["EVENTGRID_ACCESS_KEY"])
+    async with EventGridPublisherClient(environment["EVENTGRID_TOPIC_ENDPOINT"], credential, retry_total=0) as client:
+        await client.send([EventGridEvent("s", "t", {}, "1") for _ in range(10)])
+
+
+def test_mistakes_are_listed(voxload):
+    settings = voxload.write({"blob": {"latency": "1ms"}, "eventgrid": {}}, "services.yaml")
+    done = voxload("twin", "--services", "blb,eventgrid", "--service-settings", str(settings))
+    assert done.code == 2
+    assert "did you mean blob?" in done.err
+    assert "services.yaml:2: 'blob' is not among --services" in done.err
+    wrong = voxload.write({"blob": {"latency": "soon", "account": "A"}}, "services.yaml")
+    done = voxload("twin", "--services", "blob", "--service-settings", str(wrong))
+    assert done.code == 2
+    assert "latency" in done.err and "account" in done.err
+    assert "Traceback" not in done.err
