@@ -140,6 +140,7 @@ class ComponentRunner:
 
     async def _place_all(self) -> None:
         loop = asyncio.get_running_loop()
+        self._on_ready()  # takes its time, so before the first instant is set
         wheel, health = Wheel(self._clock()), HealthMeter(self._clock)
         self._start_ns = self._in_contact_ns = self._clock() + LEAD_NS
         self._begin(wheel)
@@ -166,7 +167,6 @@ class ComponentRunner:
         wheel.at(self._start_ns + NS_PER_S, every_second)
         wheel.at(self._start_ns + NS_PER_S // 2, every_half_second)
         wheel.at(self._start_ns + PROBE_NS, probe)
-        self._on_ready()
         timer = WheelTimer.on_loop(wheel, self._clock, loop)
         timer.start()
         self._finish_if_over()

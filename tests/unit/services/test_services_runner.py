@@ -124,6 +124,13 @@ async def test_a_stalled_loop_is_not_hidden() -> None:
     assert ran.collector.shard_health()[0].lateness_max_ms > 300  # type: ignore[operator]
 
 
+async def test_what_is_done_before_the_first_unit_of_work_makes_none_late() -> None:
+    ran = Ran(constant(50, "500ms"))
+    ran.runner = ComponentRunner(ran.component, ran.component.run.recorder, ran.take, on_ready=lambda: time.sleep(0.5))
+    await ran()
+    assert ran.ms("loop_lateness", 1.0) < 400
+
+
 async def test_closed_load_keeps_its_number_of_callers() -> None:
     load = {"shape": "concurrency", "concurrency": 7, "duration": "1s"}
     ran = await Ran(load)(wait_s=0.1)
