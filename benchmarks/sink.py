@@ -27,9 +27,9 @@ from picows import WSFrame, WSMsgType, WSTransport, WSUpgradeRequest, WSUpgradeR
 from benchmarks.harness import AGENT_RATE, percentile_ms, usage
 from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns
 from voxload.dialects.rtmed import START_PATH, RtmedDialect, RtmedOptions
+from voxload.front import Front
 from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit
 from voxload.timer import WheelTimer
-from voxload.twin.front import Front
 from voxload.wheel import Wheel
 
 SAMPLE_NS = 250 * NS_PER_MS

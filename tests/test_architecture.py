@@ -10,7 +10,21 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "voxload"
 
 # what each package may import of the others; a package may always import itself
-FOUNDATION = {"errors", "certificates", "clock", "wheel", "timer", "process", "child", "serving", "model"}
+FOUNDATION = {
+    "errors",
+    "certificates",
+    "clock",
+    "wheel",
+    "timer",
+    "process",
+    "child",
+    "serving",
+    "front",
+    "model",
+    "draws",
+    "quotas",
+    "wording",
+}
 PARTS = FOUNDATION | {"audio", "dialects", "measure"}
 ALLOWED = {
     "errors": set(),
@@ -21,6 +35,10 @@ ALLOWED = {
     "child": {"errors"},
     "serving": {"errors"},
     "timer": {"clock", "wheel"},
+    "front": set(),
+    "quotas": {"clock"},
+    "wording": set(),
+    "draws": {"model"},
     "model": {"errors", "clock"},
     "load": FOUNDATION | {"audio"},
     "audio": FOUNDATION,
@@ -48,6 +66,7 @@ EVENT_LOOPS = (
     "engine/shard.py",
     "engine/wire.py",
     "serving.py",
+    "front.py",
     "runners/",
     "twin/",
     "standins/",

@@ -21,12 +21,12 @@ from voxload.dialects.base import (
     TurnTaking,
     Unknown,
 )
+from voxload.draws import chance
 from voxload.twin.desk import Desk
 from voxload.twin.envelopes import Envelopes
 from voxload.twin.exchange import Exchange
 from voxload.twin.faults import Faults
 from voxload.twin.hearing import Hearing
-from voxload.twin.latency import chance
 from voxload.twin.record import CallRecord
 from voxload.twin.speaking import Outlet, Send
 from voxload.twin.turn import SttSlot, Turn

@@ -10,13 +10,13 @@ from typing import Any, Protocol
 
 from voxload.clock import NS_PER_S, Clock
 from voxload.dialects.base import CallIdentity, Dialect, HttpRequest, HttpResponse
+from voxload.draws import build_sampler, chance
 from voxload.errors import BadInputError, Problem
 from voxload.model.twin import TwinSettings
+from voxload.quotas import ConcurrencyLimit, TokenBucket
 from voxload.twin.exchange import Exchange
 from voxload.twin.faults import SoundFaults
-from voxload.twin.latency import build_sampler, chance
 from voxload.twin.meters import Meters
-from voxload.twin.quotas import ConcurrencyLimit, TokenBucket
 from voxload.twin.record import CallRecord
 from voxload.twin.speaking import PreparedReply
 from voxload.wheel import Wheel

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from voxload.draws import chance
 from voxload.model.twin import Envelope, EnvelopeMoment
-from voxload.twin.latency import chance
 from voxload.twin.record import CallRecord
 from voxload.twin.speaking import Send
 

@@ -12,8 +12,8 @@ import numpy as np
 from voxload.audio.codec import FULL_SCALE, Samples, decode_audio, encode_audio, resample
 from voxload.audio.frames import silence_frame
 from voxload.dialects.base import Dialect
+from voxload.draws import chance, digest
 from voxload.model.twin import TwinSettings
-from voxload.twin.latency import chance, digest
 from voxload.twin.meters import Meters
 from voxload.twin.record import CallRecord
 from voxload.twin.speaking import Delivery, PreparedReply

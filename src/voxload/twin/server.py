@@ -20,13 +20,13 @@ from picows import WSCloseCode, WSFrame, WSMsgType, WSTransport, WSUpgradeReques
 
 from voxload.clock import NS_PER_S, Clock, monotonic_ns, sleep_s, unix_ns
 from voxload.dialects.base import AgentSession, Dialect, HttpRequest, HttpResponse
+from voxload.front import MESSAGE_BYTES_MAX, Front
 from voxload.model.twin import TwinSettings
 from voxload.serving import BACKLOG
 from voxload.timer import WheelTimer
 from voxload.twin.agent import Agent, Close
 from voxload.twin.desk import Desk, Repertoire
 from voxload.twin.follow_ups import FollowUps
-from voxload.twin.front import MESSAGE_BYTES_MAX, Front
 from voxload.twin.record import CallRecord
 from voxload.twin.speaking import Send
 from voxload.wheel import Wheel

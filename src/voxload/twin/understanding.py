@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from voxload.draws import uniform
 from voxload.twin.exchange import Exchange
-from voxload.twin.latency import uniform
-from voxload.twin.wording import misheard
+from voxload.wording import misheard
 
 if TYPE_CHECKING:
     from voxload.twin.desk import Desk

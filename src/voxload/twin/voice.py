@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from voxload.clock import NS_PER_MS
 from voxload.dialects.base import Usage
-from voxload.twin.latency import chance
+from voxload.draws import chance
 from voxload.twin.speaking import Delivery, Outlet, PreparedReply, Speaking
 
 if TYPE_CHECKING:

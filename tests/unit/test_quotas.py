@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxload.twin.quotas import NS_PER_MINUTE, ConcurrencyLimit, TokenBucket
+from voxload.quotas import NS_PER_MINUTE, ConcurrencyLimit, TokenBucket
 
 
 @given(

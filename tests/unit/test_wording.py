@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxload.audio.corpus import load_corpus
-from voxload.twin.wording import FOREIGN_WORDS, misheard
+from voxload.wording import FOREIGN_WORDS, misheard
 
 
 def words(text):

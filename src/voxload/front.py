@@ -23,7 +23,7 @@ OpenSocket = Callable[[WSUpgradeRequest], WSListener | WSUpgradeResponseWithList
 _UPGRADE = re.compile(rb"^upgrade:[ \t]*websocket[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _CONNECTION = re.compile(rb"^connection:[^\r\n]*\bupgrade\b[^\r\n]*", re.IGNORECASE | re.MULTILINE)
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-_log = logging.getLogger("voxload.twin")
+_log = logging.getLogger("voxload.front")
 
 
 class Front(asyncio.Protocol):

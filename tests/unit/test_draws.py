@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from voxload.draws import build_sampler, chance, lognormal_quantile_ns, uniform
 from voxload.model.twin import Gamma, LatencySettings, Lognormal
-from voxload.twin.latency import build_sampler, chance, lognormal_quantile_ns, uniform
 
 MS = 1_000_000
 COUNT = 4000
