@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import sys
 from typing import Any
 
@@ -107,7 +108,8 @@ class Window:
 async def run(job: Job, peer: str = "voxload", dialect: dict[str, Any] | None = None) -> Result:
     """Place the calls and measure."""
     window = Window(job, peer)
-    plan = Plan(run_id="benchmark", scenario=scenario(job, dialect), target=job.url)
+    authorities = os.environ.get("BENCHMARK_CA", "")
+    plan = Plan(run_id="benchmark", scenario=scenario(job, dialect), target=job.url, authorities=authorities)
     window.shard = Shard(plan, 0, 1, window.take)
     await window.shard.run(monotonic_ns() + 100 * NS_PER_MS)
     return window.close()

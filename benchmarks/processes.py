@@ -58,7 +58,10 @@ class Sink:
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError("the sink did not start")
-        self.url: str = json.loads(line)["url"]
+        told = json.loads(line)
+        self.url: str = told["url"]
+        self.tls_url: str = told["tls_url"]
+        self.authorities: str = told["ca"]
 
     def __enter__(self) -> Sink:
         return self
@@ -113,7 +116,9 @@ def step_s(calls: int, seconds: float) -> float:
 
 def run_peer(peer: str, sink: Sink, calls: int, rate: int, duplex: bool, seconds: float) -> tuple[Result, SinkView]:
     """Run one step. A peer that dies, hangs or prints nonsense is a step with an error."""
-    command = [sys.executable, "-m", f"benchmarks.peer_{peer}", "--url", sink.url, "--calls", str(calls)]
+    tls = peer.endswith("_tls")
+    url = sink.tls_url if tls else sink.url
+    command = [sys.executable, "-m", f"benchmarks.peer_{peer}", "--url", url, "--calls", str(calls)]
     command += ["--seconds", str(seconds), "--rate", str(rate), "--cpu", str(cores()[0])]
     command += ["--duplex"] if duplex else []
     result = Result(peer, calls, rate, duplex)
@@ -121,6 +126,7 @@ def run_peer(peer: str, sink: Sink, calls: int, rate: int, duplex: bool, seconds
         done = subprocess.run(
             command,
             cwd=ROOT,
+            env={**os.environ, "BENCHMARK_CA": sink.authorities} if tls else None,
             capture_output=True,
             text=True,
             timeout=START_S + SETUP_S_MAX + 3 * step_s(calls, seconds),

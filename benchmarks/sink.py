@@ -15,8 +15,10 @@ import json
 import math
 import os
 import sys
+import tempfile
 from array import array
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import picows
@@ -25,6 +27,7 @@ from aiohttp import web
 from picows import WSFrame, WSMsgType, WSTransport, WSUpgradeRequest, WSUpgradeResponse
 
 from benchmarks.harness import AGENT_RATE, percentile_ms, usage
+from voxload.certificates import ensure_certificates, server_tls
 from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns
 from voxload.dialects.rtmed import START_PATH, RtmedDialect, RtmedOptions
 from voxload.front import Front
@@ -163,20 +166,29 @@ async def serve(speak: bool) -> None:
     loop = asyncio.get_running_loop()
     sink = Sink(speak)
     web_server = web.Server(sink.answer, access_log=None)
-    server = await loop.create_server(
-        lambda: Front(web_server, sink.fronts, sink.open_socket), "127.0.0.1", 0, backlog=4096
-    )
+
+    def front() -> Front:
+        return Front(web_server, sink.fronts, sink.open_socket)
+
+    server = await loop.create_server(front, "127.0.0.1", 0, backlog=4096)
+    with tempfile.TemporaryDirectory() as folder:
+        made = ensure_certificates(Path(folder), "127.0.0.1")
+        tls = await loop.create_server(front, "127.0.0.1", 0, backlog=4096, ssl=server_tls(made))
+        authorities = made.authority.read_text()
     timer = WheelTimer.on_loop(sink.wheel, monotonic_ns, loop)
     sink.wheel.at(monotonic_ns() + SAMPLE_NS, sink.sample)
     timer.start()
     freeze_garbage()  # as in voxload's own processes: collections must not stall the paced sends
-    sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}) + "\n")
+    ports = [opened.sockets[0].getsockname()[1] for opened in (server, tls)]
+    told = {"url": f"http://127.0.0.1:{ports[0]}", "tls_url": f"https://127.0.0.1:{ports[1]}", "ca": authorities}
+    sys.stdout.write(json.dumps(told) + "\n")
     sys.stdout.flush()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     await reader.read()
     timer.stop()
     server.close()
+    tls.close()
 
 
 def main() -> int:

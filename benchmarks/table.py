@@ -19,6 +19,7 @@ from benchmarks.search import FIXED_CALLS, LATENESS_P99_MS_MAX, Cell, Mode
 LABELS = {
     "voxload": "voxload",
     "voxload_acs": "voxload as ACS",
+    "voxload_tls": "voxload over wss",
     "locust": "Locust + websocket-client",
     "websockets": "websockets on asyncio",
     "aiohttp": "aiohttp on uvloop",

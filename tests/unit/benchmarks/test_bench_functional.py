@@ -19,7 +19,7 @@ from benchmarks.table import as_data, as_markdown, rows  # noqa: E402
 CALLS = 5
 
 
-@pytest.mark.parametrize("peer", ["voxload", "websockets", "bare", "locust", "floor", "aiohttp"])
+@pytest.mark.parametrize("peer", ["voxload", "voxload_tls", "websockets", "bare", "locust", "floor", "aiohttp"])
 def test_a_peer_sends_and_hears_what_the_sink_counts(peer: str) -> None:
     if _missing(peer):
         pytest.skip(_missing(peer))
