@@ -47,7 +47,7 @@ def read_evidence(run_id: str, folder: Path) -> Evidence | None:
             sampler.add(run_id, record)
     except (OSError, msgspec.MsgspecError) as error:
         raise BadInputError([Problem(f"damaged: {error}", str(folder / CALLS_FILE))]) from None
-    return sampler.evidence()
+    return sampler.evidence(("call", "phase", "persona", "target"))
 
 
 def slug(name: str) -> str:

@@ -65,6 +65,7 @@ def close_books(
         error=context.workload.redact(end.error),
         shard=context.shard,
         persona=spec.persona.name,
+        region=dict(labels).get("region", ""),
         target=context.workload.targets[spec.target].name if context.workload.targets else "",
         trace_id=trace_id,
         **heard,

@@ -31,8 +31,7 @@ class Book:
         self._folder = ResultsFolder(Path(results) / prepared.plan.run_id)
         self._collector = Collector()
         self._started_at = utc_now().isoformat(timespec="seconds")
-        scenario = prepared.scenario
-        self._understanding = Understanding(Workload(prepared.plan).labelled_texts(), scenario.region)
+        self._understanding = Understanding(Workload(prepared.plan).labelled_texts())
         self.doubts: list[str] = []
 
     def take(self, message: wire.FromShard) -> None:

@@ -16,6 +16,14 @@ ERROR_KINDS_MAX = 50
 UNKNOWN_KINDS_MAX = 50
 
 
+def call_labels(call: CallRecord) -> Labels:
+    """Return the labels of what is measured of a call after its end: those that it had while it was up."""
+    labels: Labels = (("call", call.call), ("persona", call.persona), ("phase", call.phase))
+    if call.region:
+        labels = (*labels, ("region", call.region))
+    return (*labels, ("target", call.target)) if call.target else labels
+
+
 class Recorder:
     """Collects one stretch at a time; `take` hands it out and starts the next.
 

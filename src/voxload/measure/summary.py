@@ -135,6 +135,8 @@ class CallRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
     shard: int = 0
     persona: str = ""
+    region: str = ""
+    """Where its callers, or its target, are; empty where nothing says so."""
     target: str = ""
     """Which of several targets it called."""
     target_id: str = ""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from voxload.measure.accuracy import IntentClassifier, judge_turn, word_error_rate
-from voxload.measure.recorder import Labels, Recorder
+from voxload.measure.recorder import Labels, Recorder, call_labels
 from voxload.measure.snapshot import Snapshot
 from voxload.measure.summary import CallRecord, TurnRecord
 
@@ -22,12 +22,11 @@ class Understanding:
     """Judges turns by the agent's own fields first, else by its transcript or its reply.
 
     `labelled` holds (text, intent) pairs of what callers say and agents answer; the classifier learns from them when
-    the first turn needs it. `region` is the run's, for the labels.
+    the first turn needs it.
     """
 
-    def __init__(self, labelled: Sequence[tuple[str, str]], region: str = "") -> None:
+    def __init__(self, labelled: Sequence[tuple[str, str]]) -> None:
         self._labelled = [(text, intent) for text, intent in labelled if text and intent]
-        self._region = (("region", region),) if region else ()
         self._classifier: IntentClassifier | None = None
 
     def complete(self, snapshot: Snapshot) -> Snapshot:
@@ -38,7 +37,7 @@ class Understanding:
         return snapshot
 
     def _judge_call(self, call: CallRecord, recorder: Recorder) -> CallRecord:
-        labels = (("call", call.call), ("persona", call.persona), ("phase", call.phase), *self._region)
+        labels = call_labels(call)
         turns = [self._judge_turn(turn, recorder, (*labels, ("turn", turn.turn))) for turn in call.turns]
         return msgspec.structs.replace(call, turns=turns)
 

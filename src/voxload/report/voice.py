@@ -12,7 +12,7 @@ from voxload.report import text
 from voxload.report.targets import GROUPS, Target, higher_is_better, kind_of, targets_of, tone_of
 from voxload.report.view import Sign
 
-LABEL_KEYS = ("turn", "persona", "phase", "region", "call")
+LABEL_KEYS = ("target", "turn", "persona", "phase", "region", "call")
 """Labels in the order in which they are shown; others follow."""
 LABEL_VALUES_MAX = 24
 _SHARES = {"p50": 0.5, "p95": 0.95}

@@ -83,7 +83,7 @@ class Runner(ABC):
             RunAbortedError: a shard could not be prepared.
         """
         workload = Workload(self.plan)
-        self._understanding = Understanding(workload.labelled_texts(), workload.scenario.region)
+        self._understanding = Understanding(workload.labelled_texts())
         try:
             await self._prepare()
             self._start_ns = self._go()

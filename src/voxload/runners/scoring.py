@@ -12,6 +12,7 @@ from voxload.errors import BadInputError, Problem
 from voxload.measure.collector import Collector
 from voxload.measure.extra import optional
 from voxload.measure.quality import choose_recordings, score_in_process
+from voxload.measure.recorder import call_labels
 from voxload.model.scenario import TWIN_TARGET, Scenario
 from voxload.runners.results import read_calls
 
@@ -54,7 +55,7 @@ def score_calls(collector: Collector, folder: Path, scenario: Scenario, referenc
     for call, score in zip(chosen, scores, strict=True):
         if score.problem:
             problems.append(f"{call.call_id}: {score.problem}")
-        labels = (("call", call.call), ("persona", call.persona), ("phase", call.phase))
+        labels = call_labels(call)
         for name in SCORES:
             value, change = getattr(score, name), getattr(score, f"{name}_change")
             if value is not None:

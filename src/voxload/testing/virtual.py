@@ -157,7 +157,7 @@ class VirtualWorld:
             twin or scenario.twin, self.dialect, repertoire, self.wheel, self.clock, UNIX_OFFSET_NS, self._stall
         )
         self.collector = Collector()
-        self._understanding = Understanding(self.workload.labelled_texts(), scenario.region)
+        self._understanding = Understanding(self.workload.labelled_texts())
         media = Media(self.dialect, self.workload)
         now_ns = self.clock()
         context = CallContext.of(

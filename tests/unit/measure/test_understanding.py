@@ -16,8 +16,12 @@ def labelled():
 
 def judged(turn, region=""):
     recorder = Recorder()
-    recorder.call_ended(CallRecord(0, "c-0", "booking", "hold", 0.0, "completed", turns=[turn], persona="calm"))
-    snapshot = Understanding(labelled(), region).complete(recorder.take(1, 0, 0.0, 0.0))
+    recorder.call_ended(
+        CallRecord(
+            0, "c-0", "booking", "hold", 0.0, "completed", turns=[turn], persona="calm", region=region, target="canary"
+        )
+    )
+    snapshot = Understanding(labelled()).complete(recorder.take(1, 0, 0.0, 0.0))
     values = {series.metric: Histogram.from_data(series.histogram) for series in snapshot.series}
     labels = {series.metric: series.labels for series in snapshot.series}
     return snapshot.calls[0].turns[0], values, labels
@@ -53,7 +57,8 @@ def test_word_errors_are_counted_by_word():
     assert values["word_error_rate"].count == 4
     assert values["word_error_rate"].mean == 0.5e9
     assert labels["word_error_rate"] == {
-        "call": "booking", "persona": "calm", "phase": "hold", "region": "westeurope", "turn": "booking",
+        "call": "booking", "persona": "calm", "phase": "hold", "region": "westeurope",
+        "target": "canary", "turn": "booking",
     }  # fmt: skip
 
 
