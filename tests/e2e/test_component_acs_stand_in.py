@@ -23,8 +23,8 @@ from voxload.services.base import ComponentRun
 from voxload.services.runner import ComponentResult, ComponentRunner
 from voxload.services.settings import read_settings
 from voxload.standins.acs.process import ExchangeProcess
-from voxload.standins.acs.server import COUNTERS_PATH
 from voxload.standins.acs.tokens import IDENTITY_PATH
+from voxload.standins.log import COUNTERS_PATH
 
 CALLS = 8
 QUICK = {"callee": {"answer_delay": "50ms", "reaction": "50ms", "digits": "5"}}

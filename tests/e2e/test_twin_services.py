@@ -19,8 +19,12 @@ def test_a_backends_clients_work_with_what_is_printed(voxload):
         told = json.loads(process.stdout.readline())
         environment = {name: value for item in told["services"].values() for name, value in item["environment"].items()}
         asyncio.run(use(environment))
-        counts = json.load(urllib.request.urlopen(f"{told['services']['eventgrid']['url']}/counts"))
+        counts = json.load(urllib.request.urlopen(f"{told['services']['eventgrid']['url']}/voxload/counters"))
         assert counts["topic"]["published"] == 10, "the limit is that of the file"
+        assert counts["requests"] == {"POST /api/events 200": 1}
+        (made,) = json.load(urllib.request.urlopen(f"{told['services']['eventgrid']['url']}/voxload/requests"))
+        assert (made["method"], made["path"], made["status"]) == ("POST", "/api/events?api-version=2018-01-01", 200)
+        assert made["took_ms"] > 0
         health = json.load(urllib.request.urlopen(f"{environment['API_BASE_URL']}/health"))
         assert health["status"] == "healthy"
     finally:

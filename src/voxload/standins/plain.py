@@ -14,7 +14,7 @@ from pydantic import Field
 from voxload.clock import NS_PER_S
 from voxload.model.base import Model
 from voxload.model.units import SpanNs
-from voxload.standins.serving import new_application
+from voxload.standins.serving import StandIn, new_application
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -28,7 +28,7 @@ class PlainSettings(Model):
     seed: int = Field(1, ge=0)
 
 
-class PlainStandIn:
+class PlainStandIn(StandIn):
     """Keeps calls by session id."""
 
     def __init__(self, settings: PlainSettings | None = None) -> None:
@@ -41,7 +41,7 @@ class PlainStandIn:
 
     def application(self) -> web.Application:
         """Return what serves it."""
-        application = new_application()
+        application = new_application(lambda: {"calls": len(self.calls)})
         application.middlewares.append(self._behave)
         application.router.add_get("/health", self._health)
         application.router.add_post("/api/v1/calls/start", self._start)

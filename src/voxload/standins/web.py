@@ -1,4 +1,4 @@
-"""Stand-ins that are one web application each, in a child process: `python -m voxload.standins.web`."""
+"""Stand-ins on a port of their own, in a child process: `python -m voxload.standins.web`."""
 
 from __future__ import annotations
 
@@ -6,27 +6,16 @@ import json
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import uvloop
-from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from voxload.child import ChildProcess, announce, read_job
 from voxload.errors import BadInputError, Problem, VoxloadError
 from voxload.process import freeze_garbage, raise_file_limit
 from voxload.serving import stop_signal
-from voxload.standins.serving import Server
-
-
-class StandIn(Protocol):
-    """What is served."""
-
-    def application(self) -> web.Application:
-        """Return the application."""
-
-    def environment(self, url: str) -> dict[str, str]:
-        """Return the variables that lead a backend to it, at its base address."""
+from voxload.standins.serving import Server, StandIn
 
 
 class _Place(NamedTuple):
@@ -100,7 +89,7 @@ class StandInProcess(ChildProcess):
 
 
 async def _serve(job: dict[str, Any]) -> None:
-    server = Server(build(job["kind"], job["settings"]).application(), job["host"], job["port"])
+    server = Server.of(build(job["kind"], job["settings"]), job["host"], job["port"])
     try:
         await server.start()
         stopping = await stop_signal(parent=True)

@@ -28,8 +28,8 @@ from voxload.standins.acs.identifiers import raw_id_of_number
 from voxload.standins.acs.rest import ROOT, Api
 from voxload.standins.acs.tokens import IDENTITY_AUDIENCES, IDENTITY_PATH, ISSUER, KEYS_PATH, OPENID_PATH
 from voxload.standins.acs.trunk import TrunkEnd
+from voxload.standins.log import COUNTERS_PATH
 
-COUNTERS_PATH = "/voxload/counters"
 RING_PATH = "/voxload/ring"
 BODY_BYTES_MAX = 1024 * 1024
 FLUSH_S = 3.0

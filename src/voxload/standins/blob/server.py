@@ -20,7 +20,7 @@ from voxload.standins.blob.settings import BlobServiceSettings
 from voxload.standins.blob.signing import is_authorized, string_to_sign
 from voxload.standins.blob.store import Blob, Condition, Refusal, RefusedError, Store, content_md5
 from voxload.standins.rate import RateLimit
-from voxload.standins.serving import new_application
+from voxload.standins.serving import StandIn, new_application
 
 LIST_MAX = 5000
 _HTTP_HEADERS = (
@@ -67,7 +67,7 @@ class _Request(NamedTuple):
 Handler = Callable[[_Request], Awaitable[web.StreamResponse]]
 
 
-class BlobStandIn:
+class BlobStandIn(StandIn):
     """A storage account at `/ACCOUNT/CONTAINER/BLOB`, as the emulators have it."""
 
     def __init__(
@@ -109,7 +109,7 @@ class BlobStandIn:
 
     def application(self) -> web.Application:
         """Return what serves it."""
-        application = new_application()
+        application = new_application(lambda: {"operations": dict(self.counts)})
         application.router.add_route("*", "/{path:.*}", self._answer)
         return application
 

@@ -20,14 +20,14 @@ from voxload.standins.eventgrid.delivery import HandshakeError, Subscription
 from voxload.standins.eventgrid.events import CHUNK_BYTES, MalformedError, read_events
 from voxload.standins.eventgrid.settings import EventGridSettings, SubscriptionSettings
 from voxload.standins.rate import RateLimit
-from voxload.standins.serving import new_application
+from voxload.standins.serving import StandIn, new_application
 
 BODY_BYTES_MAX = 1024 * 1024
 HANDSHAKE_TIMEOUT_S = 30.0
 
 
-class EventGridStandIn:
-    """A topic at `/api/events`; subscriptions at `/eventSubscriptions/NAME`; counters at `/counts`."""
+class EventGridStandIn(StandIn):
+    """A topic at `/api/events`; subscriptions at `/eventSubscriptions/NAME`; counters at `/voxload/counters`."""
 
     def __init__(
         self,
@@ -48,12 +48,11 @@ class EventGridStandIn:
 
     def application(self) -> web.Application:
         """Return what serves it."""
-        application = new_application()
+        application = new_application(self._counters)
         application.router.add_post(TOPIC_PATH, self._publish)
         application.router.add_put("/{scope:.*}eventSubscriptions/{name}", self._subscribe)
         application.router.add_get("/{scope:.*}eventSubscriptions/{name}", self._show)
         application.router.add_delete("/{scope:.*}eventSubscriptions/{name}", self._unsubscribe)
-        application.router.add_get("/counts", self._show_counts)
         application.cleanup_ctx.append(self._live)
         return application
 
@@ -179,12 +178,12 @@ class EventGridStandIn:
             await subscription.close()
         return web.Response(status=200 if subscription else 204)
 
-    async def _show_counts(self, _: web.Request) -> web.Response:
+    def _counters(self) -> dict[str, Any]:
         found = {
             name: {**subscription.counts, "pending": subscription.pending}
             for name, subscription in self.subscriptions.items()
         }
-        return web.json_response({"topic": dict(self.counts), "subscriptions": found})
+        return {"topic": dict(self.counts), "subscriptions": found}
 
 
 def _subscription_settings(body: dict[str, Any]) -> SubscriptionSettings:
