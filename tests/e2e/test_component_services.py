@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import socket
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "components"
 
@@ -20,21 +26,38 @@ def test_the_example_runs_as_it_stands(voxload, kind):
     assert "Traceback" not in done.err
 
 
-def test_ctrl_c_ends_sessions_in_good_order(voxload):
-    path = voxload.write(
-        {
-            "component": "redis",
-            "load": {"shape": "concurrency", "concurrency": 5, "duration": "60s"},
-            "options": {"pause": "500ms"},
-        }
-    )
+@pytest.fixture
+def redis_server(tmp_path):
+    """A client of a real server, with its address as `url`."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    program = shutil.which("redis-server")
+    assert program, "redis-server is not installed: make system"
+    arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    server = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL)
+    client = redis.Redis(port=port, retry=Retry(ConstantBackoff(0.05), 100))
+    client.url = f"redis://127.0.0.1:{port}"
+    client.ping()
+    yield client
+    client.close()
+    server.kill()
+    server.wait()
+
+
+def test_ctrl_c_ends_sessions_in_good_order(voxload, redis_server):
+    load = {"shape": "concurrency", "concurrency": 5, "duration": "60s"}
+    options = {"pause": "500ms", "url": redis_server.url}
+    path = voxload.write({"component": "redis", "load": load, "options": options})
     process = voxload.start("component", "redis", str(path), "--quiet")
-    time.sleep(2.5)
+    while redis_server.dbsize() < 10:
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     done = voxload.finish(process, 40)
     assert done.code == 3, done.out + done.err
     assert done.summary.totals.outcomes == {"cancelled": 5}
     assert done.summary.facts["keys left over and removed"] == "0"
+    assert redis_server.dbsize() == 0
     assert "Traceback" not in done.err
 
 

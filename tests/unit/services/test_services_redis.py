@@ -206,7 +206,7 @@ async def test_tls(certificates):
 
 
 async def test_a_cluster(tmp_path):
-    nodes = [RedisServer(program(), ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")) for _ in range(2)]
+    nodes = [RedisServer(program(), ("--cluster-enabled", "yes", "--cluster-node-timeout", "15000")) for _ in range(2)]
     try:
         for node in nodes:
             await node.start()

@@ -70,6 +70,19 @@ def test_no_data_is_unknown_never_passed():
     assert "no data" in reasons[0]
 
 
+def test_a_target_that_nothing_measured_is_unknown():
+    status, _, reasons = verdict_of(make_summary(), "max(target_cpu) < 70%")
+    assert status == "unknown"
+    assert "resources: in the file" in reasons[0]
+    used = Series("target_cpu", {"resource": "agent"}, series("x", [69_000, 71_000]).histogram)  # 69 and 71 percent
+    assert verdict_of(make_summary(latencies=[used]), "max(target_cpu) < 72%", "p50(target_cpu) < 70 percent") == (
+        "passed",
+        0,
+        [],
+    )
+    assert verdict_of(make_summary(latencies=[used]), "max(target_cpu) < 70%")[0] == "failed"
+
+
 def test_a_label_without_data_is_unknown():
     status, _, reasons = verdict_of(make_summary(latencies=[TURNS]), 'p95(turn_latency{turn="refund"}) < 2s')
     assert status == "unknown"

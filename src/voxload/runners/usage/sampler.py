@@ -154,7 +154,8 @@ def _process_source(item: ResourceSource, target: str, problems: list[Problem]) 
             parts = urlsplit(target)
             if parts.hostname not in LOCAL_HOSTS:
                 hint = "use prometheus or azure_monitor"
-                message = f"resources: {item.label}: port: target is for a target on this machine, not {parts.hostname}"
+                where = f", not {parts.hostname}" if parts.hostname else " whose address is given"
+                message = f"resources: {item.label}: port: target is for a target on this machine{where}"
                 problems.append(Problem(message, suggestion=hint))
                 return None
             port = parts.port or (443 if parts.scheme in {"https", "wss", "rediss"} else 80)

@@ -56,7 +56,11 @@ class EventGridComponent(Component[EventGridTestSettings]):
         key = options.access_key.value
         if not options.endpoint:
             key = DEVELOPMENT_KEY
-            subscription = {"endpoint": self._webhook.url, "schema": options.event_schema}
+            subscription = {
+                "endpoint": self._webhook.url,
+                "schema": options.event_schema,
+                "batch_max": options.delivery_batch,
+            }
             mine = {"subscriptions": {"voxload": subscription}} if options.receive else {}
             self._endpoint = f"{await self._stand_in.start({**mine, **options.service})}/api/events"
         self._publisher = build_publisher(self._endpoint, key, options)

@@ -25,6 +25,7 @@ class EventGridOptions(Model):
     batch: int = Field(1, ge=1, le=5000, description="Events in one publish request.")
     payload_bytes: int = Field(200, ge=0, le=900_000, description="Size of each event's data, about.")
     receive: bool = Field(True, description="Follow the events to our webhook; false: only publish.")
+    delivery_batch: int = Field(1, ge=1, le=5000, description="Events in one delivery, where a stand-in delivers.")
     listen: str = Field("127.0.0.1:0", description="Where our webhook listens; port 0: a free one.")
     webhook_key: Secret = Field(Secret(), description="Deliveries must carry it as ?code=; one of our own by default.")
     delivery_timeout_ns: DurationNs = Field(
