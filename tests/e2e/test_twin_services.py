@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import urllib.request
 
 from azure.core.credentials import AzureKeyCredential
@@ -11,10 +14,19 @@ from azure.eventgrid import EventGridEvent
 from azure.eventgrid.aio import EventGridPublisherClient
 from azure.storage.blob.aio import BlobServiceClient
 
+CHAT = """
+from openai import AzureOpenAI, OpenAI
+for client in (AzureOpenAI(), OpenAI()):
+    done = client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hello"}], max_tokens=1)
+    print("ok" if done.choices[0].message.content else "nothing")
+"""
+
 
 def test_a_backends_clients_work_with_what_is_printed(voxload):
     settings = voxload.write({"eventgrid": {"events_per_s": 10}}, "services.yaml")
-    process = voxload.start("twin", "--services", "blob,eventgrid,http", "--service-settings", str(settings), "--json")
+    process = voxload.start(
+        "twin", "--services", "blob,eventgrid,http,openai,acs", "--service-settings", str(settings), "--json"
+    )
     try:
         told = json.loads(process.stdout.readline())
         environment = {name: value for item in told["services"].values() for name, value in item["environment"].items()}
@@ -27,6 +39,10 @@ def test_a_backends_clients_work_with_what_is_printed(voxload):
         assert made["took_ms"] > 0
         health = json.load(urllib.request.urlopen(f"{environment['API_BASE_URL']}/health"))
         assert health["status"] == "healthy"
+        assert environment["COMMUNICATION_SERVICES_ENDPOINT"] == told["services"]["acs"]["url"]
+        variables, command = {**os.environ, **environment}, [sys.executable, "-c", CHAT]
+        said = subprocess.run(command, env=variables, capture_output=True, check=False)
+        assert said.stdout.split() == [b"ok", b"ok"], said.stderr
     finally:
         process.terminate()
         done = voxload.finish(process)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxload.quotas import NS_PER_MINUTE, ConcurrencyLimit, TokenBucket
+from voxload.quotas import NS_PER_MINUTE, ConcurrencyLimit, MinuteWindow, TokenBucket
 
 
 @given(
@@ -91,3 +91,31 @@ def test_no_limit_means_no_refusal():
     slots = ConcurrencyLimit(0)
     assert all(slots.acquire() for _ in range(1000))
     assert slots.peak == 1000
+
+
+def test_a_burst_smaller_than_a_minute():
+    bucket = TokenBucket(600, 0, burst=100)
+    assert bucket.remaining(0) == 100
+    assert bucket.take(100, 0) == 0
+    assert (bucket.remaining(0), bucket.full_in_ns(0)) == (0, 10_000_000_000)
+    assert bucket.wait_ns(50, 1_000_000_000) == 4_000_000_000
+    assert bucket.remaining(2_050_000_000) == 20
+    assert bucket.take(100, 100_000_000_000) == 0
+    with pytest.raises(ValueError, match="never"):
+        bucket.wait_ns(101, 0)
+
+
+def test_a_minute_that_is_counted_anew():
+    window = MinuteWindow(1000, 5)
+    assert window.take(600, 5) == 0
+    assert window.remaining(10) == 400
+    assert window.take(500, 1_000_000_005) == NS_PER_MINUTE - 1_000_000_000
+    assert window.take(400, 2_000_000_005) == 0
+    assert window.take(1, NS_PER_MINUTE + 4) == 1
+    assert window.take(1000, NS_PER_MINUTE + 5) == 0
+    assert (window.taken, window.refused) == (2000, 2)
+    assert window.full_in_ns(NS_PER_MINUTE + 6) == NS_PER_MINUTE - 1
+    assert window.full_in_ns(5 * NS_PER_MINUTE) == 0
+    with pytest.raises(ValueError, match="never"):
+        window.take(1001, 0)
+    assert MinuteWindow(0, 0).take(10**9, 0) == 0

@@ -79,7 +79,7 @@ def serve_command(
     chosen = chosen.model_copy(update={name: value for name, value in changes.items() if value is not None})
 
     def announce(served: Served) -> None:
-        variables = _variables(served, chosen.access_key)
+        variables = exchange_variables(served, chosen.access_key)
         if as_json:
             click.echo(json.dumps({"ready": True, "pid": os.getpid(), **served._asdict(), "environment": variables}))
         else:
@@ -88,7 +88,7 @@ def serve_command(
     run_exchange(ExchangeJob(settings=chosen, host=host, port=port, webhook=webhook), announce)
 
 
-def _variables(served: Served, access_key: str) -> dict[str, str]:
+def exchange_variables(served: Served, access_key: str) -> dict[str, str]:
     """Return the environment of a backend that takes the exchange for Azure."""
     trust = {"REQUESTS_CA_BUNDLE": served.authority, "SSL_CERT_FILE": served.authority} if served.authority else {}
     return {

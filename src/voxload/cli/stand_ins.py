@@ -7,10 +7,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from voxload.cli.acs import exchange_variables
 from voxload.errors import BadInputError, Problem
+from voxload.model.exchange import ExchangeSettings
 from voxload.model.explain import did_you_mean
 from voxload.model.source import read_source
+from voxload.standins.acs.process import ExchangeProcess
+from voxload.standins.acs.server import Served
 from voxload.standins.web import KINDS, StandInProcess, environment_of
+
+ACS = "acs"
+NAMES = (ACS, *KINDS)
+"""What `--services` knows: the exchange has a process of its own kind, the others are alike."""
 
 
 class Service(NamedTuple):
@@ -31,7 +39,7 @@ def wanted_services(text: str, file: Path | None, port: int) -> dict[str, tuple[
         BadInputError: no such stand-in, or a file that says nothing of one that is served; every problem is listed.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
-    problems = [_unknown(name) for name in names if name not in KINDS]
+    problems = [_unknown(name) for name in names if name not in NAMES]
     source = read_source(file) if file is not None else None
     data: Any = source.data if source is not None else {}
     if source is not None and not isinstance(data, dict):
@@ -48,7 +56,7 @@ def wanted_services(text: str, file: Path | None, port: int) -> dict[str, tuple[
 
 
 def _unknown(name: str) -> Problem:
-    return Problem(f"--services: no stand-in is called {name!r}", suggestion=did_you_mean(name, KINDS))
+    return Problem(f"--services: no stand-in is called {name!r}", suggestion=did_you_mean(name, NAMES))
 
 
 def start_services(
@@ -62,9 +70,19 @@ def start_services(
     """
     found = {}
     for kind, (settings, port) in wanted.items():
+        if kind == ACS:
+            found[kind] = _start_exchange(settings, host, port, stack)
+            continue
         process = stack.enter_context(StandInProcess(kind, settings, host, port))
         found[kind] = Service(KINDS[kind].what, process.url, environment_of(kind, settings, process.url))
     return found
+
+
+def _start_exchange(settings: Mapping[str, Any], host: str, port: int, stack: ExitStack) -> Service:
+    process = stack.enter_context(ExchangeProcess(settings, host, port))
+    served = Served(process.url, process.endpoint, process.authority, process.identity_header)
+    key = ExchangeSettings.model_validate(dict(settings)).access_key
+    return Service("the stand-in for Communication Services", process.endpoint, exchange_variables(served, key))
 
 
 def describe(services: Mapping[str, Service]) -> Sequence[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from voxload.cli.stand_ins import describe, start_services, wanted_services
+from voxload.cli.stand_ins import NAMES, describe, start_services, wanted_services
 from voxload.dialects.registry import build_dialect, dialect_names
 from voxload.errors import BadInputError, Problem
 from voxload.model.scenario import TWIN_TARGET
@@ -29,7 +29,7 @@ Examples:
   voxload twin --option message_rate=50          an option of the dialect
   voxload twin --scenario scenario.yaml          the agent that a scenario with target: twin would start
   voxload twin --tls                             https and wss; prints the authority for --ca
-  voxload twin --services blob,eventgrid         stand-ins for the services behind the agent; prints their variables
+  voxload twin --services openai,blob            stand-ins for the services behind the agent; prints their variables
   voxload twin --json                            one line of JSON when it listens, for scripts
 
 \b
@@ -55,7 +55,9 @@ twin.yaml holds what a scenario's "twin:" holds, for example:
 @click.option("--tls", is_flag=True, help="Speak https and wss, with certificates of its own authority.")
 @click.option("--certificates", default=".voxload-tls", show_default=True, help="Folder of the certificates.")
 @click.option("--tls-name", default="", help="A further host name in the certificate (default: --host).")
-@click.option("--services", default="", help="Stand-ins to serve too, each on a port of its own: blob,eventgrid,http.")
+@click.option(
+    "--services", default="", help=f"Stand-ins to serve too, each on a port of its own; of {', '.join(NAMES)}."
+)
 @click.option(
     "--service-settings",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -42,6 +42,11 @@ KINDS = {
         "voxload.standins.plain:PlainStandIn",
         "voxload.standins.plain:PlainSettings",
     ),
+    "openai": _Place(
+        "the stand-in for OpenAI",
+        "voxload.standins.openai.server:ChatStandIn",
+        "voxload.standins.openai.settings:ChatSettings",
+    ),
 }
 """The stand-ins by name."""
 

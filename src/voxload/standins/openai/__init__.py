@@ -1,0 +1,1 @@
+"""A stand-in for Azure OpenAI's and OpenAI's chat completions."""
