@@ -44,6 +44,11 @@ def test_a_backend_with_good_manners(voxload, exchange_port):
         assert seen.events.count(event) == calls, seen.events
     headers = {name.lower() for name in seen.socket_headers[0]}
     assert {"authorization", "x-ms-call-connection-id", "x-ms-call-correlation-id"} <= headers
+    webhook = {name.lower(): value for name, value in seen.headers[0].items()}
+    traces = {
+        value.split("-")[1] for names in seen.socket_headers for name, value in names.items() if name == "traceparent"
+    }
+    assert webhook["traceparent"].split("-")[1] in traces, (webhook, traces)
 
 
 def test_a_backend_that_ends_the_call_itself(voxload, exchange_port):

@@ -163,6 +163,7 @@ def _resumed(found: SearchState, wanted: SearchState, folder: Path) -> SearchSta
             hint = "give the same scenario and options, or begin a new search without --resume"
             raise BadInputError([Problem(f"--resume: its {name} is {before!r}, not {now!r}", str(folder), 0, hint)])
     found.settings = wanted.settings
+    found.probes = [probe for probe in found.probes if probe.status != "unknown"]  # they are worth another try
     return found
 
 
@@ -259,7 +260,7 @@ def _words(probe: Probe, by: str) -> str:
 
 def _print(console: Console, state: SearchState, found: Capacity, folder: Path) -> None:
     table = Table(box=None)
-    for column in (_unit(state.by), "probes", "passed", "completed/s", "p95 ms"):
+    for column in (_unit(state.by), "probes", "passed", "completed/s", f"{_latency_name(state)} p95, ms"):
         table.add_column(column, justify="right")
     for load in sorted({probe.load for probe in state.probes}):
         probes = [probe for probe in state.probes if probe.load == load]
@@ -278,7 +279,13 @@ def _page(state: SearchState, found: Capacity) -> str:
         KneePoint(probe.load, probe.status, probe.throughput_per_s, probe.latency_p95_ms, probe.reasons)
         for probe in state.probes
     ]
-    return render_knee(f"Capacity of {state.scenario}", _unit(state.by), sentence(state, found), points)
+    return render_knee(
+        f"Capacity of {state.scenario}", _unit(state.by), sentence(state, found), points, _latency_name(state)
+    )
+
+
+def _latency_name(state: SearchState) -> str:
+    return state.probes[-1].latency_metric.replace("_", " ") if state.probes else "latency"
 
 
 def sentence(state: SearchState, found: Capacity) -> str:

@@ -173,7 +173,7 @@ class Placer:
             self._start(self._waiting.popleft())
 
     def _shed(self, call: Call, due_ns: int) -> None:
-        spec = call.spec
+        spec, targets = call.spec, self._context.workload.targets
         self._context.recorder.call_ended(
             CallRecord(
                 index=spec.index,
@@ -184,6 +184,8 @@ class Placer:
                 outcome=Outcome.SHED.value,
                 error="measurement.calls_max reached",
                 shard=self._context.shard,
+                persona=spec.persona.name,
+                target=targets[spec.target].name if targets else "",
             )
         )
 

@@ -49,11 +49,11 @@ class Plot(NamedTuple):
     y_ticks: list[Tick]
 
 
-def render_knee(title: str, unit: str, answer: str, points: Sequence[KneePoint]) -> str:
-    """Return the page as HTML that needs nothing from elsewhere."""
+def render_knee(title: str, unit: str, answer: str, points: Sequence[KneePoint], latency: str) -> str:
+    """Return the page as HTML that needs nothing from elsewhere; `latency` names the one that the points hold."""
     plots = [
         _plot("Completed calls a second", unit, [(point, point.throughput_per_s) for point in points]),
-        _plot("p95 of turn latency, ms", unit, [(point, point.latency_p95_ms) for point in points]),
+        _plot(f"p95 of {latency}, ms", unit, [(point, point.latency_p95_ms) for point in points]),
     ]
     template = environment().get_template("knee.html.j2")
     return template.render(
@@ -78,7 +78,9 @@ def _plot(title: str, unit: str, values: Sequence[tuple[KneePoint, float | None]
     ]
     means = []
     for load in sorted({point.load for point, _ in known}):
-        same = [value for point, value in known if point.load == load]
+        same = [value for point, value in known if point.load == load and point.status != "unknown"]
+        if not same:  # nothing that can be trusted
+            continue
         means.append(f"{x_of(load)},{y_of(sum(same) / len(same))}")
     return Plot(
         title,

@@ -91,7 +91,7 @@ def probe_of(load: float, summary: Summary) -> Probe:
     if summary.verdict.status in {"passed", "failed"}:
         status = "passed" if summary.verdict.status == "passed" else "failed"
     completed = summary.totals.outcomes.get(Outcome.COMPLETED, 0)
-    latency = _headline(summary)
+    metric, latency = _headline(summary)
     p95_ns = latency.quantile(0.95)
     return Probe(
         load,
@@ -99,12 +99,13 @@ def probe_of(load: float, summary: Summary) -> Probe:
         tuple(summary.verdict.reasons),
         completed / summary.run.duration_s if summary.run.duration_s else None,
         None if p95_ns is None else p95_ns / 1e6,
+        metric,
         summary.totals.attempted,
         summary.run.run_id,
     )
 
 
-def _headline(summary: Summary) -> Histogram:
-    """Return the latency that a caller feels: of turns, or of the set-up where nobody speaks."""
+def _headline(summary: Summary) -> tuple[str, Histogram]:
+    """Return the latency that a caller feels, with its name: of turns, or of the set-up where nobody speaks."""
     turns = summary.histogram("turn_latency")
-    return turns if turns.count else summary.histogram("call_setup")
+    return ("turn_latency", turns) if turns.count else ("call_setup", summary.histogram("call_setup"))

@@ -31,6 +31,8 @@ class Probe(msgspec.Struct, frozen=True):
     throughput_per_s: float | None = None
     """Completed calls a second."""
     latency_p95_ms: float | None = None
+    latency_metric: str = "turn_latency"
+    """Which latency that is: of the set-up where nobody speaks."""
     calls: int = 0
     folder: str = ""
 
