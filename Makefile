@@ -35,7 +35,7 @@ system:          ## install the Debian packages that the tests need
 
 test: $(STAMP) system  ## run all tests
 	@$(PY) -m pytest -n 3 tests/e2e
-	@$(PY) -m pytest -n 2 --ignore=tests/e2e
+	@$(PY) -m pytest -n 2 --dist loadgroup --ignore=tests/e2e
 
 lint: $(STAMP)   ## ruff and mypy --strict
 	@$(VENV)/bin/ruff check src tests benchmarks scripts

@@ -40,6 +40,9 @@ US = PhoneNumberIdentifier("+18005550100")
 PROMPT = TextSource(text="Press one.", voice_name="en-US-JennyNeural")
 
 
+pytestmark = pytest.mark.xdist_group("acs_exchange")  # one exchange, and a test that looks back on all of them
+
+
 @pytest.fixture(scope="module")
 def exchange():
     with ExchangeProcess(QUICK) as started:
