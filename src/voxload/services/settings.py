@@ -23,6 +23,29 @@ from voxload.verdict.expression import parse_gate
 DEFAULT_LOAD = ConstantLoad.model_validate({"shape": "constant", "arrival_rate": 5, "duration": "10s"})
 
 
+def http_url(value: str) -> str:
+    """Return a base URL without its trailing slash; an empty one stays.
+
+    Raises:
+        ValueError: it is no http URL.
+    """
+    if value and not value.startswith(("http://", "https://")):
+        raise ValueError(f"{value!r} does not start with http:// or https://")
+    return value.rstrip("/")
+
+
+def host_and_port(value: str) -> str:
+    """Return where to listen.
+
+    Raises:
+        ValueError: it is not written HOST:PORT.
+    """
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("listen is written HOST:PORT, such as 0.0.0.0:8080 (port 0: a free one)")
+    return value
+
+
 class Secret(ShortModel):
     """A value that must not be printed: `{env: NAME}`, or the text itself."""
 

@@ -13,7 +13,7 @@ from voxload.clock import NS_PER_S
 from voxload.model.base import Model
 from voxload.model.exchange import check_exchange_settings
 from voxload.model.units import DurationNs
-from voxload.services.settings import ComponentSettings, Secret
+from voxload.services.settings import ComponentSettings, Secret, host_and_port, http_url
 
 _RANGE = re.compile(r"(\+\d{3,15})(?:\s*\.\.\s*(\+\d{3,15}))?")
 _RAW_ID = re.compile(r"4:\+\d{3,15}|8:\S+")
@@ -93,17 +93,12 @@ class AcsOptions(Model):
     @field_validator("endpoint", "callback_url")
     @classmethod
     def _http(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
-            raise ValueError(f"{value!r} does not start with http:// or https://")
-        return value.rstrip("/")
+        return http_url(value)
 
     @field_validator("listen")
     @classmethod
     def _host_and_port(cls, value: str) -> str:
-        host, _, port = value.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError("listen is written HOST:PORT, such as 0.0.0.0:8080 (port 0: a free one)")
-        return value
+        return host_and_port(value)
 
     @field_validator("to", mode="before")
     @classmethod

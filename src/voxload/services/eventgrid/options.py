@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from voxload.clock import NS_PER_S
 from voxload.model.base import Model
 from voxload.model.units import DurationNs
-from voxload.services.settings import ComponentSettings, Secret
+from voxload.services.settings import ComponentSettings, Secret, host_and_port, http_url
 
 
 class EventGridOptions(Model):
@@ -41,17 +41,12 @@ class EventGridOptions(Model):
     @field_validator("endpoint")
     @classmethod
     def _http(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
-            raise ValueError(f"{value!r} does not start with http:// or https://")
-        return value.rstrip("/")
+        return http_url(value)
 
     @field_validator("listen")
     @classmethod
     def _host_and_port(cls, value: str) -> str:
-        host, _, port = value.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError("listen is written HOST:PORT, such as 0.0.0.0:8080 (port 0: a free one)")
-        return value
+        return host_and_port(value)
 
     @model_validator(mode="after")
     def _one_credential(self) -> EventGridOptions:
