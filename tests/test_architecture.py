@@ -23,6 +23,7 @@ FOUNDATION = {
     "model",
     "draws",
     "quotas",
+    "speech_protocol",
     "wording",
 }
 PARTS = FOUNDATION | {"audio", "dialects", "measure"}
@@ -37,6 +38,7 @@ ALLOWED = {
     "timer": {"clock", "wheel"},
     "front": set(),
     "quotas": {"clock"},
+    "speech_protocol": {"clock"},
     "wording": set(),
     "draws": {"model"},
     "model": {"errors", "clock"},
