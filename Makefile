@@ -3,6 +3,8 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp-dev
+# These tests keep real time. On a busy machine one may fail for that alone, so a failed one is run again, and said to be.
+AGAIN := --reruns 2 --reruns-delay 2
 SYSTEM_PACKAGES := chromium flite openssl redis-server redis-tools
 
 .PHONY: demo test lint format bench docs schema speech system clean help
@@ -34,8 +36,8 @@ system:          ## install the Debian packages that the tests need
 	  $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
 test: $(STAMP) system  ## run all tests
-	@$(PY) -m pytest -n 3 tests/e2e
-	@$(PY) -m pytest -n 2 --dist loadgroup --ignore=tests/e2e
+	@$(PY) -m pytest -n 3 $(AGAIN) tests/e2e
+	@$(PY) -m pytest -n 2 --dist loadgroup $(AGAIN) --ignore=tests/e2e
 
 lint: $(STAMP)   ## ruff and mypy --strict
 	@$(VENV)/bin/ruff check src tests benchmarks scripts

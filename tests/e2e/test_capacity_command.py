@@ -62,8 +62,9 @@ def test_an_interrupted_search_goes_on(voxload):
     assert 1 <= len(before) < 5
     done = voxload("capacity", path, *options("--resume", str(first.folder), "--json"), timeout_s=110)
     state = json.loads(done.out)
-    assert state["probes"][: len(before)] == before
-    assert len(state["probes"]) > len(before)
+    trusted = [probe for probe in before if probe["status"] != "unknown"]  # the others get another try
+    assert state["probes"][: len(trusted)] == trusted
+    assert len(state["probes"]) > len(trusted)
     assert state["result"]["passes"] in {10, None} or state["result"]["bound"] == "generator"
 
 
