@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from collections.abc import Callable
@@ -81,13 +82,14 @@ class DescriptorTimer:
             self._fd = -1
 
     def _fire(self) -> None:
-        try:
-            os.read(self._fd, 8)
-        except BlockingIOError:  # it was set anew in the meantime
-            return
         callback, self._callback = self._callback, None
         if callback is not None:
             callback()
+        if (
+            self._callback is None and self._fd >= 0
+        ):  # setting it anew takes back what could be read, which saves the read
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._fd, 8)
 
 
 class WheelTimer:

@@ -79,7 +79,13 @@ class Wheel:
                             raise
                         self.failed(callback, error)
                         continue
-                    if next_ns:
+                    if not next_ns:
+                        continue
+                    next_tick = -(-next_ns // SLOT_NS)
+                    if tick < next_tick < tick + SLOTS:  # as `at`, without the call: nothing runs as often as this
+                        slots[next_tick & _MASK].append((next_ns, callback))
+                        self._pending += 1
+                    else:
                         self.at(next_ns, callback)
 
     def next_due_ns(self) -> int | None:

@@ -144,10 +144,25 @@ def _audio(encoded: str) -> AudioIn | Malformed:
         return Malformed(f"audio is not base64: {error}")
 
 
+class _Stamps:
+    """The end of a chunk, with its time stamp: written once a millisecond for all calls, which share it."""
+
+    __slots__ = ("text", "unix_ms")
+
+    def __init__(self) -> None:
+        self.unix_ms = -1
+        self.text = b""
+
+    def at(self, unix_ms: int) -> bytes:
+        self.unix_ms, self.text = unix_ms, b"%d.%03d}" % divmod(unix_ms, 1000)
+        return self.text
+
+
 class RtmedCaller(CallerSession):
     """The caller's side of one call."""
 
-    def __init__(self, target: str, options: RtmedOptions, identity: CallIdentity) -> None:
+    def __init__(self, target: str, options: RtmedOptions, identity: CallIdentity, stamps: _Stamps) -> None:
+        self._stamps = stamps
         self._target = target
         self._options = options
         self._identity = identity
@@ -180,7 +195,8 @@ class RtmedCaller(CallerSession):
 
     def stamp(self, prepared: bytes, sequence: int, unix_ns: int) -> bytes:
         """Add the time stamp, in seconds."""
-        return prepared + b"%d.%03d}" % divmod(unix_ns // 1_000_000, 1000)
+        unix_ms = unix_ns // 1_000_000
+        return prepared + (self._stamps.text if unix_ms == self._stamps.unix_ms else self._stamps.at(unix_ms))
 
     def decode(self, payload: bytes, text: bool) -> Sequence[Event]:
         """Return what the agent says."""
@@ -307,6 +323,10 @@ class RtmedDialect(Dialect):
     options_type: ClassVar[type[DialectOptions]] = RtmedOptions
     options: RtmedOptions
 
+    def __init__(self, target: str, options: DialectOptions) -> None:
+        super().__init__(target, options)
+        self._stamps = _Stamps()
+
     @property
     def caller_format(self) -> AudioFormat:
         """16 kHz PCM in chunks of one message period."""
@@ -323,7 +343,7 @@ class RtmedDialect(Dialect):
 
     def caller(self, identity: CallIdentity) -> RtmedCaller:
         """Return the caller's side of a new call."""
-        return RtmedCaller(self.target, self.options, identity)
+        return RtmedCaller(self.target, self.options, identity, self._stamps)
 
     def prepare_agent(self, frames: Sequence[bytes]) -> list[bytes]:
         """Encode all but the sequence number."""

@@ -32,6 +32,7 @@ PROTOCOL_CLOSE_CODES = {1002, 1003, 1007, 1009}
 """Close codes that say that one side broke the WebSocket protocol (RFC 6455, 7.4.1)."""
 
 
+_TEXT, _BINARY = picows.WSMsgType.TEXT, picows.WSMsgType.BINARY
 PROXY_ERRORS = (ProxyError, ProxyConnectionError, aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError)
 
 
@@ -86,7 +87,9 @@ class SocketLine(picows.WSListener):
         self._network = network
         self._clock = network.clock
         self._transport: picows.WSTransport | None = None
-        self._paused = False
+        self._write: Callable[[picows.WSMsgType, bytes], None] | None = (
+            None  # None: not open, or the target does not read
+        )
         self._fragments = bytearray()
         self._fragment_is_text = True
         self._task: asyncio.Task[None] | None = None
@@ -149,15 +152,15 @@ class SocketLine(picows.WSListener):
 
     def send(self, payload: bytes, text: bool) -> bool:
         """Hand a message to the kernel; see `Line.send`."""
-        transport = self._transport
-        if transport is None or self._paused:
+        write = self._write
+        if write is None:
             return False
-        transport.send(picows.WSMsgType.TEXT if text else picows.WSMsgType.BINARY, payload)
+        write(_TEXT if text else _BINARY, payload)
         return True
 
     def ping(self, payload: bytes) -> None:
         """Send a ping."""
-        if self._transport is not None and not self._paused:
+        if self._transport is not None and self._write is not None:
             self._transport.send_ping(payload)
 
     def side_request(self, request: HttpRequest, answered: Callable[[str, int], None]) -> None:
@@ -207,14 +210,14 @@ class SocketLine(picows.WSListener):
         if self._gone:
             transport.disconnect(graceful=False)
             return
-        self._transport = transport
+        self._transport, self._write = transport, transport.send
         self._guard(lambda: self._call.on_connected(self._clock()))
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         """One frame; messages in several frames are put together here."""
         kind = frame.msg_type
-        if frame.fin and (kind == picows.WSMsgType.TEXT or kind == picows.WSMsgType.BINARY):  # noqa: PLR1714  # two compares beat a set
-            self._deliver(frame.get_payload_as_bytes(), kind == picows.WSMsgType.TEXT)
+        if frame.fin and (kind == _TEXT or kind == _BINARY):  # noqa: PLR1714  # two compares beat a set
+            self._deliver(frame.get_payload_as_bytes(), kind == _TEXT)
         elif kind == picows.WSMsgType.PONG:
             self._call.on_pong(frame.get_payload_as_bytes(), self._clock())
         elif kind == picows.WSMsgType.CLOSE:
@@ -252,16 +255,17 @@ class SocketLine(picows.WSListener):
         outcome, reason = _closing(transport)
         handshake = transport.close_handshake
         orderly = handshake is not None and handshake.recv is not None and _code(handshake.recv) in ORDERLY_CLOSE_CODES
-        self._transport = None
+        self._transport = self._write = None
         self._guard(lambda: self._call.on_closed(outcome, reason, self._clock(), orderly))
 
     def pause_writing(self) -> None:
         """The target does not read: real-time audio is dropped rather than queued."""
-        self._paused = True
+        self._write = None
 
     def resume_writing(self) -> None:
         """The target reads again."""
-        self._paused = False
+        if self._transport is not None:
+            self._write = self._transport.send
 
 
 def _closing(transport: picows.WSTransport) -> tuple[Outcome, str]:

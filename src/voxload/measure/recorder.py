@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping
+
+import numpy as np
 
 from voxload.measure.histogram import Histogram
 from voxload.measure.snapshot import Counters, Snapshot
@@ -27,7 +30,8 @@ def call_labels(call: CallRecord) -> Labels:
 class Recorder:
     """Collects one stretch at a time; `take` hands it out and starts the next.
 
-    `lateness` and the plain counters are public so that the hot path can use them without a call.
+    `frame_lateness_ns` (one entry a frame) and the plain counters are public so that the hot path can use them without
+    a call. The array stays the same object for the recorder's life.
     """
 
     __slots__ = (
@@ -43,6 +47,7 @@ class Recorder:
         "bytes_received",
         "bytes_sent",
         "ended",
+        "frame_lateness_ns",
         "frames_dropped",
         "frames_lost",
         "frames_received",
@@ -57,6 +62,7 @@ class Recorder:
         self.shard = shard
         self.lateness_metric = lateness_metric
         self._start_ns = 0
+        self.frame_lateness_ns: array[int] = array("q")
         self._clear()
 
     def _clear(self) -> None:
@@ -130,6 +136,8 @@ class Recorder:
         series = [
             Series(metric, dict(labels), histogram.to_data()) for (metric, labels), histogram in self._series.items()
         ]
+        self.lateness.record_all(np.array(self.frame_lateness_ns, dtype=np.int64))
+        del self.frame_lateness_ns[:]
         if self.lateness.counts or self.lateness.overflow:
             series.append(Series(self.lateness_metric, {"shard": str(self.shard)}, self.lateness.to_data()))
         counters = Counters(

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hdrh.histogram import HdrHistogram
 from hypothesis import given
@@ -97,3 +98,17 @@ def test_empty():
 
 def test_share_at_most():
     assert filled(range(1, 101)).share_at_most(25) == 0.25
+
+
+@given(
+    st.lists(st.one_of(st.integers(-5, 5000), st.integers(0, 1 << 54)), max_size=80), st.lists(st.integers(0, 1 << 53))
+)
+def test_many_values_at_once_count_as_each_alone(values, before):
+    one_by_one, at_once = Histogram(), Histogram()
+    for value in before:
+        one_by_one.record(value)
+        at_once.record(value)
+    for value in values:
+        one_by_one.record(value)
+    at_once.record_all(np.array(values, dtype=np.int64))
+    assert at_once.to_data() == one_by_one.to_data()
