@@ -13,6 +13,8 @@ from voxload.clock import NS_PER_MS
 
 OPEN_DBFS = -45.0
 CLOSE_BELOW_DB = 6.0
+CLOSE_LEVEL = math.ceil(amplitude(OPEN_DBFS - CLOSE_BELOW_DB))
+"""Amplitude from which a sample is active once somebody speaks."""
 OPEN_NS = 50 * NS_PER_MS
 CLOSE_NS = 250 * NS_PER_MS
 WINDOWS_PER_S = 100
@@ -206,6 +208,12 @@ def _loud(samples: Samples, level: int, sample_rate_hz: int) -> npt.NDArray[np.i
     change[starts] += 1
     change[starts + width] -= 1
     return np.flatnonzero((np.cumsum(change[:-1]) > 0) & (np.abs(values) >= level))
+
+
+def last_active(samples: Samples, sample_rate_hz: int) -> int | None:
+    """Return the sample after the last active one, or None when none is, in audio of which it is known to be speech."""
+    loud = _loud(samples, CLOSE_LEVEL, sample_rate_hz)
+    return int(loud[-1]) + 1 if len(loud) else None
 
 
 def active_bounds(samples: Samples, sample_rate_hz: int, open_dbfs: float = OPEN_DBFS) -> tuple[int, int] | None:

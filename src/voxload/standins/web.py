@@ -47,6 +47,11 @@ KINDS = {
         "voxload.standins.openai.server:ChatStandIn",
         "voxload.standins.openai.settings:ChatSettings",
     ),
+    "speech": _Place(
+        "the stand-in for Speech",
+        "voxload.standins.speech.server:SpeechStandIn",
+        "voxload.standins.speech.settings:SpeechSettings",
+    ),
 }
 """The stand-ins by name."""
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 
 import numpy as np
 import numpy.typing as npt
 
-from voxload.audio.codec import amplitude, decode_pcm, peak
-from voxload.audio.speech import CLOSE_BELOW_DB, OPEN_DBFS, WINDOWS_PER_S, SpeechDetector
+from voxload.audio.codec import decode_pcm, peak
+from voxload.audio.speech import CLOSE_LEVEL, WINDOWS_PER_S, SpeechDetector
 from voxload.clock import NS_PER_MS
 from voxload.dialects.base import AudioFormat
 
-ACTIVE_LEVEL = math.ceil(amplitude(OPEN_DBFS - CLOSE_BELOW_DB))
+ACTIVE_LEVEL = CLOSE_LEVEL
 """Amplitude from which a sample is active: the level at which `audio.speech` ends an utterance."""
 
 Values = npt.NDArray[np.int64]

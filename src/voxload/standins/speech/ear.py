@@ -1,0 +1,159 @@
+"""What a stream of audio holds: phrases, by their level, with where and when each began and ended."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+
+from voxload.audio.codec import Samples, peak, samples_to_ns
+from voxload.audio.speech import CLOSE_LEVEL, WINDOWS_PER_S, SpeechDetector, last_active
+from voxload.clock import NS_PER_MS
+from voxload.standins.speech.known import QUIET, Levels, levels_of
+
+_KEPT_WINDOWS = 30
+"""Before the onset of speech is known: it is told up to 150 ms late."""
+_TAIL_NS = 200 * NS_PER_MS
+_AFTER_NS = 50 * NS_PER_MS
+
+
+class Segment(NamedTuple):
+    """A phrase that is over."""
+
+    onset_ns: int
+    """Its first active sample, from the start of the audio."""
+    end_ns: int
+    """Likewise right after its last one."""
+    ended_at_ns: int
+    """When that one was heard."""
+    levels: Levels
+    """From the onset to the end."""
+
+
+class Heard(NamedTuple):
+    """A piece of audio that was loud: where it begins, when it came, and when the piece before it had come."""
+
+    start_ns: int
+    at_ns: int
+    after_ns: int
+    pcm: bytes
+
+
+class Ear:
+    """Finds phrases in 16-bit audio.
+
+    A phrase ends when `segmentation_ns` have been quiet. A message of P ms is sent when it is complete, so its samples
+    were spoken from (arrival - P) to arrival, yet none before the message before it came: audio that arrives faster
+    than it was spoken counts as heard when it arrived.
+    """
+
+    __slots__ = (
+        "_after_ns", "_detector", "_kept", "_kept_from", "_opened", "_rate_hz", "_rest", "_samples", "_segmentation_ns",
+        "_tail", "_window", "onset_ns",
+    )  # fmt: skip
+
+    def __init__(self, rate_hz: int, segmentation_ns: int) -> None:
+        self._rate_hz = rate_hz
+        self._segmentation_ns = segmentation_ns
+        self._detector = SpeechDetector(rate_hz)
+        self._opened = 0
+        self._samples = 0
+        self._after_ns = 0
+        self._window = rate_hz // WINDOWS_PER_S
+        self._rest = b""
+        self._kept: deque[Levels] = deque()
+        self._kept_from = 0  # the window with which `_kept` begins
+        self._tail: deque[Heard] = deque()
+        self.onset_ns = -1
+        """Where the phrase that is being spoken began; -1 when nobody speaks."""
+
+    @property
+    def position_ns(self) -> int:
+        """How much audio there was."""
+        return samples_to_ns(self._samples, self._rate_hz)
+
+    def hear(self, pcm: bytes, now_ns: int) -> Segment | None:
+        """Take audio, 250 ms at most; returns the phrase that is over with it."""
+        start_ns = self.position_ns
+        self._samples += len(pcm) // 2
+        detector = self._detector
+        detector.feed(pcm, start_ns)
+        loud = detector.speaking or peak(pcm, 2) >= CLOSE_LEVEL
+        self._measure(pcm, loud)
+        if loud:
+            self._tail.append(Heard(start_ns, now_ns, self._after_ns, pcm))
+        self._after_ns = now_ns
+        if self.onset_ns < 0:
+            self._forget(start_ns)
+            if detector.opened > self._opened:
+                self.onset_ns = detector.onset_ns
+        if self.onset_ns < 0:
+            return None
+        tail = self._tail
+        while len(tail) > 1 and tail[1].start_ns < detector.last_active_ns - _TAIL_NS:
+            tail.popleft()
+        return self._conclude() if self.position_ns - detector.last_active_ns >= self._segmentation_ns else None
+
+    def end(self) -> Segment | None:
+        """The audio is over; returns the phrase that was being spoken."""
+        return self._conclude() if self.onset_ns >= 0 else None
+
+    def levels(self) -> Levels:
+        """Return the levels of the phrase that is being spoken, so far."""
+        return self._levels_until(self._kept_from + sum(map(len, self._kept)))
+
+    def _levels_until(self, window: int) -> Levels:
+        first = self.onset_ns * self._rate_hz // 1_000_000_000 // self._window
+        joined = np.concatenate(self._kept) if self._kept else QUIET[:0]
+        return joined[max(first - self._kept_from, 0) : max(window - self._kept_from, 0)]
+
+    def _measure(self, pcm: bytes, loud: bool) -> None:
+        size = 2 * self._window
+        if self._rest:
+            pcm = self._rest + pcm
+        windows, left = divmod(len(pcm), size)
+        self._rest = pcm[windows * size :] if left else b""
+        if windows:
+            samples = np.frombuffer(pcm, "<i2", windows * self._window)
+            self._kept.append(levels_of(samples, self._window) if loud else QUIET[:windows])
+
+    def _forget(self, position_ns: int) -> None:
+        """Nobody speaks: keep no more than an onset may need."""
+        kept = self._kept
+        total = sum(map(len, kept))
+        while kept and total - len(kept[0]) >= _KEPT_WINDOWS:
+            gone = len(kept.popleft())
+            total -= gone
+            self._kept_from += gone
+        while self._tail and self._tail[0].start_ns < position_ns - 2 * _TAIL_NS:
+            self._tail.popleft()
+
+    def _conclude(self) -> Segment:
+        end_ns, ended_at_ns = self._end()
+        window = -(-end_ns * self._rate_hz // 1_000_000_000 // self._window)
+        found = Segment(self.onset_ns, end_ns, ended_at_ns, self._levels_until(window))
+        self.onset_ns = -1
+        self._opened = self._detector.opened
+        self._tail.clear()
+        return found
+
+    def _end(self) -> tuple[int, int]:
+        """Return where the last active sample ends, and when it was heard."""
+        last_ns = self._detector.last_active_ns
+        begin_ns = self._tail[0].start_ns
+        parts: list[Samples] = []
+        length = 0
+        for piece in self._tail:
+            gap = round((piece.start_ns - begin_ns) * self._rate_hz / 1e9) - length
+            if gap > 0:  # a piece between two loud ones that was silent
+                parts.append(np.zeros(gap, np.int16))
+                length += gap
+            parts.append(np.frombuffer(piece.pcm, "<i2"))
+            length += len(parts[-1])
+        until = (last_ns + _AFTER_NS - begin_ns) * self._rate_hz // 1_000_000_000
+        found = last_active(np.concatenate(parts)[:until], self._rate_hz)
+        end_ns = last_ns if found is None else begin_ns + samples_to_ns(found, self._rate_hz)
+        piece = next((piece for piece in reversed(self._tail) if piece.start_ns < end_ns), self._tail[0])
+        length_ns = len(piece.pcm) * 500_000_000 // self._rate_hz
+        return end_ns, max(piece.at_ns - (piece.start_ns + length_ns - end_ns), piece.after_ns)

@@ -1,0 +1,152 @@
+"""The utterances that the stand-in knows, by the course of their level: gain, codec and noise matter little."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from voxload.audio.codec import Samples
+from voxload.audio.corpus import Corpus, Utterance
+from voxload.audio.speech import WINDOWS_PER_S
+from voxload.clock import NS_PER_S
+
+Levels = npt.NDArray[np.float32]
+"""The power of windows of 10 ms, as a logarithm: shape (n,)."""
+
+LIKE = 0.85
+"""A correlation from which two courses are the same: those of one utterance reach 0.93 as 8 kHz µ-law or in noise of
+-30 dBFS, those of two with other words no more than 0.6."""
+_ALIKE = 0.93  # no need to look for more
+_FLOOR = 1e4  # power of an RMS of 100, -50 dBFS: quieter differences count little
+_SLACK = 20  # windows by which two ways to measure an utterance may differ in length
+_LAGS = (0, 1, -1, 2, -2, 3, -3, 4, -4, 6, -6, 8, -8)
+_SURE_WINDOWS = 60
+_LEXICAL = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+QUIET: Levels = np.full(100, np.log10(_FLOOR), np.float32)
+
+
+def levels_of(samples: Samples, window: int) -> Levels:
+    """Return the levels of whole windows of samples."""
+    values = samples.astype(np.float32).reshape(-1, window)
+    found: Levels = np.log10(np.einsum("ij,ij->i", values, values) / window + _FLOOR)
+    return found
+
+
+def lexical(text: str) -> list[str]:
+    """Return the plain words of a text, as interim results have them."""
+    return [word.lower() for word in _LEXICAL.findall(text)]
+
+
+class Guess(NamedTuple):
+    """What somebody seems to be saying."""
+
+    text: str
+    length_ns: int
+    """How long it takes to say all of it."""
+    sure: bool
+    """More audio will hardly change it."""
+
+
+class Known:
+    """All that callers of the corpus say, and nothing for its noises."""
+
+    def __init__(self, utterances: Sequence[Utterance]) -> None:
+        self._texts = ["" if utterance.intent == "noise" else utterance.text for utterance in utterances]
+        courses = [_course(utterance) for utterance in utterances]
+        self._lengths = np.array([len(course) for course in courses])
+        width = int(self._lengths.max()) + 2 * _SLACK
+        table = np.full((len(courses), width), QUIET[0], np.float64)
+        for row, course in zip(table, courses, strict=True):
+            row[: len(course)] = course
+        self._table = table.astype(np.float32)
+        nothing = np.zeros((len(courses), 1))
+        self._sums = np.hstack([nothing, np.cumsum(table, axis=1)])
+        self._squares = np.hstack([nothing, np.cumsum(table * table, axis=1)])
+
+    @classmethod
+    def of(cls, corpus: Corpus) -> Known:
+        """Return what is known with a corpus."""
+        return cls((*corpus.callers, *corpus.extras, *corpus.agents))
+
+    def whole(self, levels: Levels) -> str | None:
+        """Return the text of a phrase; "" for a noise, None for speech that is not known.
+
+        Utterances that follow each other without a pause that ends a phrase make one text.
+        """
+        rows = np.flatnonzero(np.abs(self._lengths - len(levels)) <= _SLACK)
+        found, score = self._best(levels, rows, len(levels) + _SLACK)
+        return self._texts[found] if score >= LIKE else self._several(levels)
+
+    def begun(self, levels: Levels) -> Guess | None:
+        """Return what is being said; None when that is not known."""
+        rows = np.flatnonzero(self._lengths >= len(levels) - _SLACK)
+        found, score = self._best(levels, rows, len(levels))
+        if score < LIKE or not self._texts[found]:
+            return None
+        length_ns = int(self._lengths[found]) * NS_PER_S // WINDOWS_PER_S
+        return Guess(self._texts[found], length_ns, len(levels) >= _SURE_WINDOWS)
+
+    def _several(self, levels: Levels) -> str | None:
+        """Return the texts of utterances one after the other, if that is what it is."""
+        texts: list[str] = []
+        place = 0
+        while place < len(levels):
+            rest = levels[place:]
+            best, length = -1.0, 0
+            for row, own in enumerate(self._lengths):
+                if own <= len(rest) + _SLACK:
+                    _, score = self._best(rest[:own], np.array([row]), int(min(own, len(rest))))
+                    # a short utterance is like the beginning of many: the longest one counts
+                    if score >= LIKE and own > length:
+                        best, length = score, int(own)
+                        text = self._texts[row]
+            if best < LIKE:
+                return None
+            texts.append(text)
+            place += length
+            loud = np.flatnonzero(levels[place:] > QUIET[0] + 0.5)
+            if not len(loud):
+                break
+            place += int(loud[0])
+        return " ".join(filter(None, texts)) if len(texts) > 1 else None
+
+    def _best(self, levels: Levels, rows: npt.NDArray[np.intp], width: int) -> tuple[int, float]:
+        """Return the row that is most like some levels over `width` windows, and how much."""
+        best, score = -1, -1.0
+        width = min(width, self._table.shape[1])
+        if not len(rows) or width < 8:
+            return best, score
+        table = self._table[rows, :width]
+        sums, squares = self._sums[rows, width], self._squares[rows, width]
+        spread = np.sqrt(np.maximum(squares - sums * sums / width, 1e-6))
+        for lag in _LAGS:
+            course = _moved(levels, lag, width)
+            course = course - course.mean()
+            likeness = (table @ course) / (spread * max(float(np.linalg.norm(course)), 1e-6))
+            place = int(likeness.argmax())
+            if likeness[place] > score:
+                best, score = int(rows[place]), float(likeness[place])
+            if score >= _ALIKE:
+                break
+        return best, score
+
+
+def _moved(levels: Levels, lag: int, width: int) -> Levels:
+    """Return levels some windows earlier (later: negative), with silence where there are none."""
+    found = np.full(width, QUIET[0], np.float32)
+    source = levels[max(lag, 0) :]
+    room = found[max(-lag, 0) :]
+    length = min(len(source), len(room))
+    room[:length] = source[:length]
+    return found
+
+
+def _course(utterance: Utterance) -> Levels:
+    window = utterance.sample_rate_hz // WINDOWS_PER_S
+    active = utterance.samples[utterance.active_start : utterance.active_end]
+    whole = np.concatenate([active, np.zeros(-len(active) % window, np.int16)])
+    return levels_of(whole, window)
