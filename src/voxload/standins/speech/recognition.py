@@ -30,6 +30,7 @@ from voxload.speech_protocol import (
     RecognitionMode,
     Word,
     ticks,
+    wav_header,
 )
 from voxload.standins.speech.ear import Ear, Segment
 from voxload.standins.speech.known import Guess, Known, lexical
@@ -39,6 +40,7 @@ from voxload.wording import misheard
 
 INITIAL_SILENCE_NS = {"interactive": 5 * NS_PER_S, "conversation": 15 * NS_PER_S, "dictation": 15 * NS_PER_S}
 """Source: Microsoft, on its SDK's issue 502."""
+WINDOW_NS = 10 * NS_PER_MS
 PIECE_NS = 100 * NS_PER_MS
 CONFIDENCE = 0.97
 WORDS_PER_S = 2.5
@@ -315,7 +317,7 @@ class Recognition:
             self._conclude(segment, now_ns)
         if not self._listening:
             return
-        position = ticks(ear.position_ns if ear is not None else 0)
+        position = ticks(self._audio_end_ns(ear) if ear is not None else 0)
         if self._options.mode == "interactive":
             self._finish_phrase(now_ns, Phrase("NoMatch", offset=position, duration=0, id=self._id), now_ns)
             return
@@ -323,6 +325,14 @@ class Recognition:
         self._queue(now_ns, SPEECH_END_DETECTED, Detected(position), now_ns)
         self._queue(now_ns, SPEECH_PHRASE, Phrase("EndOfDictation", offset=position, duration=0, id=self._id), now_ns)
         self._queue(now_ns, TURN_END, None, now_ns)
+
+    def _audio_end_ns(self, ear: Ear) -> int:
+        """Return where the audio ends, with the WAV header counted in and in whole windows of 10 ms.
+
+        The SDK counts so too: of a stream that ends before, it sends the rest again, in a turn of its own.
+        """
+        header_ns = len(wav_header(self._rate_hz)) * NS_PER_S // (2 * self._rate_hz)
+        return -(-(ear.position_ns + header_ns) // WINDOW_NS) * WINDOW_NS
 
     # --- what goes out ---
 
