@@ -11,18 +11,9 @@ from voxload.clock import NS_PER_S
 from voxload.measure.histogram import Histogram, merged
 from voxload.measure.levels import Levels
 from voxload.measure.recorder import Labels
+from voxload.measure.series import ErrorSample, Quantiles, Series, quantiles
 from voxload.measure.snapshot import Snapshot
-from voxload.measure.summary import (
-    LATENESS_METRICS,
-    CallRecord,
-    ErrorSample,
-    Quantiles,
-    Series,
-    ShardHealth,
-    TimelinePoint,
-    Totals,
-    quantiles,
-)
+from voxload.measure.summary import LATENESS_METRICS, CallRecord, ShardHealth, TimelinePoint, Totals
 from voxload.model.metric import SCALE, is_latency
 from voxload.model.outcome import NOT_ATTEMPTED, Outcome
 

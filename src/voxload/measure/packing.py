@@ -12,7 +12,7 @@ import numpy as np
 import zstandard
 
 from voxload.measure.evidence import CALLS_MAX, Array, Evidence, Shares, Spans, call_key
-from voxload.measure.summary import Series
+from voxload.measure.series import Series
 
 T = TypeVar("T")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from voxload.measure.summary import LATENESS_LIMIT_MS, Quantiles
+from voxload.measure.series import Quantiles
+from voxload.measure.summary import LATENESS_LIMIT_MS
 
 
 class Progress(msgspec.Struct, frozen=True):

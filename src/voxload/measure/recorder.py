@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from voxload.measure.histogram import Histogram
+from voxload.measure.series import Series
 from voxload.measure.snapshot import Counters, Snapshot
-from voxload.measure.summary import CallRecord, Series
+from voxload.measure.summary import CallRecord
 from voxload.model.metric import SCALE
 
 Labels = tuple[tuple[str, str], ...]

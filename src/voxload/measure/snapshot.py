@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from voxload.measure.summary import CallRecord, Series
+from voxload.measure.series import Series
+from voxload.measure.summary import CallRecord
 
 
 class Counters(msgspec.Struct):

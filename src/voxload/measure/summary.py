@@ -9,7 +9,8 @@ import msgspec
 
 from voxload.errors import BadInputError, Problem
 from voxload.measure.comparison import BaselineReport
-from voxload.measure.histogram import Histogram, HistogramData, merged
+from voxload.measure.histogram import Histogram, merged
+from voxload.measure.series import ErrorSample, Quantiles, Series
 from voxload.model.metric import is_latency
 
 SUMMARY_FILE = "summary.json"
@@ -20,27 +21,6 @@ LATENESS_LIMIT_MS = 5.0
 """Frame lateness at p99 beyond which a run cannot be trusted."""
 LATENESS_METRICS = ("frame_lateness", "loop_lateness")
 """The generator's own lateness: of frames in a voice run, of the event loop in a component test."""
-
-
-class Series(msgspec.Struct, frozen=True):
-    """All values of a metric under one set of labels (`call`, `turn`, `phase`, …), over the whole run.
-
-    The histogram holds values times `voxload.model.metric.SCALE`: ns for latencies, 0 or 1e9 for ratios.
-    """
-
-    metric: str
-    labels: dict[str, str]
-    histogram: HistogramData
-
-
-class Quantiles(msgspec.Struct, frozen=True):
-    """A distribution at a glance, in ms."""
-
-    count: int
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    max_ms: float
 
 
 class TimelinePoint(msgspec.Struct, frozen=True):
@@ -271,14 +251,6 @@ class Totals(msgspec.Struct, frozen=True):
     """Frames that the callers' impaired lines lost on purpose."""
 
 
-class ErrorSample(msgspec.Struct, frozen=True):
-    """A kind of error text with how often it came; the number of kinds kept is bounded."""
-
-    outcome: str
-    text: str
-    count: int
-
-
 class HealthLook(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one health endpoint said at one time."""
 
@@ -356,14 +328,6 @@ class Summary(msgspec.Struct, frozen=True):
     def metrics(self) -> list[str]:
         """Return the names of all metrics that have series, in order of first appearance."""
         return list(dict.fromkeys(series.metric for series in self.series))
-
-
-def quantiles(histogram: Histogram) -> Quantiles | None:
-    """Return a histogram of ns at a glance, in ms; None when it is empty."""
-    p50, p95, p99 = histogram.quantile(0.5), histogram.quantile(0.95), histogram.quantile(0.99)
-    if p50 is None or p95 is None or p99 is None:
-        return None
-    return Quantiles(histogram.count, p50 / 1e6, p95 / 1e6, p99 / 1e6, histogram.maximum / 1e6)
 
 
 def encode_summary(summary: Summary) -> bytes:

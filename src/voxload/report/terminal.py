@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from voxload.measure.progress import Progress
-from voxload.measure.summary import Quantiles, Summary
+from voxload.measure.series import Quantiles
+from voxload.measure.summary import Summary
 from voxload.model.outcome import Outcome
 from voxload.report import text, view, voice
 from voxload.report.calls import call_in_words, problems_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from voxload.measure.histogram import Histogram
-from voxload.measure.summary import Series, Summary
+from voxload.measure.series import Series
+from voxload.measure.summary import Summary
 from voxload.model.metric import METRICS, SCALE
 from voxload.model.outcome import Outcome
 from voxload.report import text

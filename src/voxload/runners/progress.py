@@ -7,7 +7,8 @@ from collections import deque
 from voxload.measure.collector import Collector
 from voxload.measure.histogram import merged
 from voxload.measure.progress import Progress
-from voxload.measure.summary import LATENESS_METRICS, PlanFacts, quantiles
+from voxload.measure.series import quantiles
+from voxload.measure.summary import LATENESS_METRICS, PlanFacts
 from voxload.model.outcome import Outcome
 
 HISTORY = 120

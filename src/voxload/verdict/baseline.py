@@ -14,7 +14,8 @@ from voxload.errors import BadInputError, Problem
 from voxload.measure.evidence import Evidence
 from voxload.measure.histogram import Histogram
 from voxload.measure.packing import join_evidence, pack_evidence, pack_series, unpack_evidence, unpack_series
-from voxload.measure.summary import Series, Summary
+from voxload.measure.series import Series
+from voxload.measure.summary import Summary
 from voxload.model.fingerprint import differing
 from voxload.model.metric import METRICS
 from voxload.model.source import read_source

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from voxload.measure.evidence import Evidence
 from voxload.measure.histogram import Histogram, merged
-from voxload.measure.summary import Series, Summary
+from voxload.measure.series import Series
+from voxload.measure.summary import Summary
 from voxload.model.metric import METRICS, SCALE, is_latency
 from voxload.verdict.bootstrap import Figure
 from voxload.verdict.gate import distrust

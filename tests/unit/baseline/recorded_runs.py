@@ -7,12 +7,12 @@ import msgspec
 
 from voxload.measure.evidence import call_shares, call_values
 from voxload.measure.histogram import Histogram
+from voxload.measure.series import Series
 from voxload.measure.summary import (
     CallRecord,
     PlanFacts,
     PlannedPhase,
     RunFacts,
-    Series,
     Summary,
     Totals,
     TurnRecord,

@@ -4,7 +4,7 @@ import numpy as np
 
 from voxload.measure.evidence import Evidence, Shares, Spans
 from voxload.measure.histogram import HistogramData
-from voxload.measure.summary import Series
+from voxload.measure.series import Series
 from voxload.verdict.subject import Subject
 
 CALL_SIGMA, TURN_SIGMA = 0.30, 0.35

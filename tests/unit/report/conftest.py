@@ -14,22 +14,20 @@ import pytest
 from voxload.audio.corpus import load_corpus
 from voxload.audio.recording import CallRecording
 from voxload.measure.histogram import Histogram
+from voxload.measure.series import ErrorSample, Series, quantiles
 from voxload.measure.summary import (
     CallMoment,
     CallRecord,
-    ErrorSample,
     GateResult,
     PlanFacts,
     PlannedPhase,
     RunFacts,
-    Series,
     ShardHealth,
     Summary,
     TimelinePoint,
     Totals,
     TurnRecord,
     Verdict,
-    quantiles,
 )
 from voxload.model.metric import SCALE, is_latency
 

@@ -14,7 +14,8 @@ from junitparser import Error, Failure, JUnitXml
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from voxload.measure.summary import ErrorSample, Summary, Verdict
+from voxload.measure.series import ErrorSample
+from voxload.measure.summary import Summary, Verdict
 from voxload.report import view
 from voxload.report.github import code, escape, render_markdown
 from voxload.report.html import render_html

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from voxload.measure.progress import Progress
-from voxload.measure.summary import Quantiles, Summary
+from voxload.measure.series import Quantiles
+from voxload.measure.summary import Summary
 from voxload.report.terminal import LiveView, live_panel, plain_line, print_summary, sparkline
 
 PROGRESS = Progress(

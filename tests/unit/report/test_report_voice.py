@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from voxload.measure.histogram import Histogram
-from voxload.measure.summary import Series, Summary
+from voxload.measure.series import Series
+from voxload.measure.summary import Summary
 from voxload.model.metric import METRICS, SCALE
 from voxload.report import charts, text, voice
 from voxload.report.targets import GROUPS, TARGETS, higher_is_better, tone_of

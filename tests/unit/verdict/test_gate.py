@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from voxload.measure.histogram import Histogram
-from voxload.measure.summary import PlanFacts, RunFacts, Series, ShardHealth, Summary, Totals, Verdict
+from voxload.measure.series import Series
+from voxload.measure.summary import PlanFacts, RunFacts, ShardHealth, Summary, Totals, Verdict
 from voxload.verdict.expression import parse_gate
 from voxload.verdict.gate import evaluate, judge
 
