@@ -50,7 +50,7 @@ ALLOWED = {
     "verdict": FOUNDATION | {"measure"},
     "report": FOUNDATION | {"measure"},
     "twin": FOUNDATION | {"audio", "dialects"},
-    "runners": PARTS | {"load", "engine", "verdict", "__init__"},
+    "runners": PARTS | {"load", "engine", "verdict", "services", "__init__"},  # probes of a run are component tests
     "locust": PARTS | {"load", "engine", "runners", "verdict", "report", "__init__"},
     "planning": PARTS | {"load", "runners"},
     "standins": FOUNDATION | {"audio", "dialects"},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from voxload.measure.summary import Summary, read_summary
 
@@ -91,3 +96,22 @@ class VoxloadRunner:
 @pytest.fixture
 def voxload(tmp_path: Path) -> VoxloadRunner:
     return VoxloadRunner(tmp_path)
+
+
+@pytest.fixture
+def redis_server(tmp_path):
+    """A client of a real server, with its address as `url`."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    program = shutil.which("redis-server")
+    assert program, "redis-server is not installed: make system"
+    arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    server = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL)
+    client = redis.Redis(port=port, retry=Retry(ConstantBackoff(0.05), 100))
+    client.url = f"redis://127.0.0.1:{port}"
+    client.ping()
+    yield client
+    client.close()
+    server.kill()
+    server.wait()

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
-import socket
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
-import redis
-from redis.backoff import ConstantBackoff
-from redis.retry import Retry
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "components"
 
@@ -24,25 +18,6 @@ def test_the_example_runs_as_it_stands(voxload, kind):
     assert set(done.summary.totals.outcomes) == {"completed"}, done.summary.errors
     assert done.summary.facts
     assert "Traceback" not in done.err
-
-
-@pytest.fixture
-def redis_server(tmp_path):
-    """A client of a real server, with its address as `url`."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    program = shutil.which("redis-server")
-    assert program, "redis-server is not installed: make system"
-    arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
-    server = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL)
-    client = redis.Redis(port=port, retry=Retry(ConstantBackoff(0.05), 100))
-    client.url = f"redis://127.0.0.1:{port}"
-    client.ping()
-    yield client
-    client.close()
-    server.kill()
-    server.wait()
 
 
 def test_ctrl_c_ends_sessions_in_good_order(voxload, redis_server):

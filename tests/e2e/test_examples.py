@@ -28,7 +28,7 @@ def test_run_on_the_virtual_clock(path):
     assert collector.histogram("turn_latency").count >= 4
 
 
-@pytest.mark.parametrize("name", ["smoke", *ON_SOCKETS])
+@pytest.mark.parametrize("name", ["smoke", "probes", *ON_SOCKETS])
 def test_run_for_real(voxload, name):
     options = [] if name == "smoke" else ["--rate", "3/s", "--duration", "2s"]
     done = voxload("run", str(EXAMPLES / f"{name}.yaml"), "--quiet", *options, timeout_s=100)

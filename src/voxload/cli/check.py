@@ -23,11 +23,15 @@ from voxload.clock import NS_PER_S
 from voxload.errors import Problem
 from voxload.model.scenario import TWIN_TARGET, Scenario
 from voxload.model.units import format_duration
+from voxload.model.usage import ResourceSource
+from voxload.runners.checks import PLACEHOLDER_TARGET
 from voxload.runners.durations import ASSUMED_LATENCY_S, ASSUMED_REPLY_S
 from voxload.runners.estimate import CORE_SHARE_MAX, GENERATOR_CPU_US, Estimate, estimate_plan
 from voxload.runners.machine import Load, obstacles, read_machine
 from voxload.runners.prepare import Prepared
+from voxload.runners.probes import probe_words
 from voxload.runners.self_benchmark import remembered
+from voxload.runners.usage.sampler import build_sources
 from voxload.verdict.expression import parse_gate
 from voxload.verdict.implied import implied_gates
 from voxload.verdict.rules import gates_of
@@ -49,6 +53,8 @@ Exit codes: 0 the scenario can be run, 2 it cannot: every problem is listed with
 def check_command(scenario: Path, as_json: bool, **overrides: Any) -> int:
     """Validate SCENARIO and print what a run of it would do; no call is placed."""
     prepared, about = prepare_in_environment(scenario, overrides)
+    scenario_target = prepared.plan.target or PLACEHOLDER_TARGET  # that of the embedded agent is known when it listens
+    build_sources(prepared.scenario.resources, scenario_target, os.environ)
     estimate = estimate_plan(prepared)
     cores = len(os.sched_getaffinity(0))
     warnings = [*prepared.warnings, *_capacity_warnings(prepared.scenario, estimate)]
@@ -92,6 +98,11 @@ def _as_json(prepared: Prepared, estimate: Estimate, warnings: list[Problem]) ->
         "seed": prepared.scenario.seed,
         "plan": estimate,
         "gates": _gate_texts(prepared.scenario),
+        "resources": [_resource_words(item) for item in prepared.scenario.resources],
+        "probes": [
+            {"name": probe.label, "component": probe.component, "rate_per_s": probe.rate_per_s}
+            for probe in prepared.scenario.probes
+        ],
         "warnings": [str(warning) for warning in warnings],
     }
 
@@ -114,12 +125,28 @@ def print_plan(console: Console, prepared: Prepared, estimate: Estimate, cores: 
     console.print(_peak_table(estimate, cores))
     for gate in _gate_texts(scenario):
         console.print(f"gate  {_plain(gate)}")
+    for source in scenario.resources:
+        console.print(f"resource  {_plain(_resource_words(source))}")
+    for words in probe_words(scenario):
+        console.print(f"probe  {_plain(words)}")
     if scenario.recovery is not None:
         console.print(f"after the load  {_plain(scenario.recovery.in_words)}")
     assumed = ""
     if scenario.target != TWIN_TARGET:
         assumed = f" Agent turns are taken as {ASSUMED_LATENCY_S:g} s of latency and {ASSUMED_REPLY_S:g} s of speech."
     console.print(f"[green]ready to run[/] · seed {scenario.seed}.{assumed}")
+
+
+def _resource_words(source: ResourceSource) -> str:
+    """Return where a part of the target's use is measured."""
+    ways = ("pid", "port", "process", "prometheus", "azure_monitor")
+    way = next(name for name in ways if getattr(source, name) is not None)
+    where = getattr(source, way)
+    if source.prometheus is not None:
+        where = source.prometheus.url
+    elif source.azure_monitor is not None:
+        where = source.azure_monitor.resource
+    return f"{source.label}: CPU and memory by {way.replace('_', ' ')} {where}"
 
 
 def _load_table(estimate: Estimate) -> Table:

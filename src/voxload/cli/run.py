@@ -8,12 +8,13 @@ import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import msgspec
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 
 from voxload import __version__
 from voxload.audio.recording import recording_file
@@ -31,6 +32,7 @@ from voxload.cli.options import (
 from voxload.cli.peers import start_peers
 from voxload.clock import utc_now
 from voxload.engine import wire
+from voxload.errors import RunAbortedError
 from voxload.measure.collector import Collector
 from voxload.measure.recovery import with_recovery
 from voxload.measure.snapshot import Snapshot
@@ -46,6 +48,7 @@ from voxload.runners.estimate import plan_facts
 from voxload.runners.local import LocalRunner
 from voxload.runners.partial import PartialSummary
 from voxload.runners.prepare import Prepared
+from voxload.runners.probes import Probes
 from voxload.runners.progress import ProgressTracker
 from voxload.runners.recovery import RecoveryCheck
 from voxload.runners.results import RecordingFiles, ResultsFolder
@@ -128,8 +131,9 @@ def run_command(
         runner.stop_when = lambda _: died()
         runner.end_when = StopRules(stop_gates(rules, lambda *_: None))
         sources = build_sources(prepared.scenario.resources, prepared.plan.target, os.environ)
-        partial = _partial(prepared, collector, facts, folder, started_at, gates)
-        data = uvloop.run(_run(runner, facts, folder, view, sources, partial))
+        probes = Probes(prepared.scenario, prepared.plan, collector.stretch_s, lambda: runner.start_ns)
+        partial = _partial(prepared, collector, facts, folder, started_at, gates, probes)
+        data = uvloop.run(_run(runner, facts, folder, view, _Beside(sources, probes, console), partial))
         recovery = None
         if check is not None and settings is not None and not data.cut_short:
             console.print(f"After the load: {settings.in_words}", highlight=False)
@@ -138,6 +142,7 @@ def run_command(
     for problem in score_calls(collector, folder.path, prepared.scenario, reference):
         console.print(f"[yellow]warning:[/] quality: {problem}", highlight=False)
     summary = build_summary(collector, run_facts(prepared, data, started_at), facts, prepared.scenario.load)
+    summary = msgspec.structs.replace(summary, probes=probes.results())
     if recovery is not None:
         summary = with_recovery(summary, recovery)
     summary = judge(summary, [*gates, *implied_gates(prepared.scenario, gates)])
@@ -159,12 +164,20 @@ def _runner(plan: Plan, processes: int, spread: Settings | None, collector: Coll
     return DistributedRunner(plan, spread, collector, told=lambda text: console.print(text, highlight=False))
 
 
+class _Beside(NamedTuple):
+    """What is measured beside the calls, and where its troubles are told."""
+
+    sources: Sequence[UsageSource]
+    probes: Probes
+    console: Console
+
+
 async def _run(
     runner: Runner,
     facts: PlanFacts,
     folder: ResultsFolder,
     view: LiveView | None,
-    sources: Sequence[UsageSource],
+    beside: _Beside,
     partial: PartialSummary,
 ) -> RunData:
     """Run the shards with the live view, and let Ctrl-C stop them in good order."""
@@ -187,27 +200,35 @@ async def _run(
     def on_signal() -> None:
         if runner.stopping:
             runner.kill()
+            beside.probes.kill()
         else:
             runner.stop("interrupted: ended before its plan (Ctrl-C)")
+            beside.probes.stop()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
-    with ExitStack() as stack:
-        live = stack.enter_context(view) if view is not None else None
+    async with beside.probes.probing() as missing:
+        for problem in missing:
+            words = f"[yellow]warning:[/] {escape(problem)}; the calls are placed without it"
+            beside.console.print(words, highlight=False)
+        if runner.stopping:
+            raise RunAbortedError("interrupted before the first call (Ctrl-C)")
+        with ExitStack() as stack:
+            live = stack.enter_context(view) if view is not None else None
 
-        def on_tick(elapsed_s: float) -> None:
-            partial.on_tick(elapsed_s)
-            if live is not None:
-                message = "stopping: ending calls" if runner.stopping else ""
-                live.update(tracker.update(elapsed_s, message))
+            def on_tick(elapsed_s: float) -> None:
+                partial.on_tick(elapsed_s)
+                if live is not None:
+                    message = "stopping: ending calls" if runner.stopping else ""
+                    live.update(tracker.update(elapsed_s, message))
 
-        runner.on_tick = on_tick
-        sampler = UsageSampler(sources, collector, lambda: runner.start_ns)
-        async with sampler.sampling():
-            data = await runner.run()
-        data.doubts += sampler.doubts
-        return data
+            runner.on_tick = on_tick
+            sampler = UsageSampler(beside.sources, collector, lambda: runner.start_ns)
+            async with sampler.sampling():
+                data = await runner.run()
+            data.doubts += sampler.doubts
+    return data
 
 
 def _partial(
@@ -217,6 +238,7 @@ def _partial(
     folder: ResultsFolder,
     started_at: str,
     gates: Sequence[NamedGate],
+    probes: Probes,
 ) -> PartialSummary:
     """Return what keeps the folder's partial summary, which is read only if the command is killed."""
     begun = run_facts(prepared, RunData(collector, 0.0), started_at)
@@ -224,7 +246,8 @@ def _partial(
     def so_far(elapsed_s: float) -> Summary:
         words = f"killed: incomplete, this is what had been measured after {elapsed_s:.0f} s"
         run = msgspec.structs.replace(begun, duration_s=elapsed_s, cut_short=words)
-        return judge(build_summary(collector, run, facts, prepared.scenario.load), gates)
+        summary = build_summary(collector, run, facts, prepared.scenario.load)
+        return judge(msgspec.structs.replace(summary, probes=probes.results()), gates)
 
     return PartialSummary(folder.path, so_far)
 

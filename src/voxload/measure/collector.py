@@ -107,7 +107,9 @@ class Collector:
         state.last_ns = snapshot.end_ns
         second = max(round(snapshot.end_ns / NS_PER_S) - 1, 0)
         self._levels.add(second, snapshot.shard, snapshot.active)
-        stretch = self._stretches[max(snapshot.end_ns - 1, 0) // (self.stretch_s * NS_PER_S)]
+        # a report comes a little after its second is over: its middle tells which one that was
+        middle_ns = max(snapshot.start_ns + snapshot.end_ns, 0) // 2
+        stretch = self._stretches[middle_ns // (self.stretch_s * NS_PER_S)]
         self._add_series(snapshot, state, stretch)
         self._add_counters(snapshot, stretch)
         for record in snapshot.calls:

@@ -10,6 +10,7 @@ import msgspec
 from voxload.errors import BadInputError, Problem
 from voxload.measure.comparison import BaselineReport
 from voxload.measure.histogram import Histogram, merged
+from voxload.measure.probe import ProbeResult
 from voxload.measure.series import ErrorSample, Quantiles, Series
 from voxload.model.metric import is_latency
 
@@ -307,6 +308,12 @@ class Summary(msgspec.Struct, frozen=True):
     """What a component test has to tell beside its metrics, by name."""
     recovery: Recovery | None = None
     """What was seen after the load, where the scenario asks for it."""
+    probes: list[ProbeResult] = []
+    """What the probes of services measured meanwhile; no part of the run's own figures."""
+
+    def probe(self, name: str) -> ProbeResult | None:
+        """Return a probe by its name."""
+        return next((probe for probe in self.probes if probe.name == name), None)
 
     def histogram(self, metric: str, labels: dict[str, str] | None = None) -> Histogram:
         """Return all values of a metric, merged over the series whose labels include `labels`."""

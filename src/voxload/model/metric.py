@@ -25,6 +25,11 @@ class Metric(NamedTuple):
     complement_of: str = ""
     """The ratio from which this one is computed, as 1 less its value; it has no series of its own."""
 
+    @property
+    def of_component(self) -> bool:
+        """Whether only component tests (and the probes of a run, which are such) have values of it."""
+        return self.meaning.startswith("component") or self.name.startswith("operation_latency")
+
 
 def _latency(name: str, meaning: str) -> Metric:
     return Metric(name, "latency", meaning)

@@ -12,6 +12,7 @@ from voxload.model.gates import GateRules
 from voxload.model.load import Load
 from voxload.model.messages import MessageRule
 from voxload.model.persona import PersonaMix
+from voxload.model.probe import ProbeSettings
 from voxload.model.recovery import RecoverySettings
 from voxload.model.script import Step
 from voxload.model.twin import TwinSettings
@@ -183,6 +184,9 @@ class Scenario(GateRules):
     tls: TlsSettings = Field(TlsSettings(), description="Certificates of https:// and wss:// targets.")
     side_traffic: SideTraffic | None = None
     resources: tuple[ResourceSource, ...] = Field((), description="Where the target's CPU and memory are measured.")
+    probes: tuple[ProbeSettings, ...] = Field(
+        (), description="Services that are probed in the background while the calls are up."
+    )
     recovery: RecoverySettings | None = Field(None, description="Look after the load whether the target recovers.")
     timeouts: Timeouts = Timeouts()
     measurement: Measurement = Measurement()
@@ -224,6 +228,14 @@ class Scenario(GateRules):
                 raise ValueError(f"two targets are named {name!r}; names must differ")
         if self.targets and self.recovery is not None:
             raise ValueError("recovery: looks at one target; give each of the targets a run of its own for that")
+        return self
+
+    @model_validator(mode="after")
+    def _names_of_probes_differ(self) -> Scenario:
+        names = [probe.label for probe in self.probes]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two probes are named {name!r}; give them different names")
         return self
 
     @model_validator(mode="after")

@@ -8,17 +8,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from voxload.measure.histogram import Histogram, bucket_bounds
+from voxload.measure.probe import ProbePoint
 from voxload.measure.summary import LATENESS_METRICS, Summary, TimelinePoint
 from voxload.model.metric import METRICS
 from voxload.model.outcome import Outcome
-from voxload.report import text, view
+from voxload.report import probes, text, view
 from voxload.report.targets import kind_of
 
 POINTS_MAX = 600
 """Points of a time series; a longer run is drawn with several stretches to a point."""
 CURVE_POINTS_MAX = 160
 _NOT_SHOWN = frozenset({*LATENESS_METRICS, "call_duration"})
-_GATE = re.compile(r"\s*(?:p\d[\d.]*|min|mean|median|max)\s*\(\s*(\w+)\s*\)\s*[<>]=?\s*[\d.]+\s*\w+\s*")
+_GATE = re.compile(
+    r"\s*(?:p\d[\d.]*|min|mean|median|max)\s*\(\s*(\w+)\s*(?:\{\s*probe\s*=\s*\"([^\"]*)\"\s*\}\s*)?\)"
+    r"\s*[<>]=?\s*[\d.]+\s*\w+\s*(?:\[probe=\"([^\"]*)\"\])?"
+)
+"""A gate that is a line in the chart of a latency: of the calls, or of one probe."""
 
 _MEAN_GATE = re.compile(r"\s*(?:(\w+)|mean\s*\(\s*(\w+)\s*\))\s*[<>]=?\s*[\d.]+\s*\S*\s*")
 
@@ -28,23 +33,29 @@ def chart_data(summary: Summary) -> dict[str, Any]:
 
     `time` holds columns of equal length over the stretches of the run (`t` is the end of a stretch in s, rates are a
     second, latencies in ms, `means` of ratios from 0 to 1 and of scores); `units` says what those means are; `curves`
-    holds by metric the distribution as [ms, percent] columns; `limits` and `meanLimits` the gates that are a line in a
+    holds by metric the distribution as [ms, percent] columns; `sideBySide` names the latencies of `time` that are drawn
+    in one chart where services were probed; `limits` and `meanLimits` the gates that are a line in a
     chart of a latency or a mean; `phases` the bands.
     """
-    groups = _grouped(summary.timeline, stretches_a_point(summary))
+    step = stretches_a_point(summary)
+    groups = _grouped(summary.timeline, step)
+    time = _time_columns(groups)
+    time["latencies"] |= _probe_columns(summary, step)
     return {
-        "time": _time_columns(groups),
-        "stretches": stretches_a_point(summary),
+        "time": time,
+        "stretches": step,
         "phases": _phases(summary),
         "curves": _curves(summary),
         "limits": _limits(summary),
         "units": _units(summary),
         "meanLimits": _mean_limits(summary),
         "latenessLimit": summary.plan.lateness_limit_ms,
+        "sideBySide": _side_by_side(summary),
         "titles": {
             text.clean(name): text.title(name)
             for name in [*view.metric_order(summary), *_means(summary), *_outcomes(summary.timeline)]
-        },
+        }
+        | probes.chart_metrics(summary),
     }
 
 
@@ -52,7 +63,8 @@ def series_metrics(summary: Summary) -> list[str]:
     """Return the metrics that the time chart offers: latencies, turn latency first, then ratios and scores."""
     present = {name for point in summary.timeline for name in point.latencies}
     names = [name for name in view.metric_order(summary) if name in present - _NOT_SHOWN]
-    return [*sorted(names, key=lambda name: name != summary.plan.headline[0]), *_means(summary)]
+    names.sort(key=lambda name: name != summary.plan.headline[0])
+    return [*names, *_means(summary), *probes.chart_metrics(summary)]
 
 
 def _means(summary: Summary) -> list[str]:
@@ -117,7 +129,9 @@ def _rates(groups: Sequence[Sequence[TimelinePoint]], count: Callable[[TimelineP
     return [_short(sum(map(count, group)) / (sum(point.duration_s for point in group) or 1)) for group in groups]
 
 
-def _latency_columns(groups: Sequence[Sequence[TimelinePoint]], metric: str) -> dict[str, list[float | None]]:
+def _latency_columns(
+    groups: Sequence[Sequence[TimelinePoint | ProbePoint]], metric: str
+) -> dict[str, list[float | None]]:
     """Return percentiles over time; percentiles cannot be averaged, so a wider point shows its worst stretch."""
     columns: dict[str, list[float | None]] = {"p50": [], "p95": [], "p99": [], "n": []}
     for group in groups:
@@ -127,6 +141,31 @@ def _latency_columns(groups: Sequence[Sequence[TimelinePoint]], metric: str) -> 
         columns["p99"].append(_short(max(item.p99_ms for item in found)) if found else None)
         columns["n"].append(sum(item.count for item in found))
     return columns
+
+
+def _probe_columns(summary: Summary, step: int) -> dict[str, dict[str, list[float | None]]]:
+    """Return the latencies of the probes over the stretches of the run."""
+    wanted, found = probes.chart_metrics(summary), {}
+    for probe in summary.probes:
+        points = probes.points_of(probe, summary.timeline)
+        groups = [
+            [point for point in points[start : start + step] if point is not None]
+            for start in range(0, len(points), step)
+        ]
+        for metric in {name for point in probe.timeline for name in point.latencies}:
+            name = probes.column_name(probe.name, metric)
+            if name in wanted:
+                found[name] = _latency_columns(groups, metric)
+    return found
+
+
+def _side_by_side(summary: Summary) -> list[str]:
+    """Return what is drawn in one chart: the run's headline latency, and the first of each probe."""
+    if not summary.probes:
+        return []
+    wanted = probes.chart_metrics(summary)
+    names = [probes.column_name(probe.name, probe.headline[0]) for probe in summary.probes]
+    return [summary.plan.headline[0], *(name for name in names if name in wanted)]
 
 
 def _mean_column(groups: Sequence[Sequence[TimelinePoint]], metric: str) -> list[float | None]:
@@ -180,7 +219,9 @@ def _limits(summary: Summary) -> dict[str, list[dict[str, Any]]]:
         match, limit_ms = _GATE.fullmatch(gate.expression), text.in_ms(gate.threshold, gate.unit)
         if match and limit_ms is not None:
             label = text.clean(gate.expression, 60)
-            found.setdefault(match[1], []).append({"ms": limit_ms, "label": label, "status": gate.status})
+            probe = match[2] or match[3]
+            column = probes.column_name(probe, match[1]) if probe else match[1]
+            found.setdefault(column, []).append({"ms": limit_ms, "label": label, "status": gate.status})
     return found
 
 
@@ -222,6 +263,7 @@ def captions(summary: Summary) -> dict[str, str]:
         "concurrency": f"Most calls up at once: {text.number(peak.active)}, {peak_s:.0f} s into the run; "
         f"planned then: {text.number(round(peak.planned))}.",
         "latency": _latency_caption(summary),
+        "probes": "; ".join(f"{row.name} p95 {row.p95} over the run" for row in probes.probe_rows(summary)),
         "outcomes": f"{text.counted(sum(point.started for point in points), 'call')} started, "
         f"{text.number(sum(point.ended for point in points))} ended, {text.number(failures)} of them failed.",
         "lateness": f"At p99, {what} at most {text.milliseconds(max(late))} late in any stretch; "

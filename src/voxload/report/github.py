@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from voxload.measure.summary import Summary
 from voxload.report import changes, text, view, voice
 from voxload.report.calls import call_in_words
+from voxload.report.probes import probe_rows
 
 _ICONS = {"good": "✅", "bad": "❌", "unsure": "⚠️", "info": "i"}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+|~@$!]|:(?=\S)|^-|(?<=www)\.|(?<=\d)\.(?=\s))")
@@ -42,6 +43,7 @@ def render_markdown(summary: Summary) -> str:
         _gates(summary),
         _baseline(summary),
         _voice(summary),
+        _probes(summary),
         _details("Worst calls", _worst(summary)),
         _details("Cost", _cost(summary)),
         _details("Latency", _latency(summary)),
@@ -131,6 +133,23 @@ def _voice(summary: Summary) -> str:
     ]
     table = _table(("Voice", "Value", "State", "Target", "Critical", "Count"), rows)
     return f"{table}\n\n{escape(voice.NOTE)}" if table else ""
+
+
+def _probes(summary: Summary) -> str:
+    rows = [
+        (
+            escape(row.name),
+            f"{_ICONS[row.sign.tone]} {row.sign.word}",
+            escape(row.state),
+            escape(row.latency),
+            row.done,
+            escape(row.p50),
+            escape(row.p95),
+            escape(row.p99),
+        )
+        for row in probe_rows(summary)
+    ]
+    return _table(("Probe", "State", "Why", "Latency", "Done", "p50", "p95", "p99"), rows, 4)
 
 
 def _worst(summary: Summary) -> str:

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from voxload.measure.summary import Summary
-from voxload.report import changes, charts, lanes, sound, text, view, voice
+from voxload.report import changes, charts, lanes, probes, sound, text, view, voice
 
 WORST_CALLS_MAX = 25
 CARDS_OPEN = 3
@@ -47,8 +47,9 @@ def render_html(summary: Summary, recordings: Mapping[str, bytes] | None = None)
         latency_groups=_latency_groups(summary),
         voice_groups=voice.voice_groups(summary),
         voice_note=voice.NOTE,
+        probe_rows=probes.probe_rows(summary),
         cost_rows=voice.cost_rows(summary),
-        cards=lanes.call_cards(worst, sounds),
+        cards=lanes.call_cards(worst, sounds, summary.probes, probes.stretch_s(summary)),
         cards_open=CARDS_OPEN,
         recorded=recordings is not None,
         rows_max=ROWS_MAX,

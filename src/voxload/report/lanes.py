@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from voxload.measure.probe import ProbeResult
 from voxload.measure.summary import CallMoment, CallRecord, TurnRecord
 from voxload.report import text
 from voxload.report.calls import CallRow, Scale, answer_of, call_rows, length_of, problems_of, scale_of
+from voxload.report.probes import ProbeLane, probe_lanes
 from voxload.report.sound import Sound
 from voxload.report.waterfall import Step, waterfall
 
@@ -91,14 +93,26 @@ class CallCard(NamedTuple):
     """Envelopes as SVG paths, 0 to 600 wide and -100 to 100 high."""
     wave_width: float
     """In percent of the axis; over 100 where the recording goes on after it."""
+    probes: tuple[tuple[str, tuple[Span, ...]], ...]
+    """What each probe of a service saw meanwhile, a stretch of the run at a time; `bad` where it was slow or failed."""
 
 
-def call_cards(calls: list[CallRecord], sounds: Mapping[str, Sound]) -> list[CallCard]:
-    """Return calls with everything that is drawn of them; each has a time axis of its own."""
-    return [_card(call, row, sounds.get(call.recording)) for call, row in zip(calls, call_rows(calls), strict=True)]
+def call_cards(
+    calls: list[CallRecord], sounds: Mapping[str, Sound], probes: Sequence[ProbeResult] = (), stretch_s: float = 1.0
+) -> list[CallCard]:
+    """Return calls with everything that is drawn of them; each has a time axis of its own.
+
+    `probes` have points of `stretch_s` on the time axis of the run.
+    """
+    return [
+        _card(call, row, sounds.get(call.recording), probes, stretch_s)
+        for call, row in zip(calls, call_rows(calls), strict=True)
+    ]
 
 
-def _card(call: CallRecord, row: CallRow, sound: Sound | None) -> CallCard:
+def _card(
+    call: CallRecord, row: CallRow, sound: Sound | None, probes: Sequence[ProbeResult], stretch_s: float
+) -> CallCard:
     length_s = length_of(call) or 1.0
     scale = scale_of(length_s)
     setup_s = (call.setup_ms or 0) / 1e3
@@ -129,6 +143,13 @@ def _card(call: CallRecord, row: CallRow, sound: Sound | None) -> CallCard:
         sound=sound,
         waves=tuple(_wave_path(channel) for channel in sound.channels) if sound else (),
         wave_width=round(100 * duration_s / length_s, 2),
+        probes=tuple((lane.name, _looks(lane, scale)) for lane in probe_lanes(call, length_s, probes, stretch_s)),
+    )
+
+
+def _looks(lane: ProbeLane, scale: Scale) -> tuple[Span, ...]:
+    return tuple(
+        _span(look.from_s, look.to_s, scale, look.label, look.told, "bad" if look.bad else "") for look in lane.looks
     )
 
 

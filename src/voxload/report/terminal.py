@@ -22,6 +22,7 @@ from voxload.report import text, view, voice
 from voxload.report.calls import call_in_words, problems_of
 from voxload.report.changes import print_changes
 from voxload.report.ci import defused
+from voxload.report.probes import probe_rows
 
 PLAIN_INTERVAL_S = 5.0
 _STYLES = {"good": "green", "bad": "red", "unsure": "yellow", "info": "cyan", "": ""}
@@ -200,6 +201,7 @@ def print_summary(console: Console, summary: Summary, paths: Mapping[str, Path |
         _targets_table(summary),
         _figures_table(summary),
         _voice_table(summary),
+        _probes_table(summary),
         _outcomes_table(summary),
         _errors_table(summary),
         _facts_table(summary),
@@ -266,6 +268,16 @@ def _voice_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:
             name = f"{row.title} {row.aggregate}".strip()
             rows.append((name, Text(row.value, style), state, row.target, row.critical, row.observations))
     return ("Metric" if summary.plan.component else "Voice", ">Value", "State", ">Target", ">Critical", ">Count"), rows
+
+
+def _probes_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:
+    rows: Cells = []
+    for row in probe_rows(summary):
+        state = Text(
+            f"{row.sign.icon} {row.sign.word}" + (f"\n{row.state}" if row.state else ""), _STYLES[row.sign.tone]
+        )
+        rows.append((f"{row.name}\n{row.about}", row.done, row.latency, row.p50, row.p95, row.p99, state))
+    return ("Probe", ">Done", "Latency", ">p50", ">p95", ">p99", "State"), rows
 
 
 def _worst_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:

@@ -260,8 +260,16 @@ def _check_labels(
     phases = [phase.name for phase in scenario.load.phases()]
     written = [phase.name for phase in written_load.phases()]
     personas = [persona.name for persona in resolve_personas(scenario.personas)]
+    probes = [probe.label for probe in scenario.probes]
+    of_probe = "probe" in dict(gate.labels) or gate.per == "probe"
+    if gate.metric.of_component and not of_probe:
+        hint = f'write {gate.metric.name}{{probe="{probes[0]}"}}' if probes else "add the service to probes:"
+        problem(f"{gate.expression!r}: only probes have {gate.metric.name} in a run of calls", hint)
+    names = {"call": calls, "phase": phases, "persona": personas, "region": regions, "target": targets}
     for label, value in gate.labels:
-        known = {"call": calls, "phase": phases, "persona": personas, "region": regions, "target": targets}.get(label)
+        if of_probe and label in names:
+            problem(f"{gate.expression!r}: the figures of probes have no label {label}")
+        known = {"probe": probes}.get(label) if of_probe else names.get(label)
         if known is None or value in known:
             continue
         message = f"{gate.expression!r}: no {label} is called {value!r}"

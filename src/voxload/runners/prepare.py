@@ -23,6 +23,7 @@ from voxload.model.scenario import TWIN_TARGET, Scenario
 from voxload.model.source import Source, read_source, validate, validate_partly
 from voxload.runners.checks import Findings, check_scenario
 from voxload.runners.overrides import Amount, override_load, stretched
+from voxload.runners.probes import check_probes
 from voxload.runners.resources import gather
 from voxload.runners.scoring import reference_file
 from voxload.runners.tiers import Reshaped, reshape, scaled_load
@@ -85,6 +86,9 @@ def prepare(
     resources = gather(scenario, source, environ)
     findings = Findings(source, [*problems, *resources.problems], [Problem(text) for text in reshaped])
     _check_after_the_calls(scenario, source, findings)
+    wrong, warnings = check_probes(scenario, source, environ)
+    findings.problems += wrong
+    findings.warnings += warnings
     resolved = check_scenario(scenario, resources, written.load, findings)
     if scenario.tls.insecure:
         findings.warn(("tls", "insecure"), INSECURE, "--ca FILE trusts an authority of your own")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 
 from voxload.clock import NS_PER_MS, NS_PER_S, Clock, monotonic_ns
@@ -47,8 +47,10 @@ class ComponentResult:
 class ComponentRunner:
     """Places a component's units of work as its load says, and reports a snapshot a second to `emit`.
 
-    `on_ready()` is called once before the first unit of work, `on_tick(elapsed_s)` twice a second. `stop(reason)` ends
-    the run in good order, `kill()` at once.
+    `on_ready()` is called once before the first unit of work, `on_tick(elapsed_s)` twice a second. `start_at()` waits
+    for the run's first instant and returns it; by default that is at once. `stop(reason)` ends the run in good order,
+    `finish()` too and lets what is in flight end by itself, `kill()` ends it at once. With `gives_up=False` the work
+    goes on where the service is gone: it may come back.
     """
 
     def __init__(
@@ -59,8 +61,11 @@ class ComponentRunner:
         on_tick: Callable[[float], None] = lambda _: None,
         on_ready: Callable[[], None] = lambda: None,
         clock: Clock = monotonic_ns,
+        start_at: Callable[[], Awaitable[int]] | None = None,
+        gives_up: bool = True,
     ) -> None:
         self._component, self._recorder = component, recorder
+        self._start_at, self._gives_up = start_at, gives_up
         self._emit, self._on_tick, self._on_ready, self._clock = emit, on_tick, on_ready, clock
         self._settings = component.settings
         load = self._settings.load
@@ -69,7 +74,7 @@ class ComponentRunner:
         self._sampled = tuple(name for name in component.headline if name != "call_setup")  # the record has that one
         self._result = ComponentResult()
         self._tasks: dict[asyncio.Task[None], Operation] = {}
-        self._setting_up: asyncio.Task[None] | None = None
+        self._waiting: asyncio.Task[None] | None = None
         self._arrivals: Iterator[Arrival] = iter(())
         self._next: Arrival | None = None
         self._callers_left = 0
@@ -96,7 +101,9 @@ class ComponentRunner:
             BadInputError, RunAbortedError: the component cannot be set up.
         """
         try:
-            await self._set_up()
+            await self._unless_stopped(self._component.set_up())
+            if not self.stopping:
+                await self._unless_stopped(self._find_start())
             if not self.stopping:
                 await self._place_all()
         finally:
@@ -108,11 +115,15 @@ class ComponentRunner:
         if self.stopping:
             return
         self._result.cut_short = reason
-        if self._setting_up is not None:
-            self._setting_up.cancel()
-        self._next, self._callers_left = None, 0
+        if self._waiting is not None:
+            self._waiting.cancel()
         for task in self._tasks:
             task.cancel()
+        self.finish()
+
+    def finish(self) -> None:
+        """Start no more work; what is in flight ends by itself."""
+        self._next, self._callers_left = None, 0
         self._finish_if_over()
 
     def kill(self) -> None:
@@ -121,15 +132,20 @@ class ComponentRunner:
         for task in self._tasks:
             task.cancel()
 
-    async def _set_up(self) -> None:
-        self._setting_up = asyncio.ensure_future(self._component.set_up())
+    async def _unless_stopped(self, work: Coroutine[None, None, None]) -> None:
+        """Wait for what comes before the first unit of work; `stop` ends the wait."""
+        self._waiting = asyncio.ensure_future(work)
         try:
-            await self._setting_up
+            await self._waiting
         except asyncio.CancelledError:
             if not self.stopping:
                 raise
         finally:
-            self._setting_up = None
+            self._waiting = None
+
+    async def _find_start(self) -> None:
+        self._on_ready()  # takes its time, so before the first instant is set
+        self._start_ns = await self._start_at() if self._start_at is not None else self._clock() + LEAD_NS
 
     async def _tear_down(self) -> None:
         try:
@@ -140,9 +156,8 @@ class ComponentRunner:
 
     async def _place_all(self) -> None:
         loop = asyncio.get_running_loop()
-        self._on_ready()  # takes its time, so before the first instant is set
         wheel, health = Wheel(self._clock()), HealthMeter(self._clock)
-        self._start_ns = self._in_contact_ns = self._clock() + LEAD_NS
+        self._in_contact_ns = self._start_ns
         self._begin(wheel)
 
         def report(final: bool = False) -> None:
@@ -324,14 +339,18 @@ class ComponentRunner:
     def _consider_ending(self) -> None:
         reason = self._component.died()
         count, lost_ns = self._out_of_contact, self._clock() - self._in_contact_ns
-        if not reason and (count >= GONE_OPERATIONS or (count >= GONE_OPERATIONS_MIN and lost_ns > GONE_NS)):
+        if (
+            not reason
+            and self._gives_up
+            and (count >= GONE_OPERATIONS or (count >= GONE_OPERATIONS_MIN and lost_ns > GONE_NS))
+        ):
             reason = self._gone()
         if reason:
             self.stop(reason)
 
     def _judge_contact(self) -> None:
         """A short run in which nothing at all found a connection says nothing of the service either."""
-        if self._out_of_contact and not self._ever_in_contact and not self.stopping:
+        if self._gives_up and self._out_of_contact and not self._ever_in_contact and not self.stopping:
             self._result.cut_short = self._gone()
 
     def _gone(self) -> str:

@@ -10,6 +10,7 @@ import msgspec
 
 from voxload.errors import ExitCode
 from voxload.measure.histogram import Histogram
+from voxload.measure.probe import ProbeResult
 from voxload.measure.recovery import RECOVERY_METRICS, never_recovered
 from voxload.measure.summary import GateResult, Summary, Verdict
 from voxload.model.metric import SCALE
@@ -18,6 +19,8 @@ from voxload.verdict.expression import OPERATORS, Gate
 
 _GOOD_SIDE = {"<": 1, "<=": 1, ">": -1, ">=": -1}
 """The sign of threshold less actual on the good side of a comparison."""
+PROBE = "probe"
+"""The label of a gate on a probe: without it a gate is about the calls alone."""
 RATE_OBSERVATIONS_MIN = 10
 """A rate of fewer observations is a count, not a rate (reference: metrics)."""
 SATURATED_CPU_PERCENT = 98.0
@@ -36,20 +39,29 @@ def _each(summary: Summary, gate: Gate) -> list[Gate]:
     """Return the gate once for each value of the label that it is per, as far as the run has values of it."""
     if not gate.per:
         return [gate]
-    metric, wanted = gate.metric.complement_of or gate.metric.name, dict(gate.labels).items()
-    values = sorted(
-        {
-            series.labels[gate.per]
-            for series in summary.series
-            if series.metric == metric and gate.per in series.labels and wanted <= series.labels.items()
-        }
-    )
+    metric, labels = gate.metric.complement_of or gate.metric.name, dict(gate.labels)
+    if gate.per == PROBE:
+        values = sorted(probe.name for probe in summary.probes if _might_have(probe, metric))
+    else:
+        source = summary.probe(labels.pop(PROBE)) if PROBE in labels else summary
+        values = sorted(
+            {
+                series.labels[gate.per]
+                for series in (source.series if source is not None else ())
+                if series.metric == metric and gate.per in series.labels and labels.items() <= series.labels.items()
+            }
+        )
     if not values:
         return [gate._replace(labels=(*gate.labels, (gate.per, "")))]
     return [
         gate._replace(expression=f'{gate.expression} [{gate.per}="{value}"]', labels=(*gate.labels, (gate.per, value)))
         for value in values
     ]
+
+
+def _might_have(probe: ProbeResult, metric: str) -> bool:
+    """Return whether a probe has values of a metric, or has none at all: then nobody knows."""
+    return not probe.series or any(series.metric == metric for series in probe.series)
 
 
 def evaluate(summary: Summary, gate: Gate, name: str = "") -> GateResult:
@@ -91,12 +103,14 @@ def _actual(summary: Summary, gate: Gate) -> tuple[float | None, int, str]:
             if never:
                 return math.inf, size, never
         return (None, 0, "no data") if value is None else (value, size, "")
-    histogram = summary.histogram(metric.complement_of or metric.name, dict(gate.labels))
+    histogram, doubt = _values(summary, gate)
     count = histogram.count
+    if doubt:
+        return None, count, doubt
     if gate.aggregate == "count":
         return float(count), count, ""
     if not count:
-        return None, 0, _UNMEASURED.get(metric.name, "no data") + (" under these labels" if gate.labels else "")
+        return None, 0, _why_no_data(summary, gate)
     if metric.kind == "ratio":
         if count < RATE_OBSERVATIONS_MIN:
             return None, count, f"only {count} observations; a rate needs {RATE_OBSERVATIONS_MIN}"
@@ -104,6 +118,25 @@ def _actual(summary: Summary, gate: Gate) -> tuple[float | None, int, str]:
         return 1 - share if metric.complement_of else share, count, ""
     value, note = _aggregate(histogram, gate)
     return value if metric.kind == "latency" else value / SCALE, count, note
+
+
+def _values(summary: Summary, gate: Gate) -> tuple[Histogram, str]:
+    """Return (the values that a gate is about, why they cannot be judged); of a probe where a label names it."""
+    metric, labels = gate.metric.complement_of or gate.metric.name, dict(gate.labels)
+    if PROBE not in labels:
+        return summary.histogram(metric, labels), ""
+    name = labels.pop(PROBE)
+    probe = summary.probe(name)
+    if probe is None:
+        return Histogram(), f"no probe of this run is called {name!r}"
+    return probe.histogram(metric, labels), probe.distrust
+
+
+def _why_no_data(summary: Summary, gate: Gate) -> str:
+    probes = [probe.name for probe in summary.probes if probe.histogram(gate.metric.name).count]
+    if probes and PROBE not in dict(gate.labels):
+        return f'no data; probes have it: {gate.metric.name}{{probe="{probes[0]}"}}'
+    return _UNMEASURED.get(gate.metric.name, "no data") + (" under these labels" if gate.labels else "")
 
 
 def _aggregate(histogram: Histogram, gate: Gate) -> tuple[float, str]:

@@ -174,6 +174,19 @@
     show("latency", options, [time.t, values]);
   };
 
+  // Turns and services in one chart: a logarithmic axis, as a cache answers in ms and an agent in seconds.
+  const drawSideBySide = () => {
+    const names = data.sideBySide.filter((name) => time.latencies[name]);
+    if (!names.length) return;
+    const columns = names.map((name) => time.latencies[name].p95.map((value) => (value > 0 ? value : null)));
+    const values = columns.flat().filter((value) => value != null);
+    const least = Math.min(...values), most = Math.max(...values);
+    const options = timeOptions(240, names.map((name, index) => line(data.titles[name] || name, index ? "o" + (1 + (index - 1) % 7) : "p95", ms, { width: index ? 1.5 : 2.5 })), msTick, 1);
+    options.scales.y = { distr: 3, range: () => [least / 1.5, most * 1.5] };
+    options.axes[1].filter = roundTicks;
+    show("probes", options, [time.t, ...columns]);
+  };
+
   const drawOutcomes = () => {
     const names = Object.keys(time.outcomes);
     const sums = [];
@@ -244,7 +257,7 @@
   };
 
   const draw = () => {
-    if (time.t.length) [drawConcurrency, drawLatency, drawOutcomes, drawHealth].forEach((step) => step());
+    if (time.t.length) [drawConcurrency, drawLatency, drawSideBySide, drawOutcomes, drawHealth].forEach((step) => step());
     drawCurve();
   };
   draw();

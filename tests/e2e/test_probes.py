@@ -1,0 +1,174 @@
+"""Probes of services in the background of a run: on its time axis, in its gates, never in its own figures."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+from conftest import scenario_with
+
+DEAD = {"component": "redis", "name": "dead", "options": {"url": "redis://127.0.0.1:1"}}
+HEALTH = {
+    "component": "http",
+    "name": "backend",
+    "rate": 5,
+    "options": {"url": "target", "requests": [{"path": "/health"}]},
+}
+
+
+def sessions(server, **more):
+    return {"component": "redis", "rate": 10, "options": {"url": server.url}, **more}
+
+
+def test_probes_stand_beside_the_calls(voxload, redis_server):
+    scenario = scenario_with(
+        load={"shape": "constant", "arrival_rate": 10, "duration": "2s"},
+        probes=[sessions(redis_server, name="cache"), HEALTH, DEAD],
+        side_traffic={"interval": "200ms", "voice_weight": 0, "requests": [{"get": "/metrics", "name": "side"}]},
+        gates=[
+            'p95(operation_latency{probe="cache"}) <= 2s',
+            'count(redis_command{probe="cache",command="hset"}) >= 20',
+            'http_success{probe="backend"} >= 99%',
+            {"expression": "max(operation_latency) < 1us", "per": "probe", "severity": "warn"},
+        ],
+    )
+    done = voxload.run(scenario)
+    assert done.code == 0, done.out + done.err
+    assert "probe dead: redis://127.0.0.1:1 cannot be used" in " ".join(done.err.split() + done.out.split())
+    summary = done.summary
+    cache, backend, dead = summary.probes
+    assert 20 <= cache.attempted == cache.completed <= 200
+    assert cache.histogram("operation_latency").count == cache.completed
+    assert backend.target.startswith("http://127.0.0.1:")
+    assert dead.attempted == 0
+    assert "Connection refused" in dead.problem
+    # the probes' points stand at the run's seconds, and say what the whole says
+    starts = [point.start_s for point in cache.timeline]
+    assert starts == sorted(starts)
+    assert starts[0] == 0
+    assert sum(point.completed for point in cache.timeline) == cache.completed
+    assert sum(point.latencies["operation_latency"].count for point in cache.timeline) == cache.completed
+    # what the callers' own side traffic saw is not mixed with the probe of the same protocol
+    assert not summary.histogram("redis_command").count
+    side = [series.labels for series in summary.series if series.metric == "http_latency"]
+    assert side and not any("component" in labels for labels in side)
+    assert summary.histogram("http_latency").count == sum(summary.totals.http_requests["side"].values())
+    results = {gate.expression: (gate.status, gate.reason) for gate in summary.gates}
+    assert results['max(operation_latency) < 1us [probe="cache"]'][0] == "fail"
+    assert results['max(operation_latency) < 1us [probe="dead"]'][0] == "unknown"
+    assert redis_server.dbsize() == 0
+    assert "cache" in done.out
+    page = (done.folder / "report.html").read_text()
+    assert "Services" in page and "cache" in page
+    assert "cache" in (done.folder / "summary.md").read_text()
+
+
+def test_a_service_that_dies_fails_its_gate_and_not_the_run(voxload, redis_server):
+    path = voxload.write(
+        scenario_with(
+            load={"shape": "constant", "arrival_rate": 5, "duration": "4s"},
+            probes=[sessions(redis_server)],
+            gates=['operation_success{probe="redis"} >= 99%', "call_success >= 99%"],
+        )
+    )
+    process = voxload.start("run", str(path), "--quiet", "--processes", "1")
+    while not redis_server.info("stats")["total_commands_processed"] > 200:
+        time.sleep(0.05)
+    redis_server.shutdown(nosave=True)
+    done = voxload.finish(process)
+    assert done.code in {1, 4}, done.out + done.err
+    summary = done.summary
+    assert {gate.expression: gate.status for gate in summary.gates} == {
+        'operation_success{probe="redis"} >= 99%': "fail",
+        "call_success >= 99%": "pass",
+    }
+    assert summary.totals.outcomes == {"completed": 20}
+    probe = summary.probes[0]
+    assert 0 < probe.completed < probe.attempted
+    assert probe.problem == ""
+    assert "failed: " in " ".join(done.out.split())
+
+
+def test_ctrl_c_leaves_no_key_behind(voxload, redis_server):
+    probe = sessions(redis_server, timeout="60s", options={"url": redis_server.url, "pause": "2s"})
+    path = voxload.write(
+        scenario_with(load={"shape": "constant", "arrival_rate": 2, "duration": "60s"}, probes=[probe])
+    )
+    process = voxload.start("run", str(path), "--quiet", "--processes", "1")
+    while redis_server.dbsize() < 5:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    done = voxload.finish(process, 40)
+    assert done.code == 3, done.out + done.err
+    assert redis_server.dbsize() == 0
+    assert set(done.summary.probes[0].outcomes) == {"cancelled"}
+    assert "Traceback" not in done.err
+
+
+def test_probes_run_beside_workers_and_in_a_tier(voxload, redis_server):
+    path = voxload.write(scenario_with(probes=[sessions(redis_server)]))
+    options = ["--workers", "1", "--master-port", "0", "--tier", "smoke", "--time-scale", "0.02"]
+    done = voxload("run", str(path), "--quiet", "--processes", "1", *options, timeout_s=90)
+    assert done.code in {0, 4}, done.out + done.err
+    probe = done.summary.probes[0]
+    assert probe.completed >= 20
+    assert probe.timeline[0].start_s == 0
+
+
+def test_check_lists_and_validates(voxload):
+    resources = [
+        {"name": "db", "process": "postgres"},
+        {"name": "pods", "prometheus": {"url": "http://p", "cpu": "up"}},
+    ]
+    path = voxload.write(scenario_with(probes=[HEALTH, DEAD], resources=resources))
+    done = voxload("check", str(path))
+    assert done.code == 0, done.err
+    for words in ("probe  backend: http, 5 a second", "probe  dead: redis", "db: CPU and memory by process postgres"):
+        assert words in done.out
+    found = json.loads(voxload("check", str(path), "--json").out)
+    assert found["probes"][0] == {"name": "backend", "component": "http", "rate_per_s": 5.0}
+    assert found["resources"][1] == "pods: CPU and memory by prometheus http://p"
+
+
+def test_every_mistake_is_listed_with_its_line(voxload):
+    path = voxload.write(
+        scenario_with(
+            probes=[
+                {"component": "reddis"},
+                {"component": "redis", "options": {"url": "http://h", "messages": -1, "pasword": {"env": "X"}}},
+                {"component": "http", "name": "web", "options": {"bearer_token": {"env": "NOT_SET"}}},
+            ],
+            resources=[{"port": "target"}],
+            gates=[
+                "p95(redis_command) < 50ms",
+                'p95(redis_command{probe="cash"}) < 50ms',
+                'p95(operation_latency{probe="web",phase="hold"}) < 50ms',
+            ],
+        )
+    )
+    done = voxload("check", str(path))
+    assert done.code == 2
+    for words in (
+        "did you mean redis?",
+        "redis://host:6379",
+        "messages",
+        "did you mean password?",
+        "NOT_SET is not set",
+        'redis_command{probe="reddis"}',
+        "no probe is called 'cash'",
+        "have no label phase",
+    ):
+        assert words in done.err, done.err
+    assert "Traceback" not in done.err
+    at = [line for line in done.err.splitlines() if ": probes[" in line]
+    assert len(at) == 5
+    assert all(line.split(": probes[")[0].rpartition(":")[2].isdecimal() for line in at), at
+
+
+def test_what_only_the_user_can_give_ends_the_command_before_the_calls(voxload, redis_server):
+    redis_server.set("voxload:foreign", "1")
+    done = voxload("run", str(voxload.write(scenario_with(probes=[sessions(redis_server)]))), "--quiet")
+    assert done.code == 2
+    assert "holds keys under our prefix" in done.err
+    assert redis_server.dbsize() == 1
