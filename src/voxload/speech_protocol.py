@@ -144,11 +144,17 @@ def _read(head: bytes, body: bytes) -> SpeechMessage:
     return SpeechMessage(path, headers.get("x-requestid", ""), headers, body)
 
 
-def wav_header(sample_rate_hz: int) -> bytes:
-    """Return the header of 16-bit mono PCM of unknown length, which the first audio message of a stream carries."""
+def wav_header(sample_rate_hz: int, audio_bytes: int = 0, mulaw: bool = False) -> bytes:
+    """Return the header of mono audio, 16-bit PCM or µ-law.
+
+    Without a length it is what the first audio message of a stream carries: both of its lengths are 0.
+    """
+    width = 1 if mulaw else 2
+    whole = audio_bytes + _WAV_HEADER.size - 8 if audio_bytes else 0
     return _WAV_HEADER.pack(
-        b"RIFF", 0, b"WAVE", b"fmt ", 16, 1, 1, sample_rate_hz, 2 * sample_rate_hz, 2, 16, b"data", 0
-    )
+        b"RIFF", whole, b"WAVE", b"fmt ", 16, 7 if mulaw else 1, 1, sample_rate_hz, width * sample_rate_hz, width,
+        8 * width, b"data", audio_bytes,
+    )  # fmt: skip
 
 
 class Word(msgspec.Struct, rename="pascal", omit_defaults=True):

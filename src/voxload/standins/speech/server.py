@@ -17,15 +17,18 @@ from voxload.audio.corpus import load_corpus
 from voxload.clock import Clock, monotonic_ns
 from voxload.front import OpenSocket
 from voxload.quotas import ConcurrencyLimit
-from voxload.speech_protocol import MODES, SUBPROTOCOL, UNIVERSAL_PATHS, recognition_path
+from voxload.speech_protocol import MODES, SUBPROTOCOL, SYNTHESIS_PATHS, UNIVERSAL_PATHS, recognition_path
 from voxload.standins.log import RequestLog
 from voxload.standins.pacing import Pacer
 from voxload.standins.serving import StandIn, new_application
 from voxload.standins.speech.access import is_allowed, refusal_body
 from voxload.standins.speech.known import Known
 from voxload.standins.speech.recognition import Studio
+from voxload.standins.speech.rest import SpeechRest
 from voxload.standins.speech.settings import SpeechSettings
 from voxload.standins.speech.sockets import RecognitionSocket
+from voxload.standins.speech.synthesis import Booth, SynthesisSocket
+from voxload.standins.speech.voice import Voice
 
 RECOGNITION_MODES = {**{recognition_path(mode): str(mode) for mode in MODES}, **dict.fromkeys(UNIVERSAL_PATHS, "")}
 """The mode of each address; "" where speech.context says it."""
@@ -40,6 +43,8 @@ class SpeechStandIn(StandIn):
         self._pacer = Pacer(clock)
         self._log = RequestLog(self.counters, clock)
         self._studio = Studio(self.settings, Known.of(load_corpus()), self._pacer.wheel)
+        voice = Voice(load_corpus(), self.settings.synthesis.characters_per_s)
+        self._booth = Booth(self.settings, voice, self._pacer.wheel, clock)
         self._handshakes = 0
         self.recognitions = ConcurrencyLimit(self.settings.recognition.concurrent)
 
@@ -47,6 +52,7 @@ class SpeechStandIn(StandIn):
         """Return what answers its plain requests."""
         application = new_application(log=self._log)
         application.cleanup_ctx.append(self._pacer.turning)
+        SpeechRest(self.settings, self._booth, self._pacer, self._clock).add_to(application)
         return application
 
     def open_socket(self) -> OpenSocket:
@@ -60,11 +66,20 @@ class SpeechStandIn(StandIn):
 
     def counters(self) -> dict[str, Any]:
         """Return what the stand-in counts."""
-        limit = self.recognitions
+        limit, booth = self.recognitions, self._booth
         return {
-            "recognitions": {"started": self._studio.started, "refused": limit.refused, "now": limit.in_use}
-            | {"at_most": limit.peak},
-            "counts": dict(sorted(self._studio.counts.items())),
+            "recognitions": {
+                "started": self._studio.started,
+                "refused": limit.refused,
+                "now": limit.in_use,
+                "at_most": limit.peak,
+                **dict(sorted(self._studio.counts.items())),
+            },
+            "syntheses": {
+                "started": booth.started,
+                "refused": booth.limit.refused,
+                **dict(sorted(booth.counts.items())),
+            },
         }
 
     def _open(self, request: WSUpgradeRequest) -> Any:
@@ -87,13 +102,15 @@ class SpeechStandIn(StandIn):
 
     def _verdict(self, path: str, headers: Mapping[str, str], query: Mapping[str, str]) -> int:
         """Return the status of the answer to a handshake."""
-        if path not in RECOGNITION_MODES:
+        if path not in RECOGNITION_MODES and path not in SYNTHESIS_PATHS:
             return HTTPStatus.NOT_FOUND
         if not is_allowed(self.settings, headers, query):
             return HTTPStatus.UNAUTHORIZED
         number, self._handshakes = self._handshakes, self._handshakes + 1
         if self._studio.strikes(self.settings.faults.error_rate, "handshake", "errors", number):
             return HTTPStatus.SERVICE_UNAVAILABLE
+        if path in SYNTHESIS_PATHS:
+            return HTTPStatus.SWITCHING_PROTOCOLS
         limit, told = self.recognitions, self.settings.recognition.over_quota
         if told == "handshake" and limit.limit and limit.in_use >= limit.limit:
             limit.refused += 1
@@ -101,6 +118,8 @@ class SpeechStandIn(StandIn):
         return HTTPStatus.SWITCHING_PROTOCOLS
 
     def _socket(self, path: str, query: dict[str, str]) -> WSListener:
+        if path in SYNTHESIS_PATHS:
+            return SynthesisSocket(self._booth, self._log, self._clock, path)
         return RecognitionSocket(
             self._studio, self.recognitions, self._log, self._clock, path, RECOGNITION_MODES[path], query
         )

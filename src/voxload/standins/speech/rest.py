@@ -1,0 +1,108 @@
+"""Synthesis by plain HTTP, the list of voices, and tokens for keys."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from http import HTTPStatus
+
+from aiohttp import web
+
+from voxload.clock import Clock
+from voxload.speech_protocol import SYNTHESIS_REST_PATHS, wav_header
+from voxload.standins.pacing import Pacer
+from voxload.standins.speech.access import is_allowed, refusal_body
+from voxload.standins.speech.settings import SpeechSettings
+from voxload.standins.speech.synthesis import Booth
+from voxload.standins.speech.voice import SynthesisError, audio_form, read_ssml
+
+VOICES_PATHS = ("/tts/cognitiveservices/voices/list", "/cognitiveservices/voices/list")
+TOKEN_PATH = "/sts/v1.0/issueToken"  # noqa: S105  # an address
+VOICES = ("en-US-AvaMultilingualNeural", "en-US-JennyNeural", "en-US-GuyNeural")
+
+
+class SpeechRest:
+    """The routes."""
+
+    def __init__(self, settings: SpeechSettings, booth: Booth, pacer: Pacer, clock: Clock) -> None:
+        self._settings, self._booth, self._pacer, self._clock = settings, booth, pacer, clock
+
+    def add_to(self, application: web.Application) -> None:
+        """Serve them."""
+        for path in SYNTHESIS_REST_PATHS:
+            application.router.add_post(path, self._speak)
+        for path in VOICES_PATHS:
+            application.router.add_get(path, self._voices)
+        application.router.add_post(TOKEN_PATH, self._token)
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        return None if is_allowed(self._settings, headers, request.query) else _refused(HTTPStatus.UNAUTHORIZED)
+
+    async def _speak(self, request: web.Request) -> web.StreamResponse:
+        now_ns = self._clock()
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        try:
+            form = audio_form(request.headers.get("X-Microsoft-OutputFormat", ""))
+            script = read_ssml(await request.read())
+        except SynthesisError as error:
+            return web.Response(status=HTTPStatus.BAD_REQUEST, text=str(error))
+        if not self._booth.admit(now_ns):
+            return _refused(HTTPStatus.TOO_MANY_REQUESTS)
+        if self._booth.fails():
+            return _refused(HTTPStatus.SERVICE_UNAVAILABLE)
+        delivery = self._booth.schedule(script, form, now_ns)
+        kind = "audio/x-wav" if form.riff else "audio/basic" if form.encoding == "mulaw" else "audio/raw"
+        answer = web.StreamResponse(headers={"Content-Type": kind, "X-RequestId": secrets.token_hex(16)})
+        for number, (due_ns, audio) in enumerate(delivery.pieces):
+            await self._pacer.until(due_ns)
+            if delivery.cut and number >= len(delivery.pieces) // 2:
+                if request.transport is not None:
+                    request.transport.close()
+                return answer
+            if number == 0:
+                await answer.prepare(request)
+                if form.riff:
+                    await answer.write(wav_header(form.rate_hz, len(delivery.speech.audio), form.encoding == "mulaw"))
+            await answer.write(audio)
+        await self._pacer.until(delivery.end_ns)
+        await answer.write_eof()
+        return answer
+
+    async def _voices(self, request: web.Request) -> web.StreamResponse:
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        found = [
+            {
+                "Name": f"Microsoft Server Speech Text to Speech Voice (en-US, {name.removeprefix('en-US-')})",
+                "DisplayName": name.removeprefix("en-US-").removesuffix("Neural"),
+                "LocalName": name.removeprefix("en-US-").removesuffix("Neural"),
+                "ShortName": name,
+                "Gender": "Male" if "Guy" in name else "Female",
+                "Locale": "en-US",
+                "LocaleName": "English (United States)",
+                "SampleRateHertz": "24000",
+                "VoiceType": "Neural",
+                "Status": "GA",
+            }
+            for name in VOICES
+        ]
+        return web.json_response(found)
+
+    async def _token(self, request: web.Request) -> web.StreamResponse:
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        head, body = (
+            base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
+            for part in ({"alg": "none", "typ": "JWT"}, {"iss": "voxload", "aud": "urn:ms.speech"})
+        )
+        return web.Response(text=f"{head}.{body}.{secrets.token_urlsafe(16)}", content_type="application/jwt")
+
+
+def _refused(status: HTTPStatus) -> web.Response:
+    return web.json_response(refusal_body(status), status=status)
