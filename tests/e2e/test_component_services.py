@@ -11,7 +11,7 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "components"
 
 
-@pytest.mark.parametrize("kind", ["acs", "redis", "eventgrid", "blob", "http"])
+@pytest.mark.parametrize("kind", ["acs", "redis", "eventgrid", "blob", "http", "speech"])
 def test_the_example_runs_as_it_stands(voxload, kind):
     done = voxload("component", kind, str(EXAMPLES / f"{kind}.yaml"), "--quiet", "--users", "5", "--duration", "1500ms")
     assert done.code in {0, 4}, done.out + done.err
@@ -42,3 +42,31 @@ def test_every_mistake_is_listed(voxload):
     assert done.code == 2
     for words in ("redis://host:6379", "messages", "did you mean pipeline"):
         assert words in done.err, done.err
+
+
+def test_every_mistake_of_a_speech_test_is_listed(voxload):
+    options = {
+        "endpoint": "ws://h",
+        "language": "English",
+        "stt": {"utterances": 0, "pauze": "1s"},
+        "tts": {"voice": "Ava"},
+    }
+    path = voxload.write({"component": "speech", "options": options, "gates": ["p95(stt_final_latency < 1s"]})
+    done = voxload("component", "speech", str(path), "--mode", "tts", "--client", "sdk")
+    assert done.code == 2
+    for words in (
+        "ws://h",
+        "'English' is not a language",
+        "utterances",
+        "did you mean pause",
+        "'Ava' is not",
+        "is not a gate",
+    ):
+        assert words in done.err, done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_client_is_chosen_where_there_is_a_choice(voxload):
+    done = voxload("component", "redis", "--client", "fast")
+    assert done.code == 2
+    assert "client" in done.err

@@ -54,6 +54,8 @@ Examples:
   voxload component redis --target rediss://cache.example:6380/0 --users 300
   voxload component http --target https://agent.example --rate 200 --duration 1m
   voxload component eventgrid --rate 100 --gate "event_loss < 0.1%"
+  voxload component speech --users 500 --duration 1m --gate "p95(stt_final_latency) < 1s"
+  voxload component speech --mode tts --client sdk --rate 20
   voxload component acs outbound.yaml --rate 10 --duration 5m
   voxload component acs outbound.yaml --gate "p95(call_setup) < 2s" --json
 Without a FILE, or where it names no service, the component is tested against a stand-in that the command starts.
@@ -66,6 +68,8 @@ Ctrl-C ends the work in good order and still writes the report; a second Ctrl-C 
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @load_overrides
 @after_options
+@click.option("--client", type=click.Choice(["fast", "sdk"]), help="The vendor's SDK, or a faster client of ours.")
+@click.option("--mode", type=click.Choice(["stt", "tts", "both"]), help="speech: recognise, synthesise, or both.")
 @click.option("--gate", "extra_gates", multiple=True, help="A further gate; may be given several times.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
@@ -84,7 +88,8 @@ def component_command(
     """Load one service as FILE says, with the vendor's own client, and judge the result.
 
     KIND is acs (outbound calls through Azure Communication Services), redis (the sessions of calls), eventgrid
-    (events followed to a webhook), blob (recordings and transcripts in Blob Storage) or http (plain endpoints).
+    (events followed to a webhook), blob (recordings and transcripts in Blob Storage), speech (recognition of streams in
+    real time, and synthesis) or http (plain endpoints).
     """
     found, after = component_type(kind), AfterRun.of(AfterRun.options(overrides), RegressionThresholds())
     settings = _settings(found, kind, file, **overrides)
@@ -187,13 +192,20 @@ def _settings(
     users: int | None,
     duration: Any,
     rate: Any,
+    client: str | None,
+    mode: str | None,
 ) -> ComponentSettings:
     """Return the settings of the file after the options of the command line.
 
     Raises:
         BadInputError: every problem of the file and the options.
     """
-    changes: dict[Location, Any] = {("seed",): seed, ("options", found.target_option): target}
+    changes: dict[Location, Any] = {
+        ("seed",): seed,
+        ("options", found.target_option): target,
+        ("options", "client"): client,
+        ("options", "mode"): mode,
+    }
     source = component_source(file, kind, changes)
     settings = read_settings(source, found.settings_type, os.environ)
     if users is None and duration is None and rate is None:
@@ -214,7 +226,7 @@ def _plan_facts(found: type[AnyComponent], settings: ComponentSettings) -> PlanF
         frame_ms=0,
         processes=1,
         component=found.name,
-        headline=found.headline,
+        headline=found.headline_of(settings),
         lateness_limit_ms=found.lateness_limit_ms,
         fingerprint=fingerprint(settings),
     )

@@ -22,6 +22,7 @@ _TITLES = {
     "http_latency": "HTTP latency",
     "http_success": "HTTP success",
     "stt": "Speech to text",
+    "stt_wer": "STT word error rate",
     "llm": "Language model",
     "tts": "Text to speech",
     "mos": "MOS",

@@ -125,6 +125,11 @@ class Component(ABC, Generic[AnySettings]):
     async def tear_down(self) -> None:
         """Give everything back; called also after a set-up that failed."""
 
+    @classmethod
+    def headline_of(cls, settings: ComponentSettings) -> tuple[str, ...]:  # noqa: ARG003  # some depend on it
+        """Return the metrics that reports of a run with these settings open with."""
+        return cls.headline
+
     def active(self, in_flight: int) -> int:
         """Return the concurrency that counts as `concurrent_calls`; the units of work in flight by default."""
         return in_flight

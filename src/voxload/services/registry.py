@@ -12,6 +12,7 @@ COMPONENTS = {
     "eventgrid": "voxload.services.eventgrid.component:EventGridComponent",
     "http": "voxload.services.http.component:HttpComponent",
     "redis": "voxload.services.redis.component:RedisComponent",
+    "speech": "voxload.services.speech.component:SpeechComponent",
 }
 """Where each component lives."""
 

@@ -71,7 +71,9 @@ class ComponentRunner:
         load = self._settings.load
         self._closed = load if isinstance(load, ConcurrencyLoad) else None
         self._secrets = [secret.value for _, secret in secrets_of(self._settings) if secret.value]
-        self._sampled = tuple(name for name in component.headline if name != "call_setup")  # the record has that one
+        self._sampled = tuple(
+            name for name in component.headline_of(component.settings) if name != "call_setup"
+        )  # the record has that one
         self._result = ComponentResult()
         self._tasks: dict[asyncio.Task[None], Operation] = {}
         self._waiting: asyncio.Task[None] | None = None

@@ -1,0 +1,1 @@
+"""Load on Azure's Speech service: recognition of streams in real time, and synthesis."""
