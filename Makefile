@@ -7,10 +7,10 @@ STAMP := $(VENV)/.stamp-dev
 AGAIN := --reruns 2 --reruns-delay 2
 SYSTEM_PACKAGES := chromium flite openssl redis-server redis-tools
 
-.PHONY: demo test lint format bench docs schema speech system clean help
+.PHONY: demo test lint format bench bench-check docs schema speech system clean help
 
 help:            ## list the targets
-	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 $(VENV)/bin/python:
 	@command -v python3 >/dev/null || { apt-get update -qq && apt-get install -y -qq python3; }
@@ -52,6 +52,9 @@ bench: $(STAMP)  ## measure voxload beside its peers, in one run
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@$(PY) -m benchmarks.run
 	@-$(PY) -m benchmarks.redis_rates
+
+bench-check: $(STAMP)  ## count the instructions of the hot path and compare them with the committed counts
+	@$(PY) -m benchmarks.instructions
 
 docs: $(STAMP)   ## make what the documentation takes from the code again (schema)
 	@$(VENV)/bin/voxload schema --write schema/scenario.schema.json

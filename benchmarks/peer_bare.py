@@ -45,12 +45,12 @@ class Line(picows.WSListener):
         """The call is up."""
         self._transport = transport
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:  # noqa: ARG002  # picows passes it
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Count a frame of the agent."""
         if frame.msg_type == WSMsgType.TEXT:
             self._tally.frames_in += 1
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002  # picows passes it
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The target has gone: an error, for it never hangs up."""
         self._transport = None
         self._tally.failed("connection lost")

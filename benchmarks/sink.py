@@ -135,7 +135,7 @@ class Ear(picows.WSListener):
             transport.send_close(frame.get_close_code())
             transport.disconnect()
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002  # picows passes it
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Forget the connection."""
         self._sink.connections -= 1
         self._transport = None
