@@ -21,11 +21,21 @@ for client in (AzureOpenAI(), OpenAI()):
     print("ok" if done.choices[0].message.content else "nothing")
 """
 
+SPEECH = """
+import os
+import azure.cognitiveservices.speech as speech
+key = os.environ["SPEECH_KEY"]
+for place in ({"endpoint": os.environ["SPEECH_ENDPOINT"]}, {"host": os.environ["SPEECH_HOST"]}):
+    speaker = speech.SpeechSynthesizer(speech.SpeechConfig(subscription=key, **place), audio_config=None)
+    done = speaker.speak_text_async("Hello").get()
+    print("ok" if done.reason == speech.ResultReason.SynthesizingAudioCompleted else done.cancellation_details)
+"""
+
 
 def test_a_backends_clients_work_with_what_is_printed(voxload):
     settings = voxload.write({"eventgrid": {"events_per_s": 10}}, "services.yaml")
     process = voxload.start(
-        "twin", "--services", "blob,eventgrid,http,openai,acs", "--service-settings", str(settings), "--json"
+        "twin", "--services", "blob,eventgrid,http,openai,speech,acs", "--service-settings", str(settings), "--json"
     )
     try:
         told = json.loads(process.stdout.readline())
@@ -42,6 +52,8 @@ def test_a_backends_clients_work_with_what_is_printed(voxload):
         assert environment["COMMUNICATION_SERVICES_ENDPOINT"] == told["services"]["acs"]["url"]
         variables, command = {**os.environ, **environment}, [sys.executable, "-c", CHAT]
         said = subprocess.run(command, env=variables, capture_output=True, check=False)
+        assert said.stdout.split() == [b"ok", b"ok"], said.stderr
+        said = subprocess.run([sys.executable, "-c", SPEECH], env=variables, capture_output=True, check=False)
         assert said.stdout.split() == [b"ok", b"ok"], said.stderr
     finally:
         process.terminate()
