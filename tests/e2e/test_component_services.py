@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
+from voxload.standins.openai.settings import DEVELOPMENT_KEY
+from voxload.standins.web import StandInProcess
+
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "components"
 
 
-@pytest.mark.parametrize("kind", ["acs", "redis", "eventgrid", "blob", "http", "speech"])
+@pytest.mark.parametrize("kind", ["acs", "redis", "eventgrid", "blob", "http", "speech", "openai"])
 def test_the_example_runs_as_it_stands(voxload, kind):
     done = voxload("component", kind, str(EXAMPLES / f"{kind}.yaml"), "--quiet", "--users", "5", "--duration", "1500ms")
     assert done.code in {0, 4}, done.out + done.err
@@ -70,3 +76,61 @@ def test_a_client_is_chosen_where_there_is_a_choice(voxload):
     done = voxload("component", "redis", "--client", "fast")
     assert done.code == 2
     assert "client" in done.err
+
+
+def test_goodput_and_quota_are_gates_and_in_every_report(voxload):
+    told = {"first_token": "100ms", "inter_token": "5ms", "reply_tokens": 11}
+    options = {
+        "slo": {"time_to_first_token": "5s"},
+        "deployments": [{"name": "chat", "tokens_per_minute": 24_000, "requests_per_minute": 6000}],
+        "prompt_tokens": 76,
+        "max_tokens": 20,
+        "service": {"deployments": {"chat": {**told, "tokens_per_minute": 24_000, "requests_per_minute": 6000}}},
+    }
+    load = {"shape": "constant", "arrival_rate": 10, "duration": "2s"}
+    gates = ["goodput >= 9", "max(token_quota_used) > 200", "max(token_quota_used) < 300", "slo_met >= 95%"]
+    path = voxload.write({"component": "openai", "load": load, "options": options, "gates": gates})
+    done = voxload("component", "openai", str(path), "--quiet", "--client", "fast")
+    assert done.code in {0, 4}, done.out + done.err
+    assert [gate.status for gate in done.summary.gates] == ["pass"] * 4, done.out
+    assert done.summary.facts["client"] == "our own requests"
+    assert done.summary.levels["goodput"] == 10
+    # 10 a second of 76 + 4 + 20 tokens are 60,000 a minute: 250 % of the quota
+    assert "250.0 % of 24,000" in done.summary.facts["chat: tokens that the quota counts"]
+    assert done.summary.levels["tokens_per_minute"] == 20 * (80 + 11) / done.summary.run.duration_s * 60
+    page, terminal = (done.folder / "report.html").read_text(), " ".join(done.out.split())
+    for words in ("Goodput", "Token quota used", "Output speed", "Inter token latency"):
+        assert words in terminal, words
+        assert words.lower() in page.lower(), words
+
+
+def test_a_service_that_is_killed_ends_the_run_with_what_was_measured(voxload):
+    told = {"first_token": "50ms", "inter_token": "5ms", "reply_tokens": 10}
+    with_settings = {"deployments": {"gpt-4o": told}}
+    service = StandInProcess("openai", with_settings)
+    service.start()
+    options = {"endpoint": service.url + "/v1", "api_key": DEVELOPMENT_KEY}
+    load = {"shape": "constant", "arrival_rate": 20, "duration": "60s"}
+    path = voxload.write({"component": "openai", "load": load, "options": options})
+    process = voxload.start("component", "openai", str(path), "--quiet")
+    counters = f"{service.url}/voxload/counters"
+    while json.load(urllib.request.urlopen(counters))["deployments"]["gpt-4o"].get("answers", 0) < 10:
+        time.sleep(0.05)
+    os.kill(service.pid, signal.SIGKILL)
+    done = voxload.finish(process, 40)
+    assert done.code == 3, done.out + done.err
+    assert "is gone since" in done.summary.verdict.reasons[0]
+    assert done.summary.totals.outcomes["completed"] >= 9, "what was measured is kept"
+    assert "Traceback" not in done.err
+    assert done.summary.histogram("time_to_first_token").count >= 9
+    service.stop()
+
+
+def test_every_mistake_of_a_chat_file_is_listed(voxload):
+    options = {"deployments": [{"nme": "a"}], "prompts": "missing.jsonl", "retries": "many", "client": "curl"}
+    path = voxload.write({"component": "openai", "options": options, "gates": ["p95(first_tokn) < 1s"]})
+    done = voxload("component", "openai", str(path))
+    assert done.code == 2
+    for words in ("did you mean name", "missing.jsonl: no such file", "retries", "client"):
+        assert words in done.err, done.err
+    assert "Traceback" not in done.err

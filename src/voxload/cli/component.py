@@ -53,6 +53,8 @@ Examples:
   voxload component redis --rate 50 --duration 30s
   voxload component redis --target rediss://cache.example:6380/0 --users 300
   voxload component http --target https://agent.example --rate 200 --duration 1m
+  voxload component openai --rate 5 --gate "p95(time_to_first_token) < 600ms"
+  voxload component openai chat.yaml --client fast --rate 50 --duration 5m --gate "goodput >= 48"
   voxload component eventgrid --rate 100 --gate "event_loss < 0.1%"
   voxload component speech --users 500 --duration 1m --gate "p95(stt_final_latency) < 1s"
   voxload component speech --mode tts --client sdk --rate 20
@@ -87,9 +89,9 @@ def component_command(
 ) -> int:
     """Load one service as FILE says, with the vendor's own client, and judge the result.
 
-    KIND is acs (outbound calls through Azure Communication Services), redis (the sessions of calls), eventgrid
-    (events followed to a webhook), blob (recordings and transcripts in Blob Storage), speech (recognition of streams in
-    real time, and synthesis) or http (plain endpoints).
+    KIND is acs (outbound calls through Azure Communication Services), openai (chat completions of Azure OpenAI and
+    others), redis (the sessions of calls), eventgrid (events followed to a webhook), blob (recordings and transcripts
+    in Blob Storage), speech (recognition of streams in real time, and synthesis) or http (plain endpoints).
     """
     found, after = component_type(kind), AfterRun.of(AfterRun.options(overrides), RegressionThresholds())
     settings = _settings(found, kind, file, **overrides)

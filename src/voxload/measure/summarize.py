@@ -13,6 +13,7 @@ from voxload.measure.summary import (
     Verdict,
 )
 from voxload.model.load import ConcurrencyLoad, Load, Phase
+from voxload.model.metric import SCALE
 from voxload.model.outcome import Outcome
 
 NS_PER_S = 1e9
@@ -32,7 +33,7 @@ def build_summary(collector: Collector, run: RunFacts, plan: PlanFacts, load: Lo
         run=run,
         plan=plan,
         totals=collector.totals(),
-        levels=_levels(collector, plan),
+        levels={**_levels(collector, plan), **_token_levels(collector, run, plan)},
         series=collector.series(),
         timeline=collector.timeline(planned),
         shards=collector.shard_health(),
@@ -59,6 +60,19 @@ def _levels(collector: Collector, plan: PlanFacts) -> dict[str, float]:
     if collector.levels():
         levels["concurrent_calls"] = float(collector.sustained_level())
         levels["peak_calls"] = float(max(collector.levels()))
+    return levels
+
+
+def _token_levels(collector: Collector, run: RunFacts, plan: PlanFacts) -> dict[str, float]:
+    levels: dict[str, float] = {}
+    prompts, completions = collector.histogram("prompt_tokens"), collector.histogram("completion_tokens")
+    if completions.count and run.duration_s:
+        levels["tokens_per_minute"] = (prompts.total + completions.total) / SCALE / run.duration_s * 60
+        levels["requests_per_minute"] = completions.count / run.duration_s * 60
+        levels["output_token_throughput"] = completions.total / SCALE / run.duration_s
+    met = collector.histogram("slo_met")
+    if met.count and plan.load_duration_s:
+        levels["goodput"] = met.total / SCALE / plan.load_duration_s
     return levels
 
 

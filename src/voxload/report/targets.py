@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from voxload.model.metric import METRICS, Kind
 
-Aggregate = Literal["p50", "p95", "mean", "share", "total"]
+Aggregate = Literal["p50", "p95", "max", "mean", "share", "total"]
 """How a distribution becomes one number: a percentile, the mean, the share of a ratio, or a level of the whole run."""
 
 
@@ -57,6 +57,8 @@ _DEFAULT: dict[Kind, tuple[Target, ...]] = {
     "score": (Target("mean"),),
     "level": (Target("total"),),
 }
+_SHOWN = {"token_quota_used": (Target("max"),), "request_quota_used": (Target("max"),)}
+"""What to show of metrics without reference values whose kind's default would hide what matters."""
 
 
 class Group(NamedTuple):
@@ -119,6 +121,24 @@ GROUPS = (
         "Did the call succeed, and at what price?",
         ("talk_ratio", "call_success", "call_cost", "cost_per_call"),
     ),
+    Group(
+        "model",
+        "The language model",
+        "How much does it write in time, and how near is its quota?",
+        (
+            "goodput",
+            "slo_met",
+            "output_speed",
+            "output_token_throughput",
+            "prompt_tokens",
+            "completion_tokens",
+            "tokens_per_minute",
+            "requests_per_minute",
+            "token_quota_used",
+            "request_quota_used",
+            "throttle_wait",
+        ),
+    ),
 )
 """The metrics of a voice call as a caller would ask for them."""
 
@@ -135,7 +155,7 @@ def higher_is_better(metric: str) -> bool:
 
 def targets_of(metric: str) -> tuple[Target, ...]:
     """Return the reference values of a metric; for one without, what to show of it."""
-    return TARGETS.get(metric) or _DEFAULT[kind_of(metric)]
+    return TARGETS.get(metric) or _SHOWN.get(metric) or _DEFAULT[kind_of(metric)]
 
 
 def tone_of(metric: str, value: float, target: Target) -> str:

@@ -16,7 +16,7 @@ from voxload.report.view import Sign
 LABEL_KEYS = ("target", "turn", "persona", "phase", "region", "call")
 """Labels in the order in which they are shown; others follow."""
 LABEL_VALUES_MAX = 24
-_SHARES = {"p50": 0.5, "p95": 0.95}
+_SHARES = {"p50": 0.5, "p95": 0.95, "max": 1.0}
 SIGNS = {
     "good": Sign("✓", "on target", "good"),
     "unsure": Sign("!", "off target", "unsure"),

@@ -11,6 +11,7 @@ COMPONENTS = {
     "blob": "voxload.services.blob.component:BlobComponent",
     "eventgrid": "voxload.services.eventgrid.component:EventGridComponent",
     "http": "voxload.services.http.component:HttpComponent",
+    "openai": "voxload.services.openai.component:OpenaiComponent",
     "redis": "voxload.services.redis.component:RedisComponent",
     "speech": "voxload.services.speech.component:SpeechComponent",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -85,6 +85,21 @@ class ComponentSettings(Model):
     operations_max: int = Field(0, ge=0, description="Units of work at once; more are shed. 0: no limit.")
     resources: tuple[ResourceSource, ...] = Field((), description="Where the service's CPU and memory are measured.")
     seed: int = Field(1, ge=0, description="Same seed, same work at the same instants.")
+    _folder: Path = PrivateAttr(Path())
+
+    @property
+    def folder(self) -> Path:
+        """Where the file lies: paths in it are relative to that."""
+        return self._folder
+
+    def found_in(self, source: Source) -> None:
+        """Note where the file lies."""
+        self._folder = Path(source.file).parent
+
+    @classmethod
+    def problems_outside(cls, source: Source) -> Iterable[Problem]:  # noqa: ARG003  # for those that name files
+        """Return what is wrong with files that the source names; asked even where the rest of it is wrong."""
+        return ()
 
 
 AnySettings = TypeVar("AnySettings", bound=ComponentSettings)
@@ -121,7 +136,9 @@ def read_settings(source: Source, model: type[AnySettings], environ: Mapping[str
         message, hint = "expected keys and values at the top", "start with component: on a line of its own"
         raise BadInputError([Problem(message, source.file, 1, hint)])
     settings, problems = validate_partly(source, model)
+    problems += model.problems_outside(source)
     if settings is not None:
+        settings.found_in(source)
         problems += [
             Problem(
                 f"{'.'.join(map(str, location))}: the environment variable {secret.env} is not set",

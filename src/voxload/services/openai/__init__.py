@@ -1,0 +1,1 @@
+"""Load on chat completions of Azure OpenAI and of anything that speaks OpenAI's API."""
