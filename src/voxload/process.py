@@ -10,6 +10,9 @@ import resource
 PRIORITY = -10
 """Niceness of processes that keep time: other work on the machine must not make frames late."""
 
+BACKGROUND = 15
+"""Niceness of work that can wait."""
+
 
 def raise_file_limit() -> int:
     """Raise the soft limit on open files to the hard one; returns the limit that is now in force."""
@@ -25,6 +28,12 @@ def prefer_this_process() -> bool:
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
         return True
     return False
+
+
+def yield_to_others() -> None:
+    """Give the calling thread (on Linux a niceness of its own) what time the others leave."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, BACKGROUND)
 
 
 def freeze_garbage() -> None:

@@ -24,7 +24,7 @@ def wait_for(condition, timeout_s=30.0):
 
 
 def test_a_killed_run_keeps_what_was_written(voxload):
-    process = voxload.start("run", str(voxload.write(LONG)), "--processes", "1", "--quiet")
+    process = voxload.start("run", str(voxload.write(LONG)), "--processes", "1", "--quiet", "--record", "30%")
 
     def calls_written():
         found = list((voxload.folder / "results").glob("*/calls.jsonl.zst"))
@@ -46,6 +46,11 @@ def test_a_killed_run_keeps_what_was_written(voxload):
     summary = read_summary(done.folder)
     assert summary.verdict.status == "aborted"
     assert not (done.folder / "summary.json").exists()
+    recorded = [call.recording for call in calls if call.recording]
+    assert len(recorded) >= 3
+    for name in recorded:  # those that were not rendered yet, the report has rendered
+        assert (done.folder / name).stat().st_size > 50_000
+        assert (done.folder / name).with_suffix(".txt").read_text()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive, "shards and the embedded agent end with the command"
 

@@ -1,32 +1,26 @@
-"""Recordings of calls: what caller and agent said, collected cheaply while the call runs and rendered after it."""
+"""The recording of a call: what caller and agent said, collected cheaply while it runs and rendered after it."""
 
 from __future__ import annotations
 
-import heapq
 import io
-import random
-import re
 import struct
 import wave
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from voxload.audio.codec import Encoding, Samples, amplitude, decode_audio, decode_pcm, encode_audio, peak, resample
 from voxload.clock import NS_PER_S
-from voxload.errors import BadInputError, Problem
 
 RATE_HZ = 16_000
 """Sample rate of a rendered recording."""
 AGENT_AUDIO_MAX_NS = 600 * NS_PER_S
 """Audible agent audio that one recording keeps (10 minutes: 9.6 MB at 16 kHz); what comes after is left out."""
 MOMENTS_MAX = 1_000
-WORST_MAX = 1_000
-"""Most calls that `worst:N` may keep."""
 
 _QUIET = int(amplitude(-70.0))
 _MULAW_QUIET = b"\xff\x7f\xfe\x7e"  # 0 and ±8 of 32,768: -72 dBFS
@@ -42,6 +36,19 @@ class Moment(NamedTuple):
     kind: str
     text: str
     duration_ns: int
+
+
+class RecordingData(msgspec.Struct, array_like=True):
+    """What a recording holds, as data that travels: nothing is rendered or converted to make it."""
+
+    rate_hz: int
+    """Sample rate of the agent's audio."""
+    starts_ns: list[int]
+    packets: list[bytes]
+    """The agent's audio as µ-law, a packet for each start."""
+    said: list[tuple[int, bytes, int]]
+    """(start in ns, 16-bit PCM, sample rate) of what the caller said."""
+    moments: list[Moment]
 
 
 class CallRecording:
@@ -109,6 +116,19 @@ class CallRecording:
         """Label an instant, or a stretch when it has a duration; the first 1,000 are kept."""
         if len(self.moments) < MOMENTS_MAX:
             self.moments.append(Moment(at_ns, kind, text, duration_ns))
+
+    def to_data(self) -> RecordingData:
+        """Return what is held, to be rendered by another process: copies the caller's audio, nothing else."""
+        said = [(start_ns, samples.astype("<i2").tobytes(), rate_hz) for start_ns, samples, rate_hz in self._said]
+        return RecordingData(self._rate_hz, self._starts_ns, self._packets, said, self.moments)
+
+    @classmethod
+    def from_data(cls, data: RecordingData) -> CallRecording:
+        """Return the recording that `data` was made from."""
+        recording = cls(data.rate_hz, "mulaw")
+        recording._starts_ns, recording._packets, recording.moments = data.starts_ns, data.packets, data.moments
+        recording._said = [(start_ns, np.frombuffer(pcm, "<i2"), rate_hz) for start_ns, pcm, rate_hz in data.said]
+        return recording
 
     @property
     def size_bytes(self) -> int:
@@ -218,102 +238,3 @@ def _cue_chunks(labels: list[tuple[int, int, str]]) -> bytes:
             samples = length_ns * RATE_HZ // NS_PER_S
             texts += _chunk(b"ltxt", struct.pack("<II4sHHHH", number, samples, b"rgn ", 0, 0, 0, 0))
     return _chunk(b"cue ", cues) + _chunk(b"LIST", texts)
-
-
-def recording_file(call_id: str) -> str:
-    """Return the file of a call's recording within the run's folder."""
-    return f"recordings/{call_id}.wav"
-
-
-@dataclass(frozen=True, slots=True)
-class RecordingPolicy:
-    """Which calls of a run are recorded: a share of them, a number of them, or the worst ones."""
-
-    kind: Literal["share", "count", "worst"]
-    amount: float
-    """The share (0 to 1), or how many calls; for `worst`, how many each generator process keeps."""
-
-    @classmethod
-    def parse(cls, text: str) -> RecordingPolicy:
-        """Read `1%` (a share), `10` (so many calls) or `worst:20`; 0 records nothing.
-
-        Raises:
-            BadInputError: the text is none of these, or out of range.
-        """
-        match = re.fullmatch(r"(worst:)?(\d{1,9}(?:\.\d{1,9})?)(\s*%)?", text.strip())
-        if match is None or (match[1] and match[3]) or ("." in match[2] and not match[3]):
-            suggestion = "write a share (1%), a number of calls (10), or worst:20"
-            raise BadInputError([Problem(f"{text!r} does not say which calls to record", suggestion=suggestion)])
-        amount = float(match[2])
-        if match[3] and amount > 100:
-            raise BadInputError([Problem(f"{text!r} is more than all calls", suggestion="a share is 0% to 100%")])
-        if match[1] and amount > WORST_MAX:
-            raise BadInputError([Problem(f"{text!r} would keep too much in memory", suggestion=f"at most {WORST_MAX}")])
-        return cls("worst", amount) if match[1] else cls("share", amount / 100) if match[3] else cls("count", amount)
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedRecording:
-    """The recording of a call that is over, ready to be rendered; instants on the monotonic clock."""
-
-    index: int
-    call_id: str
-    recording: CallRecording
-    t0_ns: int
-    end_ns: int
-
-
-class RecordingKeeper:
-    """Decides which calls of a shard are recorded, and holds the recordings of those that are over.
-
-    Share and number are decided by seed and call index before a call starts, so that all shards agree and the same
-    calls are recorded whatever the number of processes. With `worst:N` every call records, and the N worst are kept: a
-    process then holds the audio of N calls and of all that are up (16 kB for each audible second of the agent at
-    16 kHz, so 100 calls up with 30 s of agent speech each: 48 MB).
-    """
-
-    def __init__(self, policy: RecordingPolicy, seed: int, planned_calls: int) -> None:
-        """Prepare for a run; `planned_calls` is 0 when their number is not known (a closed load)."""
-        self._policy = policy
-        self._seed = seed
-        self._kept: list[tuple[float, int, FinishedRecording]] = []
-        count = int(policy.amount) if policy.kind == "count" else 0
-        # Without a known number of calls, the first ones are taken.
-        spread = range(planned_calls or count)
-        self._chosen = frozenset(random.Random(f"recordings {seed}").sample(spread, min(count, len(spread))))
-
-    @property
-    def keeps_all(self) -> bool:
-        """Whether every recording that is wanted is kept (not so under `worst:N`)."""
-        return self._policy.kind != "worst"
-
-    def wants(self, index: int) -> bool:
-        """Return whether call `index` of the run (over all shards) is to be recorded."""
-        match self._policy.kind:
-            case "worst":
-                return self._policy.amount > 0
-            case "count":
-                return index in self._chosen
-            case _:
-                return random.Random(f"recording {self._seed} {index}").random() < self._policy.amount
-
-    def ended(self, finished: FinishedRecording, badness: float) -> bool:
-        """Hand over the recording of a call that is over; returns whether it is kept for now.
-
-        `badness` ranks calls under `worst:N`, the higher the worse; among equals the earlier call stays.
-        """
-        item = (badness, -finished.index, finished)
-        if self._policy.kind != "worst" or len(self._kept) < self._policy.amount:
-            heapq.heappush(self._kept, item)
-            return True
-        return heapq.heappushpop(self._kept, item) is not item
-
-    def take(self) -> list[FinishedRecording]:
-        """Return what is kept, the worst first, and let go of it.
-
-        Under `worst:N` ask once, at the end of the run; else as often as there is time to write files. Rendering costs
-        milliseconds a call: never do it between the frames of other calls.
-        """
-        found = [finished for _, _, finished in sorted(self._kept, key=lambda item: item[:2], reverse=True)]
-        self._kept.clear()
-        return found

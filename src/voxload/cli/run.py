@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from voxload import __version__
-from voxload.audio.recording import recording_file
 from voxload.cli.after_run import AfterRun, after_options, tell_ci
 from voxload.cli.options import (
     load_overrides,
@@ -50,10 +49,11 @@ from voxload.runners.partial import PartialSummary
 from voxload.runners.prepare import Prepared
 from voxload.runners.probes import Probes
 from voxload.runners.progress import ProgressTracker
+from voxload.runners.recordings import RecordingWriter
 from voxload.runners.recovery import RecoveryCheck
 from voxload.runners.results import RecordingFiles, ResultsFolder
 from voxload.runners.runner import RunData, Runner
-from voxload.runners.scoring import reference_file, score_calls, sent_file
+from voxload.runners.scoring import reference_file, score_calls
 from voxload.runners.stopping import StopRules
 from voxload.runners.usage.sampler import UsageSampler, build_sources
 from voxload.runners.usage.source import UsageSource
@@ -132,8 +132,11 @@ def run_command(
         runner.end_when = StopRules(stop_gates(rules, lambda *_: None))
         sources = build_sources(prepared.scenario.resources, prepared.plan.target, os.environ)
         probes = Probes(prepared.scenario, prepared.plan, collector.stretch_s, lambda: runner.start_ns)
+        recordings = RecordingWriter(folder.path, with_sent=prepared.scenario.quality is not None)
+        stack.callback(recordings.close)
         partial = _partial(prepared, collector, facts, folder, started_at, gates, probes)
-        data = uvloop.run(_run(runner, facts, folder, view, _Beside(sources, probes, console), partial))
+        beside = _Beside(sources, probes, console, recordings)
+        data = uvloop.run(_run(runner, facts, folder, view, beside, partial))
         recovery = None
         if check is not None and settings is not None and not data.cut_short:
             console.print(f"After the load: {settings.in_words}", highlight=False)
@@ -149,8 +152,9 @@ def run_command(
     summary = after.judged(summary, folder.path)
     paths = write_reports(summary, folder.write, RecordingFiles(folder.path))
     partial.done()
-    if folder.write_error:
-        console.print(f"[yellow]warning:[/] {folder.write_error}; calls are missing from it", highlight=False)
+    for trouble, lost in ((folder.write_error, "calls"), (recordings.write_error, "recordings")):
+        if trouble:
+            console.print(f"[yellow]warning:[/] {trouble}; {lost} are missing", highlight=False)
     after.remember(summary, folder.path, console)
     _print(summary, paths, console, as_json)
     tell_ci(summary, paths, os.environ, to_stderr=as_json)
@@ -165,11 +169,12 @@ def _runner(plan: Plan, processes: int, spread: Settings | None, collector: Coll
 
 
 class _Beside(NamedTuple):
-    """What is measured beside the calls, and where its troubles are told."""
+    """What is measured beside the calls, where its troubles are told, and where recordings go."""
 
     sources: Sequence[UsageSource]
     probes: Probes
     console: Console
+    recordings: RecordingWriter
 
 
 async def _run(
@@ -188,12 +193,8 @@ async def _run(
         folder.append_calls(snapshot.calls)
 
     def on_recording(recording: wire.Recording) -> None:
-        name = recording_file(recording.call_id)
-        folder.write(name, recording.wav)
-        folder.write(name.removesuffix(".wav") + ".txt", recording.labels)
-        if recording.sent:
-            folder.write(sent_file(name), recording.sent)
-        collector.recordings[recording.call_id] = name
+        collector.recordings[recording.call_id] = beside.recordings.take(recording)
+        collector.recordings.pop(recording.replaces, None)
 
     runner.on_snapshot, runner.on_recording = on_snapshot, on_recording
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from voxload.audio.recording import FinishedRecording, recording_file
+from voxload.audio.recording_keeper import FinishedRecording, recording_file
 from voxload.engine.context import CallContext
 from voxload.engine.hearing import HearingMeter
 from voxload.engine.listener import Listener

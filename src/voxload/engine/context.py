@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from voxload.audio.recording import RecordingKeeper
+from voxload.audio.recording_keeper import RecordingKeeper
 from voxload.clock import Clock
 from voxload.dialects.base import Dial, Dialect, HttpRequest, Outgoing, Signal
 from voxload.engine.media import Media

@@ -17,7 +17,7 @@ from typing import Any
 import picows
 import uvloop
 
-from voxload.audio.recording import RecordingKeeper, RecordingPolicy
+from voxload.audio.recording_keeper import FinishedRecording, RecordingKeeper, RecordingPolicy
 from voxload.clock import NS_PER_S, Clock, monotonic_ns, unix_ns
 from voxload.dialects.registry import build_dialect
 from voxload.engine import wire
@@ -112,7 +112,6 @@ class Shard:
             network.hang_up()
             if self._fatal is not None:
                 raise self._fatal
-            self._hand_in_recordings(context.keeper)
             report(final=True)
 
     def _on_exchange_lost(self, reason: str) -> None:
@@ -127,15 +126,12 @@ class Shard:
         planned = 0
         if not isinstance(scenario.load, ConcurrencyLoad):
             planned = sum(count_calls(scenario.load.phases(), scenario.load.process, scenario.seed))
-        return RecordingKeeper(RecordingPolicy.parse(scenario.record), scenario.seed, planned)
+        return RecordingKeeper(RecordingPolicy.parse(scenario.record), scenario.seed, planned, self._hand_in)
 
-    def _hand_in_recordings(self, keeper: RecordingKeeper | None) -> None:
-        """Render what was recorded: only now, because it takes milliseconds a call."""
-        for finished in keeper.take() if keeper is not None else ():
-            span = (finished.t0_ns, finished.end_ns)
-            recording = finished.recording
-            sent = recording.sent_wav() if self.workload.scenario.quality is not None else b""
-            self._emit(wire.Recording(finished.call_id, recording.wav(*span), recording.label_track(*span), sent))
+    def _hand_in(self, finished: FinishedRecording, replaces: str) -> None:
+        """Send the recording of a call that is over as it is; the runner renders it."""
+        audio = finished.recording.to_data()
+        self._emit(wire.Recording(finished.call_id, finished.t0_ns, finished.end_ns, audio, replaces))
 
     def _on_callback_failed(self, callback: Due, error: Exception) -> None:
         """A defect of ours ends one call, not the shard; outside of a call it ends the shard, which says so."""

@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from voxload.audio.recording import RecordingData
 from voxload.measure.snapshot import Snapshot
 
 FRAME_BYTES_MAX = 256 * 1024 * 1024
@@ -46,13 +47,14 @@ class Prepared(msgspec.Struct, tag="prepared"):
 
 
 class Recording(msgspec.Struct, tag="recording"):
-    """From a shard: the recording of one call, after its last call is over."""
+    """From a shard: the recording of a call that is over, not rendered: that takes milliseconds of a core."""
 
     call_id: str
-    wav: bytes
-    labels: str
-    sent: bytes = b""
-    """What the agent sent, as a WAV file, where signal scores are wanted."""
+    t0_ns: int
+    end_ns: int
+    audio: RecordingData
+    replaces: str = ""
+    """The call whose recording is not wanted any more, under `worst:N`."""
 
 
 class Failed(msgspec.Struct, tag="failed"):

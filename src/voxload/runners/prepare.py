@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from voxload.audio.recording import RecordingPolicy
+from voxload.audio.recording_keeper import RecordingPolicy
 from voxload.clock import utc_now
 from voxload.errors import BadInputError, Problem
 from voxload.measure.cost import CostModel

@@ -7,6 +7,7 @@ import struct
 import wave
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -16,14 +17,8 @@ from hypothesis import strategies as st
 from voxload.audio.codec import encode_audio
 from voxload.audio.corpus import load_corpus
 from voxload.audio.playout import Ear
-from voxload.audio.recording import (
-    MOMENTS_MAX,
-    RATE_HZ,
-    CallRecording,
-    FinishedRecording,
-    RecordingKeeper,
-    RecordingPolicy,
-)
+from voxload.audio.recording import MOMENTS_MAX, RATE_HZ, CallRecording, RecordingData
+from voxload.audio.recording_keeper import FinishedRecording, RecordingKeeper, RecordingPolicy
 from voxload.clock import NS_PER_MS, NS_PER_S
 from voxload.errors import BadInputError
 
@@ -211,43 +206,67 @@ def test_other_policies_are_refused(text: str) -> None:
         RecordingPolicy.parse(text)
 
 
+def test_a_recording_travels_as_data() -> None:
+    recording = CallRecording(24_000, "pcm16")
+    recording.caller(T0 + 100 * NS_PER_MS, tone(200, 8_000), 8_000)
+    for number, audio in enumerate(frames(tone(300, 24_000), "pcm16", 24_000)):
+        recording.agent(T0 + 500 * NS_PER_MS + number * FRAME_NS, audio)
+    recording.moment(T0 + 400 * NS_PER_MS, "turn", "one", 5)
+    body = msgspec.msgpack.encode(recording.to_data())
+    arrived = CallRecording.from_data(msgspec.msgpack.decode(body, type=RecordingData))
+    assert arrived.wav(T0, T0 + NS_PER_S) == recording.wav(T0, T0 + NS_PER_S)
+    assert arrived.label_track(T0, T0 + NS_PER_S) == recording.label_track(T0, T0 + NS_PER_S) != ""
+    assert arrived.sent_wav() == recording.sent_wav()
+
+
+def keeper(policy: str, seed: int = 7, planned: int = 0) -> tuple[RecordingKeeper, dict[str, int]]:
+    """Return a keeper, and the recordings (index by id) that are left when all that it hands on is obeyed."""
+    left: dict[str, int] = {}
+
+    def hand_on(finished: FinishedRecording, replaces: str) -> None:
+        left[finished.call_id] = finished.index
+        if replaces:
+            del left[replaces]
+
+    return RecordingKeeper(RecordingPolicy.parse(policy), seed, planned, hand_on), left
+
+
 @pytest.mark.parametrize("shards", [1, 3])
 def test_a_share_is_the_same_calls_for_any_number_of_shards(shards: int) -> None:
-    policy = RecordingPolicy.parse("5%")
-    keepers = [RecordingKeeper(policy, 7, 0) for _ in range(shards)]
+    keepers = [keeper("5%")[0] for _ in range(shards)]
     chosen = {index for index in range(4000) if keepers[index % shards].wants(index)}
     assert 150 < len(chosen) < 250
-    assert chosen == {index for index in range(4000) if RecordingKeeper(policy, 7, 0).wants(index)}
-    assert chosen != {index for index in range(4000) if RecordingKeeper(policy, 8, 0).wants(index)}
-    more = RecordingKeeper(RecordingPolicy.parse("10%"), 7, 0)
+    assert chosen == {index for index in range(4000) if keeper("5%")[0].wants(index)}
+    assert chosen != {index for index in range(4000) if keeper("5%", 8)[0].wants(index)}
+    more, _ = keeper("10%")
     assert all(more.wants(index) for index in chosen)
 
 
 @pytest.mark.parametrize(("planned", "expected"), [(1000, 10), (4, 4), (0, 10)])
 def test_a_number_of_calls_is_met_exactly(planned: int, expected: int) -> None:
-    keeper = RecordingKeeper(RecordingPolicy.parse("10"), 7, planned)
-    assert sum(keeper.wants(index) for index in range(2000)) == expected
+    chooser, _ = keeper("10", 7, planned)
+    assert sum(chooser.wants(index) for index in range(2000)) == expected
 
 
-@given(st.lists(st.integers(0, 50), max_size=60), st.integers(0, 8))
-def test_only_the_worst_are_kept(badnesses: list[int], count: int) -> None:
-    keeper = RecordingKeeper(RecordingPolicy.parse(f"worst:{count}"), 7, 0)
-    if not count:
-        assert not keeper.wants(0)
-    dropped = set()
+def finished(index: int) -> FinishedRecording:
+    return FinishedRecording(index, f"call-{index}", CallRecording(8_000, "mulaw"), 0, 1)
+
+
+@given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 8))
+def test_only_the_worst_are_left(badnesses: list[int], count: int) -> None:
+    worst, left = keeper(f"worst:{count}")
     for index, badness in enumerate(badnesses):
-        finished = FinishedRecording(index, f"call-{index}", CallRecording(8_000, "mulaw"), 0, 1)
-        if not keeper.ended(finished, badness):
-            dropped.add(index)
-    expected = sorted(range(len(badnesses)), key=lambda index: (-badnesses[index], index))[:count]
-    kept = [finished.index for finished in keeper.take()]
-    assert kept == expected
-    assert not dropped & set(kept)
-    assert keeper.take() == []
+        worst.ended(finished(index), badness)
+        so_far = sorted(range(index + 1), key=lambda each: (-badnesses[each], each))[:count]
+        assert sorted(left.values()) == sorted(so_far)
+
+
+def test_none_of_the_worst_is_none() -> None:
+    assert not keeper("worst:0")[0].wants(0)
 
 
 def test_a_share_keeps_every_call_that_was_recorded() -> None:
-    keeper = RecordingKeeper(RecordingPolicy.parse("50%"), 7, 0)
+    some, left = keeper("50%")
     for index in range(30):
-        assert keeper.ended(FinishedRecording(index, "c", CallRecording(8_000, "mulaw"), 0, 1), float(index))
-    assert [finished.index for finished in keeper.take()] == list(range(29, -1, -1))
+        some.ended(finished(index), float(index))
+    assert list(left.values()) == list(range(30))
