@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from voxload.measure import collector as collector_module
 from voxload.measure.collector import Collector
 from voxload.measure.levels import OPEN_SECONDS
 from voxload.measure.snapshot import Counters, Snapshot
@@ -34,7 +33,6 @@ class Watched(VirtualWorld):
 def test_memory_is_flat(monkeypatch):
     """From the middle of the run on, when what has an upper limit is full; the limits are low here to be reached."""
     monkeypatch.setattr(desk, "ENDED_CALLS_KEPT", 10)
-    monkeypatch.setattr(collector_module, "OPEN_STRETCHES", 5)
     seen: dict[int, int] = {}
     world = Watched(Plan("soak", soak_scenario(2400, arrival_rate=0.1), "http://agent.example"))
     world.collector = Collector(stretch_s=60)

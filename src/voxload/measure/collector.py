@@ -21,8 +21,8 @@ WORST_CALLS = 25
 ERROR_SAMPLES = 50
 SUSTAINED_S = 5
 """A level of concurrency counts when it is held for this many consecutive seconds."""
-OPEN_STRETCHES = 90
-"""Stretches of the time line whose histograms are kept for late snapshots; older ones keep their percentiles only."""
+OPEN_S = 90
+"""So long a stretch keeps its histograms for late snapshots; older ones keep their percentiles only."""
 
 KINDS_MAX = 50
 """Kinds of messages and codes of errors that a peer may choose; further ones are `other`."""
@@ -30,21 +30,38 @@ KINDS_MAX = 50
 FRAME_COUNTS = ("frames_sent", "frames_received", "frames_dropped", "frames_lost", "bytes_sent", "bytes_received")
 
 
+Values = tuple[dict[str, Quantiles], dict[str, float]]
+_frozen = msgspec.msgpack.Decoder(Values)
+
+
 class _Stretch:
     """One stretch of the time line while snapshots for it may still come."""
+
+    __slots__ = (
+        "bytes_received", "bytes_sent", "cpu", "ended", "frames_received", "frames_sent", "frozen", "histograms",
+        "outcomes", "started",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.started = self.ended = 0
         self.frames_sent = self.frames_received = self.bytes_sent = self.bytes_received = 0
-        self.outcomes: Counter[str] = Counter()
-        self.histograms: dict[str, Histogram] = defaultdict(Histogram)
-        self.frozen: tuple[dict[str, Quantiles], dict[str, float]] | None = None
+        self.outcomes: dict[str, int] = {}
+        self.histograms: dict[str, Histogram] = {}
+        self.frozen = b""
+        """What `values` gives, packed to a fifth of its size, once the stretch is over for good."""
         self.cpu = 0.0
 
-    def values(self) -> tuple[dict[str, Quantiles], dict[str, float]]:
+    def histogram(self, metric: str) -> Histogram:
+        """Return where values of a metric are counted; only for a stretch that is not frozen."""
+        found = self.histograms.get(metric)
+        if found is None:
+            found = self.histograms[metric] = Histogram()
+        return found
+
+    def values(self) -> Values:
         """Return (percentiles of the latencies, means of the ratios and scores), by metric."""
-        if self.frozen is not None:
-            return self.frozen
+        if self.frozen:
+            return _frozen.decode(self.frozen)
         latencies = {name: quantiles(histogram) for name, histogram in self.histograms.items() if is_latency(name)}
         means = {name: histogram.mean for name, histogram in self.histograms.items() if not is_latency(name)}
         return (
@@ -54,8 +71,14 @@ class _Stretch:
 
     def freeze(self) -> None:
         """Keep the figures and let the histograms go."""
-        self.frozen = self.values()
-        self.histograms.clear()
+        self.frozen = msgspec.msgpack.encode(self.values())
+        self.histograms = {}
+
+    def late(self, metric: str, value: float) -> None:
+        """Take in a value that came after the freezing: the mean of its stretch, or its first value, stands."""
+        latencies, means = self.values()
+        means.setdefault(metric, value)
+        self.frozen = msgspec.msgpack.encode((latencies, means))
 
 
 class _ShardState:
@@ -76,6 +99,9 @@ class Collector:
         self.shards: dict[int, _ShardState] = defaultdict(_ShardState)
         self._series: dict[tuple[str, Labels], Histogram] = defaultdict(Histogram)
         self._stretches: dict[int, _Stretch] = defaultdict(_Stretch)
+        self._open_from = 0
+        """The oldest stretch that may be open."""
+        self._open_count = -(-OPEN_S // stretch_s) + 1
         self._levels = Levels()
         self._worst: list[tuple[float, int, CallRecord]] = []
         self._errors: Counter[tuple[str, str]] = Counter()
@@ -120,8 +146,8 @@ class Collector:
         for series in snapshot.series:
             histogram = Histogram.from_data(series.histogram)
             self._series[series.metric, tuple(series.labels.items())].merge(histogram)
-            if stretch.frozen is None:
-                stretch.histograms[series.metric].merge(histogram)
+            if not stretch.frozen:
+                stretch.histogram(series.metric).merge(histogram)
             if series.metric in LATENESS_METRICS:
                 state.lateness.merge(histogram)
 
@@ -142,7 +168,8 @@ class Collector:
             self._frames[name] += getattr(counters, name)
         stretch.started += counters.started
         stretch.ended += counters.ended
-        stretch.outcomes.update(counters.outcomes)
+        for outcome, count in counters.outcomes.items():
+            stretch.outcomes[outcome] = stretch.outcomes.get(outcome, 0) + count
         stretch.frames_sent += counters.frames_sent
         stretch.frames_received += counters.frames_received
         stretch.bytes_sent += counters.bytes_sent
@@ -163,10 +190,10 @@ class Collector:
             heapq.heapreplace(self._worst, item)
 
     def _freeze_old(self) -> None:
-        open_ones = [number for number, stretch in self._stretches.items() if stretch.frozen is None]
-        if len(open_ones) > OPEN_STRETCHES + 10:
-            for number in sorted(open_ones)[:-OPEN_STRETCHES]:
-                self._stretches[number].freeze()
+        while self._open_from + self._open_count <= max(self._stretches):
+            if self._open_from in self._stretches:
+                self._stretches[self._open_from].freeze()
+            self._open_from += 1
 
     def lose(self, shard: int, reason: str) -> None:
         """Note that a shard's numbers are incomplete."""
@@ -181,10 +208,10 @@ class Collector:
         """Add one value of a score at an instant of the run, such as the target's CPU; ns since the run's start."""
         self._series[metric, labels].record(round(value * SCALE))
         stretch = self._stretches[at_ns // (self.stretch_s * NS_PER_S)]
-        if stretch.frozen is None:
-            stretch.histograms[metric].record(round(value * SCALE))
-        else:  # a value that came late: the mean of its stretch, or its first value, stands
-            stretch.frozen[1].setdefault(metric, value)
+        if stretch.frozen:
+            stretch.late(metric, value)
+        else:
+            stretch.histogram(metric).record(round(value * SCALE))
 
     # --- output ---
 
@@ -215,7 +242,7 @@ class Collector:
         return sum(count for outcome, count in self.outcomes.items() if outcome not in NOT_ATTEMPTED)
 
     def recent(self, metric: str, seconds: int) -> Histogram:
-        """Return the values of a metric in the last seconds, over all labels; at most those of 90 stretches."""
+        """Return the values of a metric in the last seconds, over all labels; at most those of `OPEN_S`."""
         if not self._stretches:
             return Histogram()
         newest = max(self._stretches)

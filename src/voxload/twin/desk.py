@@ -21,7 +21,10 @@ from voxload.twin.record import CallRecord
 from voxload.twin.speaking import PreparedReply
 from voxload.wheel import Wheel
 
-ENDED_CALLS_KEPT = 10_000
+ENDED_CALLS_KEPT = 1_000
+"""Calls whose numbers can be asked for after their end."""
+ALIKE_KEPT = 20_000
+"""Details of calls of which is known how many calls had them; more than calls are up, so that no two share an id."""
 ADMISSION_NS = 30 * NS_PER_S
 """How long a session that was opened over HTTP waits for its media socket before its place is given away."""
 
@@ -101,7 +104,7 @@ class Desk:
         self._pending: dict[str, CallRecord] = {}
         self._active: dict[str, CallRecord] = {}
         self._ended: OrderedDict[str, CallRecord] = OrderedDict()
-        self._alike: dict[str, int] = {}
+        self._alike: OrderedDict[str, int] = OrderedDict()
         self._first_call = True
 
     def always_watching(self, ends_by_message: bool) -> bool:
@@ -118,10 +121,10 @@ class Desk:
         """
         text = json.dumps(details, sort_keys=True, default=str)
         stem = blake2b(text.encode(), digest_size=6).hexdigest()
-        count = self._alike.get(stem, 0)
-        if len(self._alike) > 10 * ENDED_CALLS_KEPT:
-            self._alike.clear()
+        count = self._alike.pop(stem, 0)
         self._alike[stem] = count + 1
+        if len(self._alike) > ALIKE_KEPT:
+            self._alike.popitem(last=False)
         return self._enter(f"{stem}-{count}")
 
     def call_metrics(self, call_id: str) -> Mapping[str, Any] | None:
