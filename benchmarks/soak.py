@@ -2,6 +2,7 @@
 
     python -m benchmarks.soak                          ten minutes at 500 calls, every process watched
     python -m benchmarks.soak --duration 2m --calls 100
+    python -m benchmarks.soak --record 100%            every call recorded as well
     python -m benchmarks.soak --virtual 24h            one process, no sockets, as fast as it goes
 
 Resident memory is read every second (virtual: every minute of the run). It is flat when its level over the last tenth
@@ -30,7 +31,6 @@ from voxload.model.units import parse_duration_ns
 from voxload.testing.virtual import VirtualWorld
 
 GROWTH_MAX = 0.05
-TIMELINE_POINTS = 900
 
 
 def soak_scenario(duration_s: float, **load: Any) -> dict[str, Any]:
@@ -86,14 +86,21 @@ def virtual(duration_s: float, rate_per_s: float) -> dict[str, list[float]]:
                 found.append(process.memory_info().rss / 2**20)
 
     world = Watched(Plan("soak", soak_scenario(duration_s, arrival_rate=rate_per_s), "http://agent.example"))
-    world.collector = Collector(max(1, round(duration_s / TIMELINE_POINTS)))
+    world.collector = Collector.of_duration(duration_s)
     collector = world.run(duration_s + 3600)
     spent = time.perf_counter() - started
     print(f"{sum(collector.outcomes.values()):,} calls, {duration_s / 3600:.1f} h in {spent:.0f} s")
     return {"virtual world": found}
 
 
-def real(duration_s: float, calls: int) -> dict[str, list[float]]:
+ROLES = {
+    "voxload.engine.shard": "generator shard",
+    "voxload.twin": "embedded agent",
+    "voxload.standins.acs": "exchange",
+}
+
+
+def real(duration_s: float, calls: int, record: str) -> dict[str, list[float]]:
     """Run the command; returns the resident memory of each of its processes, MiB, once a second."""
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -101,6 +108,7 @@ def real(duration_s: float, calls: int) -> dict[str, list[float]]:
         scenario.write_text(json.dumps(soak_scenario(duration_s, concurrency=calls, ramp_up=f"{duration_s / 20:g}s")))
         command = subprocess.Popen(
             [sys.executable, "-m", "voxload", "run", str(scenario), "--quiet", "--out", str(Path(folder, "results"))]
+            + (["--record", record] if record else [])
         )
         began = time.perf_counter()
         while command.poll() is None:
@@ -116,8 +124,10 @@ def _look(pid: int, found: dict[str, list[float]]) -> None:
     try:
         command = psutil.Process(pid)
         for process in [command, *command.children(recursive=True)]:
-            words = process.cmdline()
-            name = "command" if process.pid == pid else next((word for word in words if "voxload." in word), "helper")
+            words = " ".join(process.cmdline())
+            name = next((role for module, role in ROLES.items() if module in words), "helper")
+            if process.pid == pid:
+                name = "command, collector"
             found.setdefault(f"{name} ({process.pid})", []).append(process.memory_info().rss / 2**20)
     except psutil.NoSuchProcess:
         pass
@@ -128,13 +138,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--duration", default="10m")
     parser.add_argument("--calls", type=int, default=500)
+    parser.add_argument("--record", default="", help="record calls, as `voxload run --record` does")
     parser.add_argument("--virtual", metavar="DURATION", help="on the virtual clock, for so long")
     parser.add_argument("--rate", type=float, default=0.2, help="calls a second on the virtual clock")
     chosen = parser.parse_args()
     if chosen.virtual:
         found = virtual(parse_duration_ns(chosen.virtual) / 1e9, chosen.rate)
     else:
-        found = real(parse_duration_ns(chosen.duration) / 1e9, chosen.calls)
+        found = real(parse_duration_ns(chosen.duration) / 1e9, chosen.calls, chosen.record)
     flat = True
     for name, levels in found.items():
         if len(levels) < 20:

@@ -7,8 +7,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from voxload.measure import collector as collector_module
 from voxload.measure.collector import Collector
+from voxload.measure.histogram import Histogram
 from voxload.measure.levels import OPEN_SECONDS
+from voxload.measure.series import Series
 from voxload.measure.snapshot import Counters, Snapshot
 from voxload.model.plan import Plan
 from voxload.testing.virtual import VirtualWorld
@@ -74,3 +77,33 @@ def test_a_peer_that_invents_codes_for_hours_does_not_fill_the_memory():
     assert len(totals.unknown_messages) <= 51
     assert sum(totals.unknown_messages.values()) == 499
     assert sum(totals.peer_errors.values()) == 998
+
+
+def measured(second: int) -> Snapshot:
+    """A report of one second whose values are the second itself and twice that."""
+    latency, share = Histogram(), Histogram()
+    for value_ms in (second, 2 * second):
+        latency.record(value_ms * 10**6)
+    share.record_many(10**9, second % 7)
+    share.record_many(0, 3)
+    series = [Series("turn_latency", {"call": "a"}, latency.to_data()), Series("call_success", {}, share.to_data())]
+    return Snapshot(0, (second - 1) * 10**9, second * 10**9, 1, 1.0, 1.0, series, Counters(ended=second), [], False)
+
+
+def test_packing_the_time_line_changes_no_figure(monkeypatch):
+    packed = Collector()
+    monkeypatch.setattr(collector_module, "OPEN_S", 10_000)
+    monkeypatch.setattr(collector_module, "RECENT_S", 10_000)
+    whole = Collector()
+    for second in range(1, 300):
+        whole.add(measured(second))
+    monkeypatch.undo()
+    for second in range(1, 300):
+        packed.recent("turn_latency", 60)  # as a rule that ends runs asks for it all the time
+        packed.add(measured(second))
+    assert packed.timeline({}) == whole.timeline({})
+    assert packed.timeline({})[100].latencies["turn_latency"].count == 2
+    assert packed.recent("turn_latency", 60).to_data() == whole.recent("turn_latency", 60).to_data()
+    assert packed.recent("turn_latency", 60).count == 120
+    assert packed.recent("call_success", 60).count < whole.recent("call_success", 60).count
+    assert live_bytes([packed]) < 0.75 * live_bytes([whole])

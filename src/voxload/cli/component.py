@@ -46,8 +46,6 @@ from voxload.services.runner import ComponentResult, ComponentRunner
 from voxload.services.settings import ComponentSettings, component_source, read_settings
 from voxload.verdict.gate import judge
 
-TIMELINE_POINTS_MAX = 900
-
 EPILOG = """\b
 Examples:
   voxload component redis --rate 50 --duration 30s
@@ -102,7 +100,7 @@ def component_command(
     run_id = new_run_id(name)
     folder = ResultsFolder(out / run_id)
     console = Console(stderr=as_json)
-    collector = Collector(max(1, -(-round(facts.load_duration_s) // TIMELINE_POINTS_MAX)))
+    collector = Collector.of_duration(facts.load_duration_s)
     started_at = utc_now().isoformat(timespec="seconds")
     recorder = Recorder(lateness_metric="loop_lateness")
     component = found(settings, ComponentRun(run_id, recorder, monotonic_ns, unix_ns))

@@ -61,8 +61,6 @@ from voxload.verdict.gate import judge
 from voxload.verdict.implied import implied_gates
 from voxload.verdict.rules import NamedGate, stop_gates
 
-TIMELINE_POINTS_MAX = 900
-
 EPILOG = """\b
 Examples:
   voxload run examples/demo.yaml
@@ -121,7 +119,7 @@ def run_command(
     with ExitStack() as stack:
         prepared, died = start_peers(prepared, stack, console)
         facts = plan_facts(prepared, count)
-        collector = Collector(max(1, -(-round(facts.load_duration_s) // TIMELINE_POINTS_MAX)))
+        collector = Collector.of_duration(facts.load_duration_s)
         view = None if quiet or as_json else LiveView(console)
         settings = prepared.scenario.recovery
         check = RecoveryCheck(prepared, settings) if settings is not None else None
@@ -132,11 +130,9 @@ def run_command(
         runner.end_when = StopRules(stop_gates(rules, lambda *_: None))
         sources = build_sources(prepared.scenario.resources, prepared.plan.target, os.environ)
         probes = Probes(prepared.scenario, prepared.plan, collector.stretch_s, lambda: runner.start_ns)
-        recordings = RecordingWriter(folder.path, with_sent=prepared.scenario.quality is not None)
-        stack.callback(recordings.close)
+        recordings = stack.enter_context(RecordingWriter(folder.path, prepared.scenario.quality is not None))
         partial = _partial(prepared, collector, facts, folder, started_at, gates, probes)
-        beside = _Beside(sources, probes, console, recordings)
-        data = uvloop.run(_run(runner, facts, folder, view, beside, partial))
+        data = uvloop.run(_run(runner, facts, folder, view, _Beside(sources, probes, console, recordings), partial))
         recovery = None
         if check is not None and settings is not None and not data.cut_short:
             console.print(f"After the load: {settings.in_words}", highlight=False)
@@ -152,9 +148,7 @@ def run_command(
     summary = after.judged(summary, folder.path)
     paths = write_reports(summary, folder.write, RecordingFiles(folder.path))
     partial.done()
-    for trouble, lost in ((folder.write_error, "calls"), (recordings.write_error, "recordings")):
-        if trouble:
-            console.print(f"[yellow]warning:[/] {trouble}; {lost} are missing", highlight=False)
+    _tell_losses(folder, recordings, console)
     after.remember(summary, folder.path, console)
     _print(summary, paths, console, as_json)
     tell_ci(summary, paths, os.environ, to_stderr=as_json)
@@ -166,6 +160,12 @@ def _runner(plan: Plan, processes: int, spread: Settings | None, collector: Coll
     if spread is None:
         return LocalRunner(plan, processes, collector)
     return DistributedRunner(plan, spread, collector, told=lambda text: console.print(text, highlight=False))
+
+
+def _tell_losses(folder: ResultsFolder, recordings: RecordingWriter, console: Console) -> None:
+    for trouble, lost in ((folder.write_error, "calls"), (recordings.write_error, "recordings")):
+        if trouble:
+            console.print(f"[yellow]warning:[/] {trouble}; {lost} are missing", highlight=False)
 
 
 class _Beside(NamedTuple):

@@ -26,10 +26,10 @@ from voxload.verdict.rules import gates_of
 class Book:
     """Kept by the master, or by the single process; `close` writes `results/RUN/` and returns the exit code."""
 
-    def __init__(self, prepared: Prepared, results: str) -> None:
+    def __init__(self, prepared: Prepared, results: str, run_time_s: float = 0.0) -> None:
         self._prepared = prepared
         self._folder = ResultsFolder(Path(results) / prepared.plan.run_id)
-        self._collector = Collector()
+        self._collector = Collector.of_duration(run_time_s)
         self._started_at = utc_now().isoformat(timespec="seconds")
         self._understanding = Understanding(Workload(prepared.plan).labelled_texts())
         self.doubts: list[str] = []

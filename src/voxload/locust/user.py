@@ -171,7 +171,8 @@ class _State:
             return
         self.ended.clear()
         if not isinstance(runner, WorkerRunner):
-            self.book = Book(prepared, user.results)
+            options = self.environment.parsed_options
+            self.book = Book(prepared, user.results, getattr(options, "run_time", None) or 0.0)
         if not isinstance(runner, MasterRunner):
             self.callers = _Callers(prepared, max(getattr(runner, "worker_index", 0), 0), self)
 

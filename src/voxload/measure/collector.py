@@ -11,74 +11,27 @@ from voxload.clock import NS_PER_S
 from voxload.measure.histogram import Histogram, merged
 from voxload.measure.levels import Levels
 from voxload.measure.recorder import Labels
-from voxload.measure.series import ErrorSample, Quantiles, Series, quantiles
+from voxload.measure.series import ErrorSample, Series, quantiles
 from voxload.measure.snapshot import Snapshot
+from voxload.measure.stretch import Stretch
 from voxload.measure.summary import LATENESS_METRICS, CallRecord, ShardHealth, TimelinePoint, Totals
-from voxload.model.metric import SCALE, is_latency
+from voxload.model.metric import SCALE
 from voxload.model.outcome import NOT_ATTEMPTED, Outcome
 
 WORST_CALLS = 25
 ERROR_SAMPLES = 50
 SUSTAINED_S = 5
 """A level of concurrency counts when it is held for this many consecutive seconds."""
-OPEN_S = 90
-"""So long a stretch keeps its histograms for late snapshots; older ones keep their percentiles only."""
+OPEN_S = 20
+"""So long a stretch waits for late snapshots (of a process that hangs, for 15 s) before its figures are packed."""
+TIMELINE_POINTS_MAX = 900
+RECENT_S = 61
+"""So far back `Collector.recent` reaches."""
 
 KINDS_MAX = 50
 """Kinds of messages and codes of errors that a peer may choose; further ones are `other`."""
 
 FRAME_COUNTS = ("frames_sent", "frames_received", "frames_dropped", "frames_lost", "bytes_sent", "bytes_received")
-
-
-Values = tuple[dict[str, Quantiles], dict[str, float]]
-_frozen = msgspec.msgpack.Decoder(Values)
-
-
-class _Stretch:
-    """One stretch of the time line while snapshots for it may still come."""
-
-    __slots__ = (
-        "bytes_received", "bytes_sent", "cpu", "ended", "frames_received", "frames_sent", "frozen", "histograms",
-        "outcomes", "started",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.started = self.ended = 0
-        self.frames_sent = self.frames_received = self.bytes_sent = self.bytes_received = 0
-        self.outcomes: dict[str, int] = {}
-        self.histograms: dict[str, Histogram] = {}
-        self.frozen = b""
-        """What `values` gives, packed to a fifth of its size, once the stretch is over for good."""
-        self.cpu = 0.0
-
-    def histogram(self, metric: str) -> Histogram:
-        """Return where values of a metric are counted; only for a stretch that is not frozen."""
-        found = self.histograms.get(metric)
-        if found is None:
-            found = self.histograms[metric] = Histogram()
-        return found
-
-    def values(self) -> Values:
-        """Return (percentiles of the latencies, means of the ratios and scores), by metric."""
-        if self.frozen:
-            return _frozen.decode(self.frozen)
-        latencies = {name: quantiles(histogram) for name, histogram in self.histograms.items() if is_latency(name)}
-        means = {name: histogram.mean for name, histogram in self.histograms.items() if not is_latency(name)}
-        return (
-            {name: found for name, found in latencies.items() if found is not None},
-            {name: mean / SCALE for name, mean in means.items() if mean is not None},
-        )
-
-    def freeze(self) -> None:
-        """Keep the figures and let the histograms go."""
-        self.frozen = msgspec.msgpack.encode(self.values())
-        self.histograms = {}
-
-    def late(self, metric: str, value: float) -> None:
-        """Take in a value that came after the freezing: the mean of its stretch, or its first value, stands."""
-        latencies, means = self.values()
-        means.setdefault(metric, value)
-        self.frozen = msgspec.msgpack.encode((latencies, means))
 
 
 class _ShardState:
@@ -98,10 +51,10 @@ class Collector:
         self.stretch_s = stretch_s
         self.shards: dict[int, _ShardState] = defaultdict(_ShardState)
         self._series: dict[tuple[str, Labels], Histogram] = defaultdict(Histogram)
-        self._stretches: dict[int, _Stretch] = defaultdict(_Stretch)
-        self._open_from = 0
-        """The oldest stretch that may be open."""
-        self._open_count = -(-OPEN_S // stretch_s) + 1
+        self._stretches: dict[int, Stretch] = defaultdict(Stretch)
+        self._open_from = self._recent_from = 0
+        """The oldest stretch that may be open, and that may have values for `recent`."""
+        self._watched: set[str] = set()
         self._levels = Levels()
         self._worst: list[tuple[float, int, CallRecord]] = []
         self._errors: Counter[tuple[str, str]] = Counter()
@@ -115,6 +68,11 @@ class Collector:
         self.costs: dict[str, float] = defaultdict(float)
         """USD by item, over all calls."""
         self._frames = Counter[str]()
+
+    @classmethod
+    def of_duration(cls, duration_s: float) -> Collector:
+        """Return one for a run of so many seconds (0: not known): its time line has stretches wide enough for it."""
+        return cls(max(1, -(-round(duration_s) // TIMELINE_POINTS_MAX)))
 
     # --- input ---
 
@@ -142,7 +100,7 @@ class Collector:
             self._consider_worst(record)
         self._freeze_old()
 
-    def _add_series(self, snapshot: Snapshot, state: _ShardState, stretch: _Stretch) -> None:
+    def _add_series(self, snapshot: Snapshot, state: _ShardState, stretch: Stretch) -> None:
         for series in snapshot.series:
             histogram = Histogram.from_data(series.histogram)
             self._series[series.metric, tuple(series.labels.items())].merge(histogram)
@@ -151,7 +109,7 @@ class Collector:
             if series.metric in LATENESS_METRICS:
                 state.lateness.merge(histogram)
 
-    def _add_counters(self, snapshot: Snapshot, stretch: _Stretch) -> None:
+    def _add_counters(self, snapshot: Snapshot, stretch: Stretch) -> None:
         counters = snapshot.counters
         self.started += counters.started
         self.outcomes.update(counters.outcomes)
@@ -190,10 +148,19 @@ class Collector:
             heapq.heapreplace(self._worst, item)
 
     def _freeze_old(self) -> None:
-        while self._open_from + self._open_count <= max(self._stretches):
+        newest = max(self._stretches)
+        while self._open_from <= newest - self._width(OPEN_S):
             if self._open_from in self._stretches:
-                self._stretches[self._open_from].freeze()
+                self._stretches[self._open_from].freeze(self._watched)
             self._open_from += 1
+        while self._recent_from <= newest - self._width(RECENT_S):
+            if self._recent_from in self._stretches:
+                self._stretches[self._recent_from].histograms = {}
+            self._recent_from += 1
+
+    def _width(self, span_s: int) -> int:
+        """Return how many stretches cover so many seconds wherever they begin."""
+        return -(-span_s // self.stretch_s) + 1
 
     def lose(self, shard: int, reason: str) -> None:
         """Note that a shard's numbers are incomplete."""
@@ -242,7 +209,11 @@ class Collector:
         return sum(count for outcome, count in self.outcomes.items() if outcome not in NOT_ATTEMPTED)
 
     def recent(self, metric: str, seconds: int) -> Histogram:
-        """Return the values of a metric in the last seconds, over all labels; at most those of `OPEN_S`."""
+        """Return the values of a metric in the last seconds, over all labels; at most those of `RECENT_S`.
+
+        The first call makes the metric one whose values are kept so long: before it, they are for `OPEN_S` only.
+        """
+        self._watched.add(metric)
         if not self._stretches:
             return Histogram()
         newest = max(self._stretches)
@@ -263,7 +234,7 @@ class Collector:
         levels = self.levels()
         points = []
         for number in range(max(self._stretches, default=-1) + 1):
-            stretch = self._stretches.get(number) or _Stretch()
+            stretch = self._stretches.get(number) or Stretch()
             latencies, means = stretch.values()
             last_second = min((number + 1) * self.stretch_s, len(levels)) - 1
             points.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -29,7 +30,7 @@ class RecordingWriter:
     written too, for signal scores.
     """
 
-    def __init__(self, folder: Path, *, with_sent: bool) -> None:
+    def __init__(self, folder: Path, with_sent: bool) -> None:
         self._folder = folder
         self._with_sent = with_sent
         self._thread = ThreadPoolExecutor(1, "recordings", initializer=yield_to_others)
@@ -53,6 +54,14 @@ class RecordingWriter:
     def close(self) -> None:
         """Wait until all are rendered."""
         self._thread.shutdown()
+
+    def __enter__(self) -> Self:
+        """Return the writer; leaving the block closes it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
 
     def _render(self, spool: Path) -> None:
         try:

@@ -23,8 +23,8 @@ from voxload.wheel import Wheel
 
 ENDED_CALLS_KEPT = 1_000
 """Calls whose numbers can be asked for after their end."""
-ALIKE_KEPT = 20_000
-"""Details of calls of which is known how many calls had them; more than calls are up, so that no two share an id."""
+ALIKE_KEPT = 5_000
+"""Details of calls of which is known how many calls have had them."""
 ADMISSION_NS = 30 * NS_PER_S
 """How long a session that was opened over HTTP waits for its media socket before its place is given away."""
 
@@ -122,10 +122,12 @@ class Desk:
         text = json.dumps(details, sort_keys=True, default=str)
         stem = blake2b(text.encode(), digest_size=6).hexdigest()
         count = self._alike.pop(stem, 0)
+        while (call_id := f"{stem}-{count}") in self._active or call_id in self._pending:
+            count += 1  # how many there were is known no more
         self._alike[stem] = count + 1
         if len(self._alike) > ALIKE_KEPT:
             self._alike.popitem(last=False)
-        return self._enter(f"{stem}-{count}")
+        return self._enter(call_id)
 
     def call_metrics(self, call_id: str) -> Mapping[str, Any] | None:
         """Return the numbers of one call, or None when there is no such call (or it ended too long ago)."""

@@ -29,7 +29,7 @@ def names(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("with_sent", [False, True])
 def test_recordings_are_rendered_while_more_come(tmp_path: Path, with_sent: bool) -> None:
-    writer = RecordingWriter(tmp_path, with_sent=with_sent)
+    writer = RecordingWriter(tmp_path, with_sent)
     assert writer.take(recorded("a")) == "recordings/a.wav"
     writer.take(recorded("b"))
     writer.take(recorded("c", replaces="a"))
@@ -44,7 +44,7 @@ def test_recordings_are_rendered_while_more_come(tmp_path: Path, with_sent: bool
 def test_what_a_killed_run_had_not_rendered_is_rendered_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     killed = threading.Event()
     monkeypatch.setattr(recordings, "render", lambda *_, **__: killed.wait())
-    writer = RecordingWriter(tmp_path, with_sent=False)
+    writer = RecordingWriter(tmp_path, False)
     for call in "abc":
         writer.take(recorded(call))
     assert names(tmp_path) == {"a.spool", "b.spool", "c.spool"}, "all of it is on the disk at once"
@@ -59,7 +59,7 @@ def test_what_a_killed_run_had_not_rendered_is_rendered_later(tmp_path: Path, mo
 
 
 def test_a_folder_that_is_gone_ends_no_run(tmp_path: Path) -> None:
-    writer = RecordingWriter(tmp_path / "gone", with_sent=False)
+    writer = RecordingWriter(tmp_path / "gone", False)
     writer.take(recorded("a"))
     writer.close()
     assert "No such file" in writer.write_error
