@@ -67,6 +67,20 @@ def test_probes_stand_beside_the_calls(voxload, redis_server):
     assert "cache" in (done.folder / "summary.md").read_text()
 
 
+def test_a_probe_of_the_language_model_reads_its_prompts_beside_the_scenario(voxload):
+    (voxload.folder / "sub").mkdir()
+    (voxload.folder / "sub" / "prompts.txt").write_text("Are you open?\n")
+    told = {"first_token": "50ms", "inter_token": "2ms", "reply_tokens": 10}
+    options = {"prompts": "prompts.txt", "service": {"deployments": {"gpt-4o": told}}, "client": "fast"}
+    scenario = scenario_with(probes=[{"component": "openai", "rate": 10, "options": options}])
+    done = voxload("run", str(voxload.write(scenario, "sub/scenario.yaml")), "--quiet", "--processes", "1")
+    assert done.code in {0, 4}, done.out + done.err
+    (probe,) = done.summary.probes
+    assert probe.completed == probe.attempted >= 5
+    assert probe.histogram("time_to_first_token").count == probe.completed
+    assert probe.histogram("prompt_tokens").maximum == 8 * 10**9, "13 characters and a message"
+
+
 def test_a_service_that_dies_fails_its_gate_and_not_the_run(voxload, redis_server):
     path = voxload.write(
         scenario_with(

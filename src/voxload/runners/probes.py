@@ -117,20 +117,22 @@ class _Probe:
     started: bool = False
 
 
-def _make(settings: ProbeSettings, plan: Plan, stretch_s: int, run_id: str, environ: Mapping[str, str]) -> _Probe:
+def _make(
+    settings: ProbeSettings, plan: Plan, stretch_s: int, run_id: str, environ: Mapping[str, str], file: str
+) -> _Probe:
     found, document, collector = (
         component_type(settings.component),
         document_of(settings, plan.target),
         Collector(stretch_s),
     )
-    checked = read_settings(Source(document, f"probes: {settings.label}"), found.settings_type, environ)
+    checked = read_settings(Source(document, file), found.settings_type, environ)
     component = found(checked, ComponentRun(run_id, Recorder(), monotonic_ns, unix_ns))
-    process = ComponentProcess(Job(document, run_id, gives_up=False), collector.add)
+    process = ComponentProcess(Job(document, run_id, file, gives_up=False), collector.add)
     return _Probe(settings, component, plan.redact(component.target), collector, process)
 
 
 class Probes:
-    """The probes of a run; `start_ns()` returns its first instant, 0 before it is known."""
+    """The probes of a run; `start_ns()` returns its first instant, 0 before it is known; `file` is the scenario's."""
 
     def __init__(
         self,
@@ -139,11 +141,12 @@ class Probes:
         stretch_s: int,
         start_ns: Callable[[], int],
         environ: Mapping[str, str] = os.environ,
+        file: str = "",
     ) -> None:
         self._start_ns = start_ns
         self._stopped = False
         self._probes = [
-            _make(item, plan, stretch_s, f"{plan.run_id}-probe{number}", environ)
+            _make(item, plan, stretch_s, f"{plan.run_id}-probe{number}", environ, file)
             for number, item in enumerate(scenario.probes)
         ]
 

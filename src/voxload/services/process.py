@@ -83,7 +83,7 @@ async def _run(output: BinaryIO) -> None:
     parent = _Parent(output)
     try:
         found = component_type(job.settings["component"])
-        settings = read_settings(Source(job.settings, ""), found.settings_type, os.environ)
+        settings = read_settings(Source(job.settings, job.file), found.settings_type, os.environ)
         recorder = Recorder(lateness_metric="loop_lateness")
         component = found(settings, ComponentRun(job.run_id, recorder, monotonic_ns, unix_ns))
         runner = ComponentRunner(

@@ -18,6 +18,8 @@ class Job(msgspec.Struct, tag="job"):
 
     settings: dict[str, Any]
     run_id: str
+    file: str = ""
+    """Where the settings stand: paths in them are relative to it."""
     gives_up: bool = True
     """Whether the work ends where the service is gone."""
 

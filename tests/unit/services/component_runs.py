@@ -27,9 +27,11 @@ def closed(callers: int, duration: str = "1s", pause: str = "0s") -> dict[str, A
 class Ran:
     """A component of `kind`, to be awaited by `await ran()`."""
 
-    def __init__(self, kind: str, load: dict[str, Any], run_id: str = "run", **options: Any) -> None:
+    def __init__(
+        self, kind: str, load: dict[str, Any], run_id: str = "run", timeout: str = "120s", **options: Any
+    ) -> None:
         found = component_type(kind)
-        document = {"component": kind, "load": load, "options": options}
+        document = {"component": kind, "load": load, "timeout": timeout, "options": options}
         self.settings = read_settings(Source(document, f"{kind}.yaml"), found.settings_type, {})
         self.collector, self.calls = Collector(), list[CallRecord]()
         recorder = Recorder(lateness_metric="loop_lateness")

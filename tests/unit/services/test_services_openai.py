@@ -259,6 +259,20 @@ async def test_answers_that_take_too_long(client):
         assert ran.count("time_to_first_token") == 5, "those had come"
 
 
+@CLIENTS
+async def test_waits_for_a_quota_end_with_the_time_that_a_unit_of_work_has(client):
+    async def answer(request, number):
+        headers = {"retry-after": "30", "x-request-id": f"request-{number}"}
+        return web.json_response({"error": {"code": "429", "message": "later"}}, status=429, headers=headers)
+
+    async with Server(chat_server(answer)) as server:
+        options = {"endpoint": f"{server.url}/v1", "client": client, "slo": {"total": "10s"}}
+        ran = await Ran("openai", constant(4, "500ms"), timeout="400ms", **options)()
+        assert ran.ended == {"timeout": 2}
+        assert (ran.count("slo_met"), total(ran, "slo_met")) == (2, 0)
+        assert {call.target_id for call in ran.calls} == {"request-1", "request-2"}
+
+
 # --- the objective ---
 
 

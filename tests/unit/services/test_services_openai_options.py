@@ -95,7 +95,7 @@ def test_data_lines_of_a_stream_cut_anywhere():
 
 
 def test_shares_of_a_quota():
-    def run(*sent, planned_s):
+    def run(*sent):
         usage = DeploymentUsage(DeploymentLoad(name="m", tokens_per_minute=6000, requests_per_minute=60))
         usage.start(0)
         shares, moments = [], [(at_s, 1, number) for number, (at_s, _) in enumerate(sent)]
@@ -104,18 +104,19 @@ def test_shares_of_a_quota():
                 usage.sent(number, int(at_s * NS_PER_S))
             else:
                 shares += usage.over(number, 100, int(at_s * NS_PER_S))
-        return [*shares, *usage.end(planned_s)], usage
+        return [*shares, *usage.end()], usage
 
     steady = [(second / 2, second / 2 + 0.1) for second in range(240)]
-    shares, usage = run(*steady, planned_s=120)
+    shares, usage = run(*steady)
     assert len(shares) == 111, "one a second from the tenth on"
     assert {(share.tokens, share.requests) for share in shares} == {(200.0, 200.0)}, "2 a second of 1 a second"
-    (short,), _ = run((0, 4), (1, 5), (2, 6), planned_s=3)
+    (short,), _ = run((0, 4), (1, 5), (2, 6))
     assert (short.tokens, short.requests) == (100, 100), "by when they were sent, not by when they ended"
-    burst, _ = run(*((0, 1) for _ in range(60)), planned_s=90)
+    burst, _ = run(*((0, 1) for _ in range(60)), (89, 90))
     assert burst[0].tokens == 600, "60 requests of 10 that ten seconds have"
     assert burst[50].tokens == 100
-    assert burst[51].tokens == burst[-1].tokens == 0, "a minute later they are forgotten"
+    assert burst[51].tokens == burst[-2].tokens == 0, "a minute later they are forgotten"
+    assert burst[-1].tokens == pytest.approx(100 / 6000 * 100)
 
 
 def test_a_second_is_told_when_nothing_sent_in_it_is_open():

@@ -47,13 +47,22 @@ class Reply:
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     """Of the completion's, those before the text."""
+    cached_tokens: int = 0
+    """Of the prompt's, those that the service knew."""
+    request_id: str = ""
+    """The service's own name of the request, also of one that it refused."""
     tokens_limit: int = 0
     requests_limit: int = 0
     """The quota a minute, where the service's headers state it."""
 
+    def name(self, headers: Mapping[str, str]) -> None:
+        """Note how the service calls the request."""
+        self.request_id = (headers.get("apim-request-id") or headers.get("x-request-id") or "")[:80]
+
     def open(self, headers: Mapping[str, str]) -> None:
         """Note that the request was let through."""
         self.admitted = True
+        self.name(headers)
         self.tokens_limit = _number(headers.get("x-ratelimit-limit-tokens"))
         self.requests_limit = _number(headers.get("x-ratelimit-limit-requests"))
 

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 from voxload.clock import NS_PER_MS, NS_PER_S
 from voxload.draws import uniform
 from voxload.errors import RunAbortedError
-from voxload.model.load import ConcurrencyLoad
 from voxload.model.outcome import Outcome
 from voxload.model.units import format_duration
 from voxload.services.base import Component, ComponentRun, Operation, OperationFailedError
@@ -76,13 +75,15 @@ class OpenaiComponent(Component[OpenaiSettings]):
 
     def _stand_in_settings(self) -> dict[str, Any]:
         """Return the stand-in's settings: the deployments that are asked, with their quotas, unless told otherwise."""
+        service = dict(self._options.service)
+        told = service.get("deployments")
         mine: dict[str, Any] = {}
         for each in self._options.deployments:
-            quotas = {
-                name: value for name in ("tokens_per_minute", "requests_per_minute") if (value := getattr(each, name))
-            }
-            mine[each.name] = {"model": each.name, **quotas}
-        return {"deployments": mine, **self._options.service}
+            quotas = {"tokens_per_minute": each.tokens_per_minute, "requests_per_minute": each.requests_per_minute}
+            mine[each.name] = {"model": each.name, **{name: value for name, value in quotas.items() if value}}
+        if isinstance(told, dict):
+            mine |= {name: {**mine.get(name, {}), **each} for name, each in told.items() if isinstance(each, dict)}
+        return {**service, "deployments": mine}
 
     async def _probe(self, url: str, deployment: str) -> None:
         """Ask one small question, so that a wrong key, name or field is told before the load."""
@@ -155,6 +156,7 @@ class OpenaiComponent(Component[OpenaiSettings]):
                     operation.latency("throttle_wait", 0, wait_ns, deployment=ask.deployment)
                 operation.moment("wait", f"{refused.status}, {wait_ns / NS_PER_MS:.0f} ms")
             finally:
+                operation.target_id = reply.request_id or operation.target_id
                 taken = self._count(operation, ask, reply, sent_ns) if reply.admitted else 0
                 self._show(usage, usage.over(number, taken, operation.clock()))
             await asyncio.sleep((wait_ns + NS_PER_MS) / NS_PER_S)  # loops round their timers to ms: never too early
@@ -201,6 +203,7 @@ class OpenaiComponent(Component[OpenaiSettings]):
             reply.completion_tokens = len(reply.pieces_ns)
         usage.learn(reply.tokens_limit, reply.requests_limit)
         usage.prompt_tokens += reply.prompt_tokens
+        usage.cached_tokens += reply.cached_tokens
         usage.completion_tokens += reply.completion_tokens
         if reply.pieces_ns:
             operation.latency("time_to_first_token", operation.due_ns, reply.pieces_ns[0], deployment=name)
@@ -238,10 +241,8 @@ class OpenaiComponent(Component[OpenaiSettings]):
 
     async def settle(self) -> None:
         """Tell the last shares of the quotas."""
-        load = self.settings.load
-        phases_ns = [load.duration_ns] if isinstance(load, ConcurrencyLoad) else [p.duration_ns for p in load.phases()]
         for usage in self._usage.values():
-            self._show(usage, usage.end(sum(phases_ns) / NS_PER_S))
+            self._show(usage, usage.end())
 
     async def tear_down(self) -> None:
         """Close the client and the credential, and stop the stand-in."""
@@ -284,10 +285,11 @@ def _usage_facts(usage: DeploymentUsage) -> dict[str, str]:
         return "no quota known" if share is None else f"{share:.1f} % of {quota:,}"
 
     billed = usage.prompt_tokens + usage.completion_tokens
+    known = f" ({usage.cached_tokens:,} from a cache)" if usage.cached_tokens else ""
     return {
         f"{usage.name}: requests": f"{usage.admitted:,} let through, {usage.refused:,} answered 429; "
         f"{usage.admitted / minutes:,.0f} a minute, {of(shares.requests, usage.requests_per_minute)}",
-        f"{usage.name}: tokens": f"{usage.prompt_tokens:,} in, {usage.completion_tokens:,} out; "
+        f"{usage.name}: tokens": f"{usage.prompt_tokens:,} in{known}, {usage.completion_tokens:,} out; "
         f"{billed / minutes:,.0f} a minute",
         f"{usage.name}: tokens that the quota counts": f"{usage.quota_tokens:,}; "
         f"{usage.quota_tokens / minutes:,.0f} a minute, {of(shares.tokens, usage.tokens_per_minute)}",

@@ -47,10 +47,15 @@ class _Details(msgspec.Struct):
     reasoning_tokens: int | None = None
 
 
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     completion_tokens_details: _Details | None = None
+    prompt_tokens_details: _PromptDetails | None = None
 
 
 class _Message(msgspec.Struct):
@@ -98,6 +103,7 @@ class FastClient(ChatClient):
                 self._urls[ask.deployment], data=_ENCODER.encode(fields), headers=headers, allow_redirects=False
             ) as answer:
                 if answer.status != 200:
+                    reply.name(answer.headers)
                     raise RefusedError(answer.status, _words(await answer.read()), answer.headers)
                 reply.open(answer.headers)
                 if stream:
@@ -163,6 +169,8 @@ def _take(data: bytes, reply: Reply) -> bool:
         reply.prompt_tokens, reply.completion_tokens = usage.prompt_tokens or 0, usage.completion_tokens or 0
         if usage.completion_tokens_details is not None:
             reply.reasoning_tokens = usage.completion_tokens_details.reasoning_tokens or 0
+        if usage.prompt_tokens_details is not None:
+            reply.cached_tokens = usage.prompt_tokens_details.cached_tokens or 0
     return text
 
 

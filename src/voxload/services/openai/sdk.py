@@ -39,6 +39,7 @@ class SdkClient(ChatClient):
         try:
             await (self._streamed if self._options.stream else self._whole)(request, reply)
         except openai.APIStatusError as error:
+            reply.name(error.response.headers)
             body = error.body if isinstance(error.body, dict) else {}
             code, words = body.get("code") or body.get("type") or "", body.get("message") or error.message
             raise RefusedError(error.status_code, f"{code} {words}".strip(), error.response.headers) from None
@@ -90,8 +91,9 @@ def _says_something(delta: Any) -> bool:
 
 def _note_usage(usage: Any, reply: Reply) -> None:
     reply.prompt_tokens, reply.completion_tokens = usage.prompt_tokens or 0, usage.completion_tokens or 0
-    details = usage.completion_tokens_details
-    reply.reasoning_tokens = (details.reasoning_tokens or 0) if details is not None else 0
+    said, asked = usage.completion_tokens_details, usage.prompt_tokens_details
+    reply.reasoning_tokens = (said.reasoning_tokens or 0) if said is not None else 0
+    reply.cached_tokens = (asked.cached_tokens or 0) if asked is not None else 0
 
 
 def _lost(error: BaseException) -> OperationFailedError:

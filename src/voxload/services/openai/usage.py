@@ -37,10 +37,8 @@ class DeploymentUsage:
         self.requests_per_minute = deployment.requests_per_minute
         self.admitted = self.refused = 0
         """Requests: let through; answered 429."""
-        self.prompt_tokens = self.completion_tokens = self.quota_tokens = 0
-        self.elapsed_s = 1.0
-        """Time in which they were sent."""
-        self._start_ns = self._told_s = 0
+        self.prompt_tokens = self.cached_tokens = self.completion_tokens = self.quota_tokens = 0
+        self._sent = self._start_ns = self._last_ns = self._told_s = 0
         self._open: dict[int, int] = {}
         self._counted: dict[int, tuple[int, int]] = {}
         self._minute: deque[tuple[int, int]] = deque()
@@ -58,7 +56,8 @@ class DeploymentUsage:
     def sent(self, request: int, sent_ns: int) -> None:
         """Note that a request is on its way, under a number of its own."""
         self._open[request] = max((sent_ns - self._start_ns) // NS_PER_S, 0)
-        self.elapsed_s = max(self.elapsed_s, (sent_ns - self._start_ns) / NS_PER_S)
+        self._last_ns = max(self._last_ns, sent_ns)
+        self._sent += 1
 
     def over(self, request: int, quota_tokens: int, now_ns: int) -> Iterator[Shares]:
         """Note that it is over and what it took, 0 if it was not let through; yields what is complete by now."""
@@ -70,9 +69,14 @@ class DeploymentUsage:
             self._counted[second] = (tokens + quota_tokens, requests + 1)
         yield from self._tell(next(iter(self._open.values()), (now_ns - self._start_ns) // NS_PER_S))
 
-    def end(self, planned_s: float) -> Iterator[Shares]:
+    @property
+    def elapsed_s(self) -> float:
+        """Time in which requests were sent, with the pause that followed the last of them; at least 1 s."""
+        pauses = max(self._sent - 1, 1)
+        return max((self._last_ns - self._start_ns) / NS_PER_S * self._sent / pauses, 1.0)
+
+    def end(self) -> Iterator[Shares]:
         """Yield what is left once nothing is open; of a run shorter than `SHARE_AFTER_S`, one share for all of it."""
-        self.elapsed_s = max(self.elapsed_s, planned_s)
         yield from self._tell(int(self.elapsed_s))
         if self._told_s < SHARE_AFTER_S and self.admitted:
             yield self.shares()
