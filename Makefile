@@ -3,6 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp-dev
+NATIVE := hatch_build.py $(wildcard src/voxload/*.c src/voxload/engine/*.c)
 # These tests keep real time. On a busy machine one may fail for that alone, so a failed one is run again, and said to be.
 AGAIN := --reruns 2 --reruns-delay 2
 SYSTEM_PACKAGES := chromium flite openssl redis-server redis-tools
@@ -16,12 +17,12 @@ $(VENV)/bin/python:
 	@command -v python3 >/dev/null || { apt-get update -qq && apt-get install -y -qq python3; }
 	@python3 -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); apt-get update -qq && apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
 
-$(VENV)/.stamp: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.stamp: pyproject.toml $(NATIVE) | $(VENV)/bin/python
 	@echo "installing voxload into $(VENV)"
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
-$(STAMP): pyproject.toml | $(VENV)/bin/python
+$(STAMP): pyproject.toml $(NATIVE) | $(VENV)/bin/python
 	@echo "installing voxload and its development tools into $(VENV)"
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ $(VENV)/.stamp

@@ -14,6 +14,7 @@ FOUNDATION = {
     "errors",
     "certificates",
     "clock",
+    "ring",
     "wheel",
     "timer",
     "process",
@@ -30,7 +31,8 @@ PARTS = FOUNDATION | {"audio", "dialects", "measure"}
 ALLOWED = {
     "errors": set(),
     "clock": set(),
-    "wheel": {"clock"},
+    "ring": {"_ring"},
+    "wheel": {"clock", "ring"},
     "process": set(),
     "certificates": {"errors", "clock"},
     "child": {"errors"},
@@ -113,7 +115,8 @@ def test_imports_point_one_way(path):
         parts = imported.split(".")
         if parts[0] != "voxload" or len(parts) == 1:
             continue
-        other = parts[1] if (SOURCE / parts[1]).exists() or (SOURCE / f"{parts[1]}.py").exists() else "__init__"
+        files = (SOURCE / f"{parts[1]}{end}" for end in ("", ".py", ".pyi"))
+        other = parts[1] if any(file.exists() for file in files) else "__init__"
         assert other == package or other in ALLOWED[package], f"{name_of(path)} imports voxload.{other}"
 
 

@@ -11,6 +11,7 @@ from voxload.clock import Clock
 from voxload.dialects.base import Dial, Dialect, HttpRequest, Outgoing, Signal
 from voxload.engine.media import Media
 from voxload.engine.messages import MessageRules
+from voxload.engine.mouth import FrameMouth, new_ledger
 from voxload.engine.tracing import Tracing
 from voxload.load.workload import CallSpec, Workload
 from voxload.measure.cost import CostModel
@@ -29,6 +30,9 @@ class Line(Protocol):
 
     def send(self, payload: bytes, text: bool) -> bool:
         """Hand a message to the kernel; False when it was dropped because the target does not read."""
+
+    def lend(self, mouth: FrameMouth) -> None:
+        """Let the mouth write to the socket itself, where both can."""
 
     def ping(self, payload: bytes) -> None:
         """Send a ping whose pong returns by `Call.on_pong`."""
@@ -95,7 +99,7 @@ class CallContext:
             workload,
             dialect,
             media,
-            Recorder(shard),
+            Recorder(shard, ledger=new_ledger(clock)),
             wheel,
             clock,
             run_start_ns,

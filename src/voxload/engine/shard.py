@@ -35,8 +35,9 @@ from voxload.model.load import ConcurrencyLoad
 from voxload.model.outcome import Outcome
 from voxload.model.plan import Plan, decode_plan
 from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit
+from voxload.ring import Due
 from voxload.timer import WheelTimer
-from voxload.wheel import Due, Wheel
+from voxload.wheel import Wheel
 
 SNAPSHOT_NS = NS_PER_S
 

@@ -17,6 +17,7 @@ from python_socks import ProxyConnectionError, ProxyError
 from voxload.clock import Clock
 from voxload.dialects.base import Dial, Dialect, HttpRequest, HttpResponse, Signal
 from voxload.engine.call import Call
+from voxload.engine.mouth import FrameMouth, Mouth, SocketMouth
 from voxload.engine.reach import Web, open_web, proxy_for, tls_words
 from voxload.engine.trunk import Trunk
 from voxload.errors import RunAbortedError
@@ -90,6 +91,7 @@ class SocketLine(picows.WSListener):
         self._write: Callable[[picows.WSMsgType, bytes], None] | None = (
             None  # None: not open, or the target does not read
         )
+        self._mouth: SocketMouth | None = None  # writes the audio to the socket by itself
         self._fragments = bytearray()
         self._fragment_is_text = True
         self._task: asyncio.Task[None] | None = None
@@ -156,12 +158,42 @@ class SocketLine(picows.WSListener):
         if write is None:
             return False
         write(_TEXT if text else _BINARY, payload)
+        if self._mouth is not None:
+            self._settle()
         return True
+
+    def lend(self, mouth: FrameMouth) -> None:
+        """Let the mouth write to the socket itself, unless it is written in Python, or the socket encrypts."""
+        transport = self._transport
+        if transport is None or isinstance(mouth, Mouth):
+            return
+        if transport.underlying_transport.get_extra_info("ssl_object") is None:
+            self._mouth = cast("SocketMouth", mouth)
+            self._settle()
+
+    def _settle(self) -> None:
+        """Give the socket to the mouth when the loop holds no older bytes; else they leave first, and it waits."""
+        mouth, transport = self._mouth, self._transport
+        if mouth is None or transport is None:
+            return
+        below = transport.underlying_transport
+        if below.get_write_buffer_size():
+            mouth.detach()
+        elif not mouth.attached:
+            mouth.attach(below.get_extra_info("socket").fileno(), below.write)
+
+    def _take_back(self) -> None:
+        """Let nobody write to a socket that is closing, whose number another one may get."""
+        if self._mouth is not None:
+            self._mouth.detach()
+            self._mouth = None
 
     def ping(self, payload: bytes) -> None:
         """Send a ping."""
         if self._transport is not None and self._write is not None:
             self._transport.send_ping(payload)
+            if self._mouth is not None:
+                self._settle()
 
     def side_request(self, request: HttpRequest, answered: Callable[[str, int], None]) -> None:
         """Send a request beside the call."""
@@ -190,6 +222,7 @@ class SocketLine(picows.WSListener):
 
     def close(self) -> None:
         """Start the closing handshake."""
+        self._take_back()
         if self._transport is not None:
             self._transport.send_close(picows.WSCloseCode.OK)
         else:
@@ -198,6 +231,7 @@ class SocketLine(picows.WSListener):
     def abort(self) -> None:
         """Drop the connection, or give up the set-up."""
         self._gone = True
+        self._take_back()
         if self._transport is not None:
             self._transport.disconnect(graceful=False)
         elif self._task is not None and self._task is not asyncio.current_task():
@@ -221,10 +255,13 @@ class SocketLine(picows.WSListener):
         elif kind == picows.WSMsgType.PONG:
             self._call.on_pong(frame.get_payload_as_bytes(), self._clock())
         elif kind == picows.WSMsgType.CLOSE:
+            self._take_back()
             transport.send_close(frame.get_close_code())
             transport.disconnect()
         elif kind != picows.WSMsgType.PING:
             self._collect(frame)
+        elif self._mouth is not None:  # picows has sent the pong, or kept it
+            self._settle()
 
     def _collect(self, frame: picows.WSFrame) -> None:
         if frame.msg_type != picows.WSMsgType.CONTINUATION:
@@ -255,6 +292,7 @@ class SocketLine(picows.WSListener):
         outcome, reason = _closing(transport)
         handshake = transport.close_handshake
         orderly = handshake is not None and handshake.recv is not None and _code(handshake.recv) in ORDERLY_CLOSE_CODES
+        self._take_back()
         self._transport = self._write = None
         self._guard(lambda: self._call.on_closed(outcome, reason, self._clock(), orderly))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from voxload.measure.histogram import Histogram
+from voxload.measure.ledger import FrameLedger, Ledger
 from voxload.measure.series import Series
 from voxload.measure.snapshot import Counters, Snapshot
 from voxload.measure.summary import CallRecord
@@ -31,8 +31,7 @@ def call_labels(call: CallRecord) -> Labels:
 class Recorder:
     """Collects one stretch at a time; `take` hands it out and starts the next.
 
-    `frame_lateness_ns` (one entry a frame) and the plain counters are public so that the hot path can use them without
-    a call. The array stays the same object for the recorder's life.
+    The frames that are sent are counted in `ledger`, beside the rest; the plain counters are public.
     """
 
     __slots__ = (
@@ -48,28 +47,28 @@ class Recorder:
         "bytes_received",
         "bytes_sent",
         "ended",
-        "frame_lateness_ns",
-        "frames_dropped",
         "frames_lost",
         "frames_received",
-        "frames_sent",
         "lateness",
         "lateness_metric",
+        "ledger",
         "shard",
         "started",
     )
 
-    def __init__(self, shard: int = 0, lateness_metric: str = "frame_lateness") -> None:
+    def __init__(
+        self, shard: int = 0, lateness_metric: str = "frame_lateness", ledger: FrameLedger | None = None
+    ) -> None:
         self.shard = shard
         self.lateness_metric = lateness_metric
         self._start_ns = 0
-        self.frame_lateness_ns: array[int] = array("q")
+        self.ledger: FrameLedger = Ledger() if ledger is None else ledger
         self._clear()
 
     def _clear(self) -> None:
         self.lateness = Histogram()
         self.started = self.ended = 0
-        self.frames_sent = self.frames_received = self.frames_dropped = self.frames_lost = 0
+        self.frames_received = self.frames_lost = 0
         self.bytes_sent = self.bytes_received = 0
         self._series: dict[tuple[str, Labels], Histogram] = {}
         self._calls: list[CallRecord] = []
@@ -137,18 +136,18 @@ class Recorder:
         series = [
             Series(metric, dict(labels), histogram.to_data()) for (metric, labels), histogram in self._series.items()
         ]
-        self.lateness.record_all(np.array(self.frame_lateness_ns, dtype=np.int64))
-        del self.frame_lateness_ns[:]
+        late_ns, frames_sent, frames_dropped, frame_bytes = self.ledger.take()
+        self.lateness.record_all(np.frombuffer(late_ns, dtype=np.int64))
         if self.lateness.counts or self.lateness.overflow:
             series.append(Series(self.lateness_metric, {"shard": str(self.shard)}, self.lateness.to_data()))
         counters = Counters(
             started=self.started,
             ended=self.ended,
-            frames_sent=self.frames_sent,
+            frames_sent=frames_sent,
             frames_received=self.frames_received,
-            frames_dropped=self.frames_dropped,
+            frames_dropped=frames_dropped,
             frames_lost=self.frames_lost,
-            bytes_sent=self.bytes_sent,
+            bytes_sent=self.bytes_sent + frame_bytes,
             bytes_received=self.bytes_received,
             outcomes=self._outcomes,
             unknown_messages=self._unknown,

@@ -32,9 +32,10 @@ from voxload.model.outcome import Outcome
 from voxload.model.plan import Plan
 from voxload.model.recovery import HealthCheck, RecoverySettings, parse_expectation
 from voxload.model.template import expand
+from voxload.ring import Due
 from voxload.runners.prepare import Prepared
 from voxload.timer import WheelTimer
-from voxload.wheel import Due, Wheel
+from voxload.wheel import Wheel
 
 FIRST_PROBE = 1 << 40
 """Index of the first probe: no call of the load has it, so that their random numbers differ."""

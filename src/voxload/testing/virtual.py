@@ -11,6 +11,7 @@ from voxload.dialects.registry import build_dialect
 from voxload.engine.call import Call
 from voxload.engine.context import CallContext
 from voxload.engine.media import Media
+from voxload.engine.mouth import FrameMouth
 from voxload.engine.placer import Placer
 from voxload.load.workload import Workload
 from voxload.measure.collector import Collector
@@ -102,6 +103,9 @@ class VirtualLine:
 
         self._later(deliver)
         return True
+
+    def lend(self, mouth: FrameMouth) -> None:
+        """There is no socket."""
 
     def ping(self, payload: bytes) -> None:
         """Answer after a round trip."""

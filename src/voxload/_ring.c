@@ -1,0 +1,181 @@
+/* The slots of the timing wheel in C: voxload.ring holds the same class in Python, for where this was not compiled.
+ *
+ * Both are held to the same tests. A slot is an array of (deadline, callback) that keeps its memory, so that a periodic
+ * callback costs no allocation and nothing for the garbage collector to look at.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+#include <stdint.h>
+
+typedef struct {
+    int64_t due_ns;
+    PyObject *callback;
+} Item;
+
+typedef struct {
+    Item *items;
+    Py_ssize_t count, room;
+} Slot;
+
+typedef struct {
+    PyObject_HEAD
+    Slot *slots;
+    int64_t slot_ns, tick, size; /* size: a power of two */
+    Py_ssize_t pending;
+} Ring;
+
+static int ring_init(Ring *self, PyObject *args, PyObject *Py_UNUSED(words)) {
+    long long slot_ns, size, tick;
+    if (!PyArg_ParseTuple(args, "LLL:Ring", &slot_ns, &size, &tick)) return -1;
+    if (slot_ns <= 0 || size <= 0 || (size & (size - 1)) || self->slots)
+        return PyErr_SetString(PyExc_ValueError, "slots must be a power of two"), -1;
+    self->slots = PyMem_Calloc((size_t)size, sizeof(Slot));
+    if (!self->slots) return PyErr_NoMemory(), -1;
+    self->slot_ns = slot_ns, self->size = size, self->tick = tick;
+    return 0;
+}
+
+static int ring_traverse(Ring *self, visitproc visit, void *arg) {
+    for (int64_t at = 0; self->slots && at < self->size; at++)
+        for (Py_ssize_t n = 0; n < self->slots[at].count; n++) Py_VISIT(self->slots[at].items[n].callback);
+    return 0;
+}
+
+static int ring_clear(Ring *self) {
+    for (int64_t at = 0; self->slots && at < self->size; at++) {
+        Slot old = self->slots[at];
+        self->slots[at] = (Slot){0};
+        for (Py_ssize_t n = 0; n < old.count; n++) Py_DECREF(old.items[n].callback);
+        PyMem_Free(old.items);
+    }
+    self->pending = 0;
+    return 0;
+}
+
+static void ring_dealloc(Ring *self) {
+    PyObject_GC_UnTrack(self);
+    ring_clear(self);
+    PyMem_Free(self->slots);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* Keep a callback (a new reference of it) by its deadline; 1: kept, 0: beyond the horizon, -1: an exception. */
+static int keep(Ring *self, int64_t due_ns, PyObject *callback) {
+    int64_t tick = due_ns / self->slot_ns + (due_ns % self->slot_ns > 0); /* the slot at or after it */
+    if (tick <= self->tick) tick = self->tick + 1;
+    if (tick - self->tick >= self->size) return 0;
+    Slot *slot = &self->slots[tick & (self->size - 1)];
+    if (slot->count == slot->room) {
+        Py_ssize_t room = slot->room ? 2 * slot->room : 4;
+        Item *grown = PyMem_Realloc(slot->items, (size_t)room * sizeof *grown);
+        if (!grown) return PyErr_NoMemory(), -1;
+        slot->items = grown, slot->room = room;
+    }
+    slot->items[slot->count++] = (Item){due_ns, Py_NewRef(callback)};
+    self->pending++;
+    return 1;
+}
+
+static PyObject *ring_put(Ring *self, PyObject *const *args, Py_ssize_t count) {
+    if (count != 2) return PyErr_SetString(PyExc_TypeError, "put(due_ns, callback)"), NULL;
+    int64_t due_ns = PyLong_AsLongLong(args[0]);
+    if (due_ns == -1 && PyErr_Occurred()) return NULL;
+    int kept = keep(self, due_ns, args[1]);
+    return kept < 0 ? NULL : PyBool_FromLong(kept);
+}
+
+/* Run one callback and keep it for its next deadline; -1 on an exception that nobody takes. */
+static int run_one(Ring *self, Item item, PyObject *far, PyObject *failed) {
+    PyObject *due = PyLong_FromLongLong(item.due_ns);
+    PyObject *next = due ? PyObject_CallOneArg(item.callback, due) : NULL;
+    Py_XDECREF(due);
+    int64_t next_ns = next ? PyLong_AsLongLong(next) : -1;
+    Py_XDECREF(next);
+    if (next_ns == -1 && PyErr_Occurred()) {
+        if (failed == Py_None || !PyErr_ExceptionMatches(PyExc_Exception)) return -1;
+        PyObject *type, *error, *trace;
+        PyErr_Fetch(&type, &error, &trace);
+        PyErr_NormalizeException(&type, &error, &trace);
+        if (trace) PyException_SetTraceback(error, trace);
+        PyObject *told = PyObject_CallFunctionObjArgs(failed, item.callback, error, NULL);
+        Py_XDECREF(type), Py_XDECREF(error), Py_XDECREF(trace);
+        Py_XDECREF(told);
+        return told ? 0 : -1;
+    }
+    if (!next_ns) return 0;
+    int kept = keep(self, next_ns, item.callback);
+    if (kept) return kept < 0 ? -1 : 0;
+    PyObject *told = PyObject_CallFunction(far, "LO", (long long)next_ns, item.callback);
+    Py_XDECREF(told);
+    return told ? 0 : -1;
+}
+
+static PyObject *ring_run(Ring *self, PyObject *args) {
+    long long to_tick;
+    PyObject *far, *failed;
+    if (!PyArg_ParseTuple(args, "LOO:run", &to_tick, &far, &failed)) return NULL;
+    while (self->tick < to_tick) {
+        self->tick++;
+        Slot *slot = &self->slots[self->tick & (self->size - 1)];
+        if (!slot->count) continue;
+        Slot due = *slot; /* what its callbacks add belongs to other slots, or to this one a whole turn later */
+        *slot = (Slot){0};
+        self->pending -= due.count;
+        int broken = 0;
+        for (Py_ssize_t n = 0; n < due.count; n++) {
+            if (!broken) broken = run_one(self, due.items[n], far, failed) < 0;
+            Py_DECREF(due.items[n].callback);
+        }
+        if (slot->items) {
+            PyMem_Free(due.items);
+        } else {
+            slot->items = due.items, slot->room = due.room; /* its memory serves the next turn */
+        }
+        if (broken) return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *ring_next_tick(Ring *self, PyObject *Py_UNUSED(none)) {
+    if (self->pending)
+        for (int64_t tick = self->tick + 1; tick < self->tick + self->size; tick++)
+            if (self->slots[tick & (self->size - 1)].count) return PyLong_FromLongLong(tick);
+    return PyLong_FromLong(-1);
+}
+
+static PyMethodDef ring_methods[] = {
+    {"put", (PyCFunction)(void (*)(void))ring_put, METH_FASTCALL, "put(due_ns, callback) -> whether it is within the horizon."},
+    {"run", (PyCFunction)ring_run, METH_VARARGS, "run(to_tick, far, failed): run every slot up to a tick."},
+    {"next_tick", (PyCFunction)ring_next_tick, METH_NOARGS, "next_tick() -> the next slot that is not empty, or -1."},
+    {NULL},
+};
+
+static PyMemberDef ring_members[] = {
+    {"tick", T_LONGLONG, offsetof(Ring, tick), READONLY, "The last slot that has been run."},
+    {"pending", T_PYSSIZET, offsetof(Ring, pending), READONLY, "How many callbacks wait."},
+    {NULL},
+};
+
+static PyTypeObject RingType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "voxload._ring.Ring",
+    .tp_basicsize = sizeof(Ring),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_doc = "Ring(slot_ns, slots, tick): callbacks by deadline within the horizon.",
+    .tp_new = PyType_GenericNew,
+    .tp_init = (initproc)ring_init,
+    .tp_dealloc = (destructor)ring_dealloc,
+    .tp_traverse = (traverseproc)ring_traverse,
+    .tp_clear = (inquiry)ring_clear,
+    .tp_methods = ring_methods,
+    .tp_members = ring_members,
+};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "voxload._ring", .m_size = -1};
+
+PyMODINIT_FUNC PyInit__ring(void) {
+    PyObject *made = PyModule_Create(&module);
+    if (made && PyModule_AddType(made, &RingType) < 0) Py_CLEAR(made);
+    return made;
+}
