@@ -68,9 +68,7 @@ class Pacer:
         now_ns, recorder, script, index = self._clock(), self._recorder, self._script, self.next
         payload = self.message(index)
         self._send(payload)
-        recorder.frame_lateness_ns.append(now_ns - due_ns)
-        recorder.frames_sent += 1
-        recorder.bytes_sent += len(payload)
+        recorder.ledger.add(now_ns - due_ns, len(payload))
         self._heard.sent_ns = script.due_ns(index)
         self.next = index = index + 1
         if index < len(script.messages) or not self._may_close(now_ns):
