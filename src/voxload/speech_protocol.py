@@ -26,6 +26,8 @@ UNIVERSAL_PATHS = ("/stt/speech/universal/v2", "/speech/universal/v2")
 at the address of a region."""
 SYNTHESIS_PATHS = ("/tts/cognitiveservices/websocket/v1", "/cognitiveservices/websocket/v1")
 """Synthesis over a WebSocket, behind `SpeechConfig(endpoint=…)` and `SpeechConfig(host=…)`."""
+SYNTHESIS_STREAM_PATHS = ("/tts/cognitiveservices/websocket/v2", "/cognitiveservices/websocket/v2")
+"""Likewise for texts that come in pieces, as a language model writes them."""
 SYNTHESIS_REST_PATHS = ("/tts/cognitiveservices/v1", "/cognitiveservices/v1")
 
 # client to service
@@ -34,6 +36,8 @@ SPEECH_CONTEXT = "speech.context"
 AUDIO = "audio"
 SSML = "ssml"
 SYNTHESIS_CONTEXT = "synthesis.context"
+TEXT_PIECE = "text.piece"
+TEXT_END = "text.end"
 TELEMETRY = "telemetry"
 # service to client
 TURN_START = "turn.start"
@@ -177,6 +181,13 @@ class Alternative(msgspec.Struct, rename="pascal", omit_defaults=True):
     words: list[Word] | None = None
 
 
+class PrimaryLanguage(msgspec.Struct, rename="pascal"):
+    """The language that was detected, where several were offered."""
+
+    language: str
+    confidence: str = "High"
+
+
 class Phrase(msgspec.Struct, rename="pascal", omit_defaults=True):
     """The body of speech.phrase: a final result; offset and duration in ticks from the start of the audio.
 
@@ -190,6 +201,8 @@ class Phrase(msgspec.Struct, rename="pascal", omit_defaults=True):
     n_best: list[Alternative] | None = None
     id: str = ""
     channel: int = -1
+    primary_language: PrimaryLanguage | None = None
+    speaker_id: str = ""
 
 
 class Hypothesis(msgspec.Struct, rename="pascal", omit_defaults=True):
@@ -200,6 +213,8 @@ class Hypothesis(msgspec.Struct, rename="pascal", omit_defaults=True):
     duration: int = -1
     id: str = ""
     channel: int = -1
+    primary_language: PrimaryLanguage | None = None
+    speaker_id: str = ""
 
 
 class Detected(msgspec.Struct, rename="pascal", omit_defaults=True):

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from voxload import speech_protocol as protocol
-from voxload.audio.codec import decode_audio, encode_audio, resample
+from voxload.audio.codec import decode_audio, encode_audio, resample, write_wav
 from voxload.audio.corpus import load_corpus
 from voxload.audio.speech import active_bounds
 from voxload.clock import NS_PER_MS, NS_PER_S
+from voxload.errors import BadInputError
 from voxload.standins.speech.ear import Ear
 from voxload.standins.speech.known import Known
 from voxload.standins.speech.recognition import (
@@ -20,7 +21,7 @@ from voxload.standins.speech.recognition import (
     audio_format,
     options_of,
 )
-from voxload.standins.speech.settings import SpeechSettings
+from voxload.standins.speech.settings import KnownRecording, SpeechSettings
 from voxload.wheel import Wheel
 
 CORPUS = load_corpus()
@@ -120,6 +121,21 @@ def test_what_is_being_said_is_guessed_from_its_beginning():
     assert guess.text == FIRST.text
     assert guess.sure
     assert KNOWN.begun(segment.levels[::-1][:100]) is None
+
+
+def test_recordings_of_ones_own_are_known_too(tmp_path):
+    random = np.random.default_rng(4)
+    shape = np.sin(np.arange(32_000) / 16_000 * np.pi * 3) ** 2
+    samples = (random.normal(0, 5000, 32_000) * shape).clip(-32_768, 32_767).astype(np.int16)
+    write_wav(tmp_path / "own.wav", samples, 16_000)
+    known = Known.of(CORPUS, [KnownRecording(file=str(tmp_path / "own.wav"), text="Of my own.")])
+    ((segment,), _) = segments(samples, 16_000)
+    assert known.whole(segment.levels) == "Of my own."
+    (tmp_path / "bad.wav").write_bytes(b"none")
+    missing = [KnownRecording(file=str(tmp_path / name), text="-") for name in ("bad.wav", "gone.wav")]
+    with pytest.raises(BadInputError) as error:
+        Known.of(CORPUS, missing)
+    assert "bad.wav" in str(error.value) and "gone.wav" in str(error.value)
 
 
 class Line:
@@ -238,7 +254,7 @@ def test_noise_and_unknown_speech_are_told_apart():
     line = Line()
     line.speak(np.concatenate([cough.samples, SILENCE, other, SILENCE]))
     statuses = [(body["RecognitionStatus"], body.get("DisplayText")) for _, body in line.of(protocol.SPEECH_PHRASE)]
-    assert statuses == [("NoMatch", None), ("Success", "Speech that is not in the corpus.")]
+    assert statuses == [("NoMatch", None), ("Success", "Speech that is not known.")]
     line = Line(settings={"recognition": {"unknown_text": None}})
     line.speak(np.concatenate([other, SILENCE]))
     assert [body["RecognitionStatus"] for _, body in line.of(protocol.SPEECH_PHRASE)] == ["NoMatch"]

@@ -87,6 +87,34 @@ def test_a_stream_is_recognised_continuously(service):
     assert counters(service)["requests"][turn] == before.get(turn, 0) + 1  # the SDK needed no second one
 
 
+def test_languages_and_speakers_are_told_to_those_who_ask(service):
+    settings = config(service, by="endpoint")
+    stream = speech.audio.PushAudioInputStream()
+    stream.write(FIRST.samples.tobytes())
+    stream.close()
+    languages = speech.languageconfig.AutoDetectSourceLanguageConfig(languages=["de-DE", "en-US"])
+    found = speech.SpeechRecognizer(
+        settings,
+        audio_config=speech.audio.AudioConfig(stream=stream),
+        auto_detect_source_language_config=languages,
+    ).recognize_once()
+    assert speech.AutoDetectSourceLanguageResult(found).language == "en-US"
+
+    stream = speech.audio.PushAudioInputStream()
+    stream.write(FIRST.samples.tobytes())
+    stream.close()
+    listener = speech.transcription.ConversationTranscriber(
+        settings, audio_config=speech.audio.AudioConfig(stream=stream)
+    )
+    said, stopped = [], threading.Event()
+    listener.transcribed.connect(lambda event: said.append((event.result.speaker_id, event.result.text)))
+    listener.session_stopped.connect(lambda _: stopped.set())
+    listener.start_transcribing_async().get()
+    assert stopped.wait(END_S)
+    listener.stop_transcribing_async().get()
+    assert said == [("Guest-1", FIRST.text)]
+
+
 def test_silence_ends_without_a_match(service):
     settings = config(service)
     settings.set_property(speech.PropertyId.SpeechServiceConnection_InitialSilenceTimeoutMs, "1000")
@@ -218,6 +246,30 @@ def test_what_cannot_be_spoken_is_refused(service, wrong):
     )
     told = {"ssml": "Ssml parsing error", "form": "audio-16khz-32kbitrate-mono-mp3", "key": "401"}[wrong]
     assert told in result.cancellation_details.error_details
+
+
+def test_a_text_that_a_model_writes_is_spoken_sentence_by_sentence(service):
+    address = service.url.replace("http", "ws") + "/tts/cognitiveservices/websocket/v2"
+    speaker = synthesiser(speech.SpeechConfig(endpoint=address, subscription=DEVELOPMENT_KEY))
+    request = speech.SpeechSynthesisRequest(input_type=speech.SpeechSynthesisRequestInputType.TextStream)
+    first, chunks = threading.Event(), []
+
+    def take(event):
+        chunks.append(len(event.result.audio_data))
+        first.set()
+
+    speaker.synthesizing.connect(take)
+    asked = speaker.speak_async(request)
+    for piece in ("Hello ", "there. ", "And now"):
+        request.input_stream.write(piece)
+    assert first.wait(END_S)  # before the text is complete
+    request.input_stream.write(" the rest")
+    request.input_stream.close()
+    result = asked.get()
+    assert result.reason == speech.ResultReason.SynthesizingAudioCompleted
+    assert result.audio_duration.total_seconds() == pytest.approx(
+        (len("Hello there.") + len("And now the rest")) / 15, abs=0.01
+    )
 
 
 def test_texts_over_the_quota_are_throttled():

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from voxload.audio.codec import Samples
-from voxload.audio.corpus import Corpus, Utterance
+from voxload.audio.corpus import Corpus, Utterance, utterance_from_wav
 from voxload.audio.speech import WINDOWS_PER_S
 from voxload.clock import NS_PER_S
+from voxload.errors import BadInputError, Problem
+from voxload.standins.speech.settings import KnownRecording
 
 Levels = npt.NDArray[np.float32]
 """The power of windows of 10 ms, as a logarithm: shape (n,)."""
@@ -68,9 +71,22 @@ class Known:
         self._squares = np.hstack([nothing, np.cumsum(table * table, axis=1)])
 
     @classmethod
-    def of(cls, corpus: Corpus) -> Known:
-        """Return what is known with a corpus."""
-        return cls((*corpus.callers, *corpus.extras, *corpus.agents))
+    def of(cls, corpus: Corpus, recordings: Sequence[KnownRecording] = ()) -> Known:
+        """Return what is known with a corpus and some recordings.
+
+        Raises:
+            BadInputError: a recording is no WAV file, or it holds no speech; every problem is listed.
+        """
+        own: list[Utterance] = []
+        problems: list[Problem] = []
+        for recording in recordings:
+            try:
+                own.append(_read(recording))
+            except BadInputError as error:
+                problems += error.problems
+        if problems:
+            raise BadInputError(problems)
+        return cls((*own, *corpus.callers, *corpus.extras, *corpus.agents))
 
     def whole(self, levels: Levels) -> str | None:
         """Return the text of a phrase; "" for a noise, None for speech that is not known.
@@ -133,6 +149,14 @@ class Known:
             if score >= _ALIKE:
                 break
         return best, score
+
+
+def _read(recording: KnownRecording) -> Utterance:
+    try:
+        data = Path(recording.file).read_bytes()
+    except OSError as error:
+        raise BadInputError([Problem(f"cannot be read: {error.strerror or error}", recording.file)]) from None
+    return utterance_from_wav(data, recording.file, recording.text)
 
 
 def _moved(levels: Levels, lag: int, width: int) -> Levels:

@@ -27,6 +27,7 @@ from voxload.speech_protocol import (
     Detected,
     Hypothesis,
     Phrase,
+    PrimaryLanguage,
     RecognitionMode,
     Word,
     ticks,
@@ -43,6 +44,7 @@ INITIAL_SILENCE_NS = {"interactive": 5 * NS_PER_S, "conversation": 15 * NS_PER_S
 WINDOW_NS = 10 * NS_PER_MS
 PIECE_NS = 100 * NS_PER_MS
 CONFIDENCE = 0.97
+SPEAKER = "Guest-1"
 WORDS_PER_S = 2.5
 """How fast interim results of unknown speech grow."""
 
@@ -59,6 +61,10 @@ class Options(NamedTuple):
     word_timings: bool = False
     segmentation_ns: int = 0
     initial_silence_ns: int = 0
+    language: PrimaryLanguage | None = None
+    """What is told to a client that has several to choose from."""
+    speaker_id: str = ""
+    """What is told to a client that wants speakers told apart: on a call's line there is one."""
 
 
 def options_of(context: Any, mode: str, query: dict[str, str]) -> Options:
@@ -77,7 +83,16 @@ def options_of(context: Any, mode: str, query: dict[str, str]) -> Options:
         (isinstance(details, list) and "WordTimings" in details) or query.get("wordLevelTimestamps") == "true",
         _ms(segmentation.get("segmentationSilenceTimeoutMs")),
         _ms(initial_ms),
+        _language(_part(context, "languageId").get("languages")),
+        SPEAKER if "speakerDiarization" in detection else "",
     )
+
+
+def _language(offered: Any) -> PrimaryLanguage | None:
+    """Return the one of some languages that the corpus speaks, or the first of them."""
+    names = [name for name in offered if isinstance(name, str)] if isinstance(offered, list) else []
+    english = [name for name in names if name.lower().startswith("en")]
+    return PrimaryLanguage((english or names)[0]) if names else None
 
 
 def _part(data: dict[str, Any], name: str) -> dict[str, Any]:
@@ -258,6 +273,7 @@ class Recognition:
         self._hypotheses += 1
         due_ns = now_ns + self._studio.interim(self._name, self._hypotheses)
         body = Hypothesis(text, ticks(ear.onset_ns), ticks(spoken_ns), self._id)
+        body.primary_language, body.speaker_id = self._options.language, self._options.speaker_id
         self._queue(due_ns, SPEECH_HYPOTHESIS, body, now_ns)
 
     def _conclude(self, segment: Segment, now_ns: int) -> None:
@@ -278,6 +294,7 @@ class Recognition:
             body = Phrase("NoMatch", offset=offset, duration=duration, id=self._id)
         else:
             body = Phrase("Success", text, offset, duration, id=self._id)
+            body.primary_language, body.speaker_id = self._options.language, self._options.speaker_id
             if self._options.detailed:
                 body.n_best = [self._alternative(text, offset, duration)]
         self._finish_phrase(due_ns, body, now_ns)

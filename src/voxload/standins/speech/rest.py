@@ -14,7 +14,7 @@ from voxload.speech_protocol import SYNTHESIS_REST_PATHS, wav_header
 from voxload.standins.pacing import Pacer
 from voxload.standins.speech.access import is_allowed, refusal_body
 from voxload.standins.speech.settings import SpeechSettings
-from voxload.standins.speech.synthesis import Booth
+from voxload.standins.speech.synthesis import Booth, pieces_of
 from voxload.standins.speech.voice import SynthesisError, audio_form, read_ssml
 
 VOICES_PATHS = ("/tts/cognitiveservices/voices/list", "/cognitiveservices/voices/list")
@@ -54,21 +54,26 @@ class SpeechRest:
             return _refused(HTTPStatus.TOO_MANY_REQUESTS)
         if self._booth.fails():
             return _refused(HTTPStatus.SERVICE_UNAVAILABLE)
-        delivery = self._booth.schedule(script, form, now_ns)
+        number = self._booth.begin()
+        speech, cut = self._booth.speak(script, form), self._booth.is_cut(number)
+        factor = self._settings.synthesis.real_time_factor
+        first_ns = now_ns + self._booth.first_ns(number, 0)
         kind = "audio/x-wav" if form.riff else "audio/basic" if form.encoding == "mulaw" else "audio/raw"
         answer = web.StreamResponse(headers={"Content-Type": kind, "X-RequestId": secrets.token_hex(16)})
-        for number, (due_ns, audio) in enumerate(delivery.pieces):
+        sent_bytes = 0
+        for due_ns, audio in pieces_of(speech, form, first_ns, factor):
             await self._pacer.until(due_ns)
-            if delivery.cut and number >= len(delivery.pieces) // 2:
+            if cut and sent_bytes >= len(speech.audio) // 2:
                 if request.transport is not None:
                     request.transport.close()
                 return answer
-            if number == 0:
+            if not sent_bytes:
                 await answer.prepare(request)
                 if form.riff:
-                    await answer.write(wav_header(form.rate_hz, len(delivery.speech.audio), form.encoding == "mulaw"))
+                    await answer.write(wav_header(form.rate_hz, len(speech.audio), form.encoding == "mulaw"))
             await answer.write(audio)
-        await self._pacer.until(delivery.end_ns)
+            sent_bytes += len(audio)
+        await self._pacer.until(first_ns + round(speech.duration_ns * factor))
         await answer.write_eof()
         return answer
 

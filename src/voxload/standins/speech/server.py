@@ -17,7 +17,14 @@ from voxload.audio.corpus import load_corpus
 from voxload.clock import Clock, monotonic_ns
 from voxload.front import OpenSocket
 from voxload.quotas import ConcurrencyLimit
-from voxload.speech_protocol import MODES, SUBPROTOCOL, SYNTHESIS_PATHS, UNIVERSAL_PATHS, recognition_path
+from voxload.speech_protocol import (
+    MODES,
+    SUBPROTOCOL,
+    SYNTHESIS_PATHS,
+    SYNTHESIS_STREAM_PATHS,
+    UNIVERSAL_PATHS,
+    recognition_path,
+)
 from voxload.standins.log import RequestLog
 from voxload.standins.pacing import Pacer
 from voxload.standins.serving import StandIn, new_application
@@ -33,6 +40,8 @@ from voxload.standins.speech.voice import Voice
 RECOGNITION_MODES = {**{recognition_path(mode): str(mode) for mode in MODES}, **dict.fromkeys(UNIVERSAL_PATHS, "")}
 """The mode of each address; "" where speech.context says it."""
 
+SPEAKING_PATHS = (*SYNTHESIS_PATHS, *SYNTHESIS_STREAM_PATHS)
+
 
 class SpeechStandIn(StandIn):
     """Recognition and synthesis at the service's addresses."""
@@ -42,7 +51,9 @@ class SpeechStandIn(StandIn):
         self._clock = clock
         self._pacer = Pacer(clock)
         self._log = RequestLog(self.counters, clock)
-        self._studio = Studio(self.settings, Known.of(load_corpus()), self._pacer.wheel)
+        self._studio = Studio(
+            self.settings, Known.of(load_corpus(), self.settings.recognition.recordings), self._pacer.wheel
+        )
         voice = Voice(load_corpus(), self.settings.synthesis.characters_per_s)
         self._booth = Booth(self.settings, voice, self._pacer.wheel, clock)
         self._handshakes = 0
@@ -102,14 +113,14 @@ class SpeechStandIn(StandIn):
 
     def _verdict(self, path: str, headers: Mapping[str, str], query: Mapping[str, str]) -> int:
         """Return the status of the answer to a handshake."""
-        if path not in RECOGNITION_MODES and path not in SYNTHESIS_PATHS:
+        if path not in RECOGNITION_MODES and path not in SPEAKING_PATHS:
             return HTTPStatus.NOT_FOUND
         if not is_allowed(self.settings, headers, query):
             return HTTPStatus.UNAUTHORIZED
         number, self._handshakes = self._handshakes, self._handshakes + 1
         if self._studio.strikes(self.settings.faults.error_rate, "handshake", "errors", number):
             return HTTPStatus.SERVICE_UNAVAILABLE
-        if path in SYNTHESIS_PATHS:
+        if path in SPEAKING_PATHS:
             return HTTPStatus.SWITCHING_PROTOCOLS
         limit, told = self.recognitions, self.settings.recognition.over_quota
         if told == "handshake" and limit.limit and limit.in_use >= limit.limit:
@@ -118,7 +129,7 @@ class SpeechStandIn(StandIn):
         return HTTPStatus.SWITCHING_PROTOCOLS
 
     def _socket(self, path: str, query: dict[str, str]) -> WSListener:
-        if path in SYNTHESIS_PATHS:
+        if path in SPEAKING_PATHS:
             return SynthesisSocket(self._booth, self._log, self._clock, path)
         return RecognitionSocket(
             self._studio, self.recognitions, self._log, self._clock, path, RECOGNITION_MODES[path], query

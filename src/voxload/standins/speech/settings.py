@@ -17,6 +17,13 @@ SEGMENTATION_MIN_NS = 250 * NS_PER_MS
 """A shorter pause is none to the speech detector."""
 
 
+class KnownRecording(Model):
+    """Audio of one's own that is to be recognised."""
+
+    file: str = Field(min_length=1, description="A WAV file, 16-bit PCM.")
+    text: str = Field(min_length=1, description="What is said in it.")
+
+
 class RecognitionSettings(Model):
     """Speech to text."""
 
@@ -49,8 +56,9 @@ class RecognitionSettings(Model):
     over_quota: Literal["handshake", "close"] = Field(
         "handshake", description="Above `concurrent`: handshake answers 429, close closes with 4429 once audio comes."
     )
+    recordings: tuple[KnownRecording, ...] = Field((), description="Known beside what the corpus holds.")
     unknown_text: str | None = Field(
-        "Speech that is not in the corpus.", description="What is recognised in other speech. null: NoMatch."
+        "Speech that is not known.", description="What is recognised in any other speech. null: NoMatch."
     )
 
     @model_validator(mode="after")

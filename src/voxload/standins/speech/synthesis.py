@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -16,6 +18,8 @@ from voxload.speech_protocol import (
     RESPONSE,
     SSML,
     SYNTHESIS_CONTEXT,
+    TEXT_END,
+    TEXT_PIECE,
     TURN_END,
     TURN_START,
     SpeechMessage,
@@ -27,11 +31,22 @@ from voxload.standins.rate import RateLimit
 from voxload.standins.speech.access import BAD_MESSAGE_CODE, THROTTLED, THROTTLED_CODE
 from voxload.standins.speech.settings import SpeechSettings
 from voxload.standins.speech.sockets import SpeechSocket
-from voxload.standins.speech.voice import AudioForm, Script, Speech, SynthesisError, Voice, audio_form, read_ssml
+from voxload.standins.speech.voice import (
+    TEXT_MAX,
+    AudioForm,
+    Script,
+    Speech,
+    SpokenWord,
+    SynthesisError,
+    Voice,
+    audio_form,
+    read_ssml,
+)
 from voxload.wheel import Wheel
 
 CHUNK_NS = 100 * NS_PER_MS
 DEFAULT_FORM = "raw-16khz-16bit-mono-pcm"
+_SENTENCE = re.compile(r"[.!?;:\u3002](?=\s|$)")
 
 
 class Booth:
@@ -52,13 +67,19 @@ class Booth:
         self.limit.take(1)
         return True
 
-    def schedule(self, script: Script, form: AudioForm, now_ns: int) -> Delivery:
-        """Return how a text will be spoken that came at `now_ns`."""
+    def begin(self) -> int:
+        """Return the number of the next text."""
         number, self.started = self.started, self.started + 1
+        return number
+
+    def speak(self, script: Script, form: AudioForm) -> Speech:
+        """Return a text as speech, and count it."""
         self.counts["characters"] += script.characters
-        speech = self.voice.speak(script, form)
-        first_ns = now_ns + self._first("synthesis", number)
-        return Delivery(speech, form, first_ns, self.settings.synthesis.real_time_factor, self._is_cut(number))
+        return self.voice.speak(script, form)
+
+    def first_ns(self, number: int, part: int) -> int:
+        """Return how long a text, or a part of it, takes to its first audio."""
+        return self._first(f"synthesis/{number}", part)
 
     def fails(self) -> bool:
         """Return whether the next request is answered 503, and count it."""
@@ -68,37 +89,31 @@ class Booth:
         self.counts["errors"] += 1
         return True
 
-    def _is_cut(self, number: int) -> bool:
+    def is_cut(self, number: int) -> bool:
+        """Return whether the connection is lost in the middle of a text, and count it."""
         if not chance(self.settings.faults.disconnect_rate, self.settings.seed, "synthesis", number, "disconnects"):
             return False
         self.counts["disconnects"] += 1
         return True
 
 
-class Delivery:
-    """Audio in pieces of 100 ms, each due when it is made: the end is `factor` times its length after the first."""
-
-    def __init__(self, speech: Speech, form: AudioForm, first_ns: int, factor: float, cut: bool) -> None:
-        self.speech, self.cut = speech, cut
-        self.end_ns = first_ns + round(speech.duration_ns * factor)
-        size = form.bytes_per_s * CHUNK_NS // NS_PER_S
-        gap_ns = CHUNK_NS * factor
-        self.pieces = [
-            (first_ns + round(number * gap_ns), speech.audio[place : place + size])
-            for number, place in enumerate(range(0, len(speech.audio), size))
-        ]
-        """(due, audio)."""
+def pieces_of(speech: Speech, form: AudioForm, first_ns: int, factor: float) -> Iterator[tuple[int, bytes]]:
+    """Yield (due, audio), 100 ms each: the first at `first_ns`, the others as fast as `factor` lets them be made."""
+    size = form.bytes_per_s * CHUNK_NS // NS_PER_S
+    for number, place in enumerate(range(0, len(speech.audio), size)):
+        yield first_ns + round(number * CHUNK_NS * factor), speech.audio[place : place + size]
 
 
 class SynthesisSocket(SpeechSocket):
-    """A connection on which texts follow each other."""
+    """A connection on which texts follow each other, each whole or in pieces."""
 
     def __init__(self, booth: Booth, log: RequestLog, clock: Clock, route: str) -> None:
         super().__init__(clock)
         self._booth, self._log, self._route = booth, log, route
         self._form_name = DEFAULT_FORM
         self._wants: dict[str, Any] = {}
-        self._utterance: _Utterance | None = None
+        self._utterance: Utterance | None = None
+        self._text = ""
 
     def on_message(self, message: SpeechMessage, now_ns: int) -> None:
         """Take the wishes for the next text, and texts; what else clients tell changes nothing."""
@@ -106,8 +121,13 @@ class SynthesisSocket(SpeechSocket):
             if message.path == SYNTHESIS_CONTEXT:
                 self._take_context(message.body)
             elif message.path == SSML:
-                self._speak(message, now_ns)
+                script = read_ssml(message.body)
+                if self._begin(message.request_id, now_ns):
+                    self._speak(script, True, now_ns)
+            elif message.path in {TEXT_PIECE, TEXT_END}:
+                self._take_piece(message, now_ns)
         except SynthesisError as error:
+            self.finish(400)
             self._log.note("TURN", self._route, self._route, 400, now_ns)
             self.refuse(BAD_MESSAGE_CODE, str(error))
 
@@ -133,58 +153,110 @@ class SynthesisSocket(SpeechSocket):
         except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError):
             raise SynthesisError("synthesis.context without an object synthesis.audio") from None
 
-    def _speak(self, message: SpeechMessage, now_ns: int) -> None:
+    def _take_piece(self, message: SpeechMessage, now_ns: int) -> None:
+        """Speak every sentence as soon as it is there."""
+        current = self._utterance
+        if current is None or current.request_id != message.request_id:
+            self._text = ""
+            if not self._begin(message.request_id, now_ns):
+                return
+        self._text += message.body.decode("utf-8", "replace")
+        if len(self._text) > TEXT_MAX:
+            raise SynthesisError(f"A sentence of more than {TEXT_MAX} characters.")
+        ended = message.path == TEXT_END
+        place = len(self._text) if ended else max((match.end() for match in _SENTENCE.finditer(self._text)), default=0)
+        text, self._text = " ".join(self._text[:place].split()), self._text[place:]
+        self._speak(Script((text,)) if text else None, ended, now_ns)
+
+    def _begin(self, request_id: str, now_ns: int) -> bool:
+        """Begin with a text, unless there are too many."""
         self.finish(499)
-        form, script = audio_form(self._form_name), read_ssml(message.body)
+        form = audio_form(self._form_name)
         if not self._booth.admit(now_ns):
             self._log.note("TURN", self._route, self._route, 429, now_ns)
             self.refuse(THROTTLED_CODE, THROTTLED)
-            return
-        delivery = self._booth.schedule(script, form, now_ns)
-        self._utterance = _Utterance(self, message.request_id, delivery, self._wants, now_ns)
-        self._booth.wheel.at(delivery.pieces[0][0], self._utterance.go_on)
+            return False
+        self._utterance = Utterance(self, self._booth, form, request_id, self._wants, now_ns)
+        return True
+
+    def _speak(self, script: Script | None, last: bool, now_ns: int) -> None:
+        if self._utterance is not None:
+            self._utterance.say(script, last, now_ns)
 
 
-class _Utterance:
-    """A text that is being spoken."""
+class Utterance:
+    """A text that is spoken part by part; each has its latency, and none begins before the one before it is made."""
 
     def __init__(
-        self, socket: SynthesisSocket, request_id: str, delivery: Delivery, wants: dict[str, Any], now_ns: int
+        self,
+        socket: SynthesisSocket,
+        booth: Booth,
+        form: AudioForm,
+        request_id: str,
+        wants: dict[str, Any],
+        now_ns: int,
     ) -> None:
-        self.since_ns = now_ns
+        self.request_id, self.since_ns = request_id, now_ns
         self.sent_bytes = 0
         self.over = False
-        self._socket, self._request_id, self._delivery = socket, request_id, delivery
-        self._next = 0
+        self._socket, self._booth, self._form = socket, booth, form
+        self._number = booth.begin()
+        self._parts = 0
+        self._pieces: deque[tuple[int, bytes]] = deque()
+        self._cut_at_bytes = -1
+        self._made_ns = now_ns  # when all of the parts so far will be made
+        self._audio_ns = 0  # how long they are
+        self._complete = self._armed = False
+        self._words: deque[SpokenWord] = deque()
+        self._tells_words = bool(wants.get("wordBoundaryEnabled"))
+        self._tells_end = bool(wants.get("sessionEndEnabled"))
         stream_id = uuid.uuid4().hex.upper()
         self._head = binary_head(AUDIO, request_id, stream_id=stream_id)
-        self._words = list(delivery.speech.words) if wants.get("wordBoundaryEnabled") else []
-        self._tells_end = bool(wants.get("sessionEndEnabled"))
         context = {"context": {"serviceTag": stream_id.lower()}}
         self._tell(TURN_START, context)
         self._tell(RESPONSE, {**context, "audio": {"type": "inline", "streamId": stream_id}})
 
-    def go_on(self, due_ns: int) -> int:
+    def say(self, script: Script | None, last: bool, now_ns: int) -> None:
+        """Speak a part of the text; `last`: there is no other."""
+        self._complete = last
+        if script is not None:
+            first_ns = max(now_ns + self._booth.first_ns(self._number, self._parts), self._made_ns)
+            speech, factor = self._booth.speak(script, self._form), self._booth.settings.synthesis.real_time_factor
+            self._pieces += pieces_of(speech, self._form, first_ns, factor)
+            if self._tells_words:
+                self._words += (word._replace(offset_ns=word.offset_ns + self._audio_ns) for word in speech.words)
+            if not self._parts and self._booth.is_cut(self._number):
+                self._cut_at_bytes = len(speech.audio) // 2
+            self._parts += 1
+            self._made_ns = first_ns + round(speech.duration_ns * factor)
+            self._audio_ns += speech.duration_ns
+        if not self._armed and (self._pieces or last):
+            self._armed = True
+            self._booth.wheel.at(self._pieces[0][0] if self._pieces else self._made_ns, self._go_on)
+
+    def _go_on(self, due_ns: int) -> int:
         """Send what is due; returns when more is."""
-        pieces = self._delivery.pieces
-        while not self.over and self._next < len(pieces) and pieces[self._next][0] <= due_ns:
-            if self._delivery.cut and self._next >= len(pieces) // 2:
+        pieces = self._pieces
+        while not self.over and pieces and pieces[0][0] <= due_ns:
+            if 0 <= self._cut_at_bytes <= self.sent_bytes:
                 self._socket.finish(500)
                 self._socket.cut()
                 return 0
-            self._tell_words((self._next + 1) * CHUNK_NS)
-            audio = pieces[self._next][1]
-            self._socket.send_binary(self._head + audio)
+            audio = pieces.popleft()[1]
             self.sent_bytes += len(audio)
-            self._next += 1
+            self._tell_words(self.sent_bytes * NS_PER_S // self._form.bytes_per_s)
+            self._socket.send_binary(self._head + audio)
         if self.over:
             return 0
-        if self._next < len(pieces):
-            return pieces[self._next][0]
-        if due_ns < self._delivery.end_ns:
-            return self._delivery.end_ns
+        if pieces:
+            return pieces[0][0]
+        if not self._complete:
+            self._armed = False
+            return 0
+        if due_ns < self._made_ns:
+            return self._made_ns
         if self._tells_end:
-            end = {"Type": "SessionEnd", "Data": {"Offset": ticks(self._delivery.speech.duration_ns)}}
+            end = {"Type": "SessionEnd", "Data": {"Offset": ticks(self._audio_ns)}}
             self._tell(AUDIO_METADATA, {"Metadata": [end]})
         self._tell(TURN_END, {})
         self._socket.finish(200)
@@ -193,7 +265,7 @@ class _Utterance:
     def _tell_words(self, until_ns: int) -> None:
         told = []
         while self._words and self._words[0].offset_ns < until_ns:
-            word = self._words.pop(0)
+            word = self._words.popleft()
             text = {"Text": word.text, "Length": len(word.text), "BoundaryType": "WordBoundary"}
             data = {"Offset": ticks(word.offset_ns), "Duration": ticks(word.duration_ns), "text": text}
             told.append({"Type": "WordBoundary", "Data": data})
@@ -201,4 +273,4 @@ class _Utterance:
             self._tell(AUDIO_METADATA, {"Metadata": told})
 
     def _tell(self, path: str, body: dict[str, Any]) -> None:
-        self._socket.send_text(path, self._request_id, msgspec.json.encode(body))
+        self._socket.send_text(path, self.request_id, msgspec.json.encode(body))

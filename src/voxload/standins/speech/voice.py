@@ -125,8 +125,6 @@ class SpokenWord(NamedTuple):
     """A word in the audio; times in ns from its start."""
 
     text: str
-    place: int
-    """Its first character in the text."""
     offset_ns: int
     duration_ns: int
 
@@ -163,14 +161,13 @@ class Voice:
     def _make(self, script: Script, form: AudioForm) -> Speech:
         pieces: list[Samples] = []
         words: list[SpokenWord] = []
-        samples = place = 0
+        samples = 0
         for part in script.parts:
             if isinstance(part, float):
                 pieces.append(np.zeros(round(part * RATE_HZ), np.int16))
             else:
                 pieces.append(self._said(part))
-                words += _places(part, place, samples, len(pieces[-1]))
-                place += len(part)
+                words += _places(part, samples, len(pieces[-1]))
             samples += len(pieces[-1])
         audio = encode_audio(resample(np.concatenate(pieces), RATE_HZ, form.rate_hz), form.encoding)
         return Speech(audio, len(audio) * NS_PER_S // form.bytes_per_s, tuple(words))
@@ -187,10 +184,8 @@ def _plain(text: str) -> str:
     return " ".join(lexical(text))
 
 
-def _places(text: str, place: int, start: int, length: int) -> Iterator[SpokenWord]:
+def _places(text: str, start: int, length: int) -> Iterator[SpokenWord]:
     """Give each word the share of the time that it has of the text."""
     for match in re.finditer(r"\S+", text):
         begin, end = (start + length * at // len(text) for at in match.span())
-        yield SpokenWord(
-            match[0], place + match.start(), begin * NS_PER_S // RATE_HZ, (end - begin) * NS_PER_S // RATE_HZ
-        )
+        yield SpokenWord(match[0], begin * NS_PER_S // RATE_HZ, (end - begin) * NS_PER_S // RATE_HZ)
