@@ -23,6 +23,7 @@ from voxload.dialects.base import CallIdentity, Dial, HttpRequest, Signal
 from voxload.dialects.registry import build_dialect
 from voxload.engine.call import Call
 from voxload.engine.hearing import HearingMeter
+from voxload.engine.mouth import FrameMouth
 from voxload.engine.transport import Network, SocketLine
 from voxload.measure.histogram import Histogram
 from voxload.model.plan import Plan
@@ -156,6 +157,9 @@ class _Quiet:
 
     def send(self, payload: bytes, text: bool) -> bool:
         return True
+
+    def lend(self, mouth: FrameMouth) -> None:
+        pass
 
     def ping(self, payload: bytes) -> None:
         self._call.on_pong(payload, self._world.clock())
