@@ -182,12 +182,13 @@ def result(arrived_ms, start_ms, end_ms, text="", status="Success"):
     return Result(arrived_ms * MS, start_ms * MS, end_ms * MS, text, status)
 
 
-def scored(heard: Heard, *, complete: bool = True):
+def scored(heard: Heard, *, over: bool = True):
     said = (Said("one two three", 100 * MS, 1100 * MS), Said("four five", 2000 * MS, 3000 * MS))
     recorder = Recorder()
     operation = Operation(0, "x", "hold", 0, monotonic_ns, recorder, ())
     heard.first_ns = 10_000 * MS
-    heard.score(operation, Script((), b"", said, 3000 * MS), complete)
+    heard.over = over
+    heard.score(operation, Script((), b"", said, 3000 * MS))
     return {series.metric: series.histogram for series in recorder.take(1, 0, 0, 0).series}
 
 
@@ -211,7 +212,7 @@ def test_what_has_no_result_is_missed_but_only_where_the_service_had_its_time():
     found = scored(Heard(final=list(finals)))
     assert (found["stt_missed"].total / 1e9, found["stt_missed"].count) == (1, 2)
     assert found["stt_final_latency"].count == 1
-    early = scored(Heard(final=finals), complete=False)
+    early = scored(Heard(final=finals), over=False)
     assert set(early) == {"stt_final_latency"}
 
 

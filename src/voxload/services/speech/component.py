@@ -90,7 +90,7 @@ class SpeechComponent(Component[SpeechSettings]):
             try:
                 await client.probe(probe, kind)
             except OperationFailedError as failed:
-                raise RunAbortedError(f"{self.target} cannot be used: {failed.reason}") from None
+                raise RunAbortedError(f"{self.target} cannot be used: {kind}: {failed.reason}") from None
         client.counts.clear()
 
     async def operate(self, operation: Operation) -> None:
@@ -106,19 +106,22 @@ class SpeechComponent(Component[SpeechSettings]):
         script, language, heard = self._material.script(number), self._material.language(number), Heard()
         if len(self._options.languages) > 1:
             operation.labels = tuple(sorted((*operation.labels, ("language", language))))
-        complete = False
         try:
             await self._client.recognise(operation, script, language, heard)
-            complete = True
+        except OperationFailedError as failed:
+            raise OperationFailedError(failed.outcome, f"{STT}: {failed.reason}") from None
         finally:
             self._heard_ns += heard.sent_ns
-            heard.score(operation, script, complete)
+            heard.score(operation, script)
         if not any(result.status == SUCCESS for result in heard.final):
             raise OperationFailedError(Outcome.STEP_FAILED, f"{STT}: nothing was recognised: {heard.statuses}")
 
     async def _synthesise(self, operation: Operation, number: int) -> None:
         assert self._client is not None
-        spoken = await self._client.synthesise(operation, self._material.ssml(number))
+        try:
+            spoken = await self._client.synthesise(operation, self._material.ssml(number))
+        except OperationFailedError as failed:
+            raise OperationFailedError(failed.outcome, f"{TTS}: {failed.reason}") from None
         header = 44 if self._options.tts.audio_format.startswith("riff") else 0
         audio_s = max(spoken.audio_bytes - header, 0) / self._bytes_per_s
         if not audio_s:

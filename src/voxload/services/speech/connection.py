@@ -172,16 +172,14 @@ class Dialler:
                 self._note(operation, kind, str(status), status in THROTTLED)
                 if status not in RETRIED or attempt == self._options.retries:
                     tries = f" after {attempt + 1} tries" if attempt else ""
-                    raise OperationFailedError(
-                        Outcome.REJECTED, f"{kind}: handshake answered {status}{tries}"
-                    ) from None
+                    raise OperationFailedError(Outcome.REJECTED, f"handshake answered {status}{tries}") from None
                 wait_ns = wait_ns or min(back_off_ns << attempt, BACK_OFF_MAX_NS)
                 self._counts["retries"] += 1
                 self._counts.back_off_ns += wait_ns
                 await asyncio.sleep(wait_ns / NS_PER_S)
-            except OperationFailedError as failed:
+            except OperationFailedError:
                 operation.recorder.http_answer(kind, "error")
-                raise OperationFailedError(failed.outcome, f"{kind}: {failed.reason}") from None
+                raise
             else:
                 self._note(operation, kind, "101", False)
                 operation.latency("speech_connect", since_ns, operation.clock(), kind=kind)

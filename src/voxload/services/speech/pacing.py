@@ -47,6 +47,7 @@ class Pacer:
     def succeed(self) -> None:
         """The stream has come to its end."""
         if not self.over.done():
+            self._heard.over = self.ended
             self.over.set_result(None)
 
     def fail(self, failure: OperationFailedError) -> None:
@@ -86,6 +87,7 @@ class Pacer:
         return now_ns - self._heard.first_ns - last.end_ns > self._options.final_timeout_ns
 
     def _give_up(self) -> None:
+        self._heard.over = True
         timeout_s = self._options.final_timeout_ns / NS_PER_S
         reason = f"the service did not end the turn within {timeout_s:g} s of the last audio (final_timeout)"
         self.fail(OperationFailedError(Outcome.TIMEOUT, reason))

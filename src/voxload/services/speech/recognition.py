@@ -110,7 +110,7 @@ class Recognition:
             now_ns = self._clock()
             connection.paused_ns = connection.paused_ns or now_ns
             if now_ns - connection.paused_ns > UNREAD_NS:
-                reason = f"stt: the service takes no audio for {UNREAD_NS / NS_PER_S:g} s"
+                reason = f"the service takes no audio for {UNREAD_NS / NS_PER_S:g} s"
                 self._pacer.fail(OperationFailedError(Outcome.TIMEOUT, reason))
         connection.send(self._head + payload)
 
@@ -123,7 +123,7 @@ class Recognition:
             found = read_text(message)
             self._take(found.path, found.body, now_ns)
         except (SpeechProtocolError, msgspec.DecodeError) as error:
-            self._pacer.fail(OperationFailedError(Outcome.PROTOCOL_ERROR, f"stt: {error}"))
+            self._pacer.fail(OperationFailedError(Outcome.PROTOCOL_ERROR, str(error)))
 
     def on_binary(self, message: bytes) -> None:  # noqa: ARG002  # the handler's signature
         """Nothing binary is due."""
@@ -132,7 +132,7 @@ class Recognition:
     def on_lost(self, failure: OperationFailedError) -> None:
         """The connection is gone."""
         note_limit(self._operation, failure, STT, self._counts)
-        self._pacer.fail(OperationFailedError(failure.outcome, f"stt: {failure.reason}"))
+        self._pacer.fail(failure)
 
     def _take(self, path: str, body: bytes, now_ns: int) -> None:
         heard, base_ns = self._heard, self._turn_ns

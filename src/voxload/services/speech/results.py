@@ -37,6 +37,8 @@ class Heard:
     """When the first sample of the stream was said; the instants of its audio count from here."""
     sent_ns: int = 0
     """How much audio has been sent."""
+    over: bool = False
+    """All was said, and the service had its time to answer: it has ended the stream, or `final_timeout` has passed."""
     interim: list[Result] = field(default_factory=list)
     final: list[Result] = field(default_factory=list)
 
@@ -44,12 +46,8 @@ class Heard:
         """Return the final results of an utterance; more than one where the service has parted it."""
         return [result for result in self.final if result.status == SUCCESS and result.is_of(said)]
 
-    def score(self, operation: Operation, script: Script, complete: bool) -> None:
-        """Record the latencies of all that was heard.
-
-        Whether anything was missed, and the word errors, are known only of a stream that is `complete`: all of it was
-        said, and the service had its time to answer.
-        """
+    def score(self, operation: Operation, script: Script) -> None:
+        """Record the latencies of all that was heard; what was missed, and the word errors, only once it is `over`."""
         for result in self.interim:
             if result.end_ns > result.start_ns >= 0:
                 operation.latency("stt_interim_latency", self.first_ns + result.end_ns, result.arrived_ns)
@@ -61,9 +59,9 @@ class Heard:
             if finals:
                 last_ns = max(result.arrived_ns for result in finals)
                 operation.latency("stt_final_latency", self.first_ns + said.end_ns, last_ns)
-            if complete:
+            if self.over:
                 operation.observe("stt_missed", not finals)
-        if complete:
+        if self.over:
             words = word_error_rate(script.text, self.text)
             count = max(words.words, words.errors)
             operation.recorder.observe_many("stt_wer", operation.labels, words.errors, count)

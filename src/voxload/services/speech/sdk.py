@@ -26,6 +26,8 @@ from voxload.wheel import Wheel
 EXTRA = "speech"
 THREADS = 64
 """For calls of the SDK that block: to start and to stop a recogniser."""
+STOP_S = 2.0
+"""A recogniser that needs longer to stop, because its service is silent, stops in the background."""
 _IDS = re.compile(r"\b(X-ConnectionId|SessionId|websocket connection id|request ?id): *[\w-]+\.?", re.IGNORECASE)
 """They tell equal errors apart."""
 _OUTCOMES = {
@@ -101,22 +103,18 @@ class SdkClient(SpeechClient):
         stream = _Recogniser(self, operation, script, heard)
         try:
             await stream.run(self._configs[language])
-        except OperationFailedError as failed:
-            raise OperationFailedError(failed.outcome, f"{STT}: {failed.reason}") from None
         finally:
-            await asyncio.shield(self.blocking(stream.stop))
+            stopped = asyncio.ensure_future(self.blocking(stream.stop))
+            await asyncio.wait([stopped], timeout=STOP_S)
 
     async def synthesise(self, operation: Operation, ssml: str) -> Spoken:
         """Have a text said by a synthesiser that is idle if there is one."""
         spoken = Spoken(0)
-        try:
-            if self._idle:
-                synthesiser, spoken.connection = self._idle.pop(), "reused"
-            else:
-                synthesiser = _Synthesiser(self, next(iter(self._configs.values())))
-            await synthesiser.speak(operation, ssml, spoken)
-        except OperationFailedError as failed:
-            raise OperationFailedError(failed.outcome, f"{TTS}: {failed.reason}") from None
+        if self._idle:
+            synthesiser, spoken.connection = self._idle.pop(), "reused"
+        else:
+            synthesiser = _Synthesiser(self, next(iter(self._configs.values())))
+        await synthesiser.speak(operation, ssml, spoken)
         self.note(operation, TTS, "")
         if self.options.tts.connect == "reuse":
             self._idle.append(synthesiser)

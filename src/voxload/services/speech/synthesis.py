@@ -47,7 +47,7 @@ class Synthesis:
         try:
             found = read_text(message)
         except SpeechProtocolError as error:
-            self.fail(OperationFailedError(Outcome.PROTOCOL_ERROR, f"tts: {error}"))
+            self.fail(OperationFailedError(Outcome.PROTOCOL_ERROR, str(error)))
             return
         if found.path == TURN_END and found.request_id == self._request_id and not self.over.done():
             self.over.set_result(None)
@@ -58,7 +58,7 @@ class Synthesis:
         try:
             found = read_binary(message)
         except SpeechProtocolError as error:
-            self.fail(OperationFailedError(Outcome.PROTOCOL_ERROR, f"tts: {error}"))
+            self.fail(OperationFailedError(Outcome.PROTOCOL_ERROR, str(error)))
             return
         if found.path != AUDIO or found.request_id != self._request_id or not found.body:
             return
@@ -71,7 +71,7 @@ class Synthesis:
     def on_lost(self, failure: OperationFailedError) -> None:
         """The connection is gone."""
         note_limit(self._operation, failure, TTS, self._counts)
-        self.fail(OperationFailedError(failure.outcome, f"tts: {failure.reason}"))
+        self.fail(failure)
 
     def fail(self, failure: OperationFailedError) -> None:
         """End with a failure, unless it is over."""
