@@ -130,6 +130,47 @@ async def test_a_stand_in_of_our_own_that_dies_is_told():
     assert ran.result.cut_short == "the stand-in for Speech died"
 
 
+# --- synthesis by both ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("audio_format", ["raw-16khz-16bit-mono-pcm", "riff-24khz-16bit-mono-pcm"])
+async def test_both_clients_measure_the_same_synthesis(audio_format):
+    told = {"synthesis": {"first_byte": "200ms", "real_time_factor": 0.2}}
+    texts = ["Your results are in, and everything looks normal."]
+    found = await by_both(constant(4), told, mode="tts", tts={"texts": texts, "format": audio_format})
+    said = load_corpus().find("test_results-awb-1")[0]  # the stand-in has this text on record
+    audio_s = (said.active_end_ns - said.active_start_ns) / 1e9
+    for ran in found.values():
+        assert ran.ended == {"completed": 4}, ran.errors()
+        assert 199 <= ran.ms("tts_first_byte", 0.01) < 200 + SDK_MORE_MS
+        factor, count = mean(ran, "tts_real_time_factor")
+        assert count == 4
+        assert 0.2 + 0.2 / audio_s - 0.04 < factor < 0.2 + 0.3 / audio_s
+        assert ran.facts["characters synthesised"] == str(4 * len(texts[0]))
+        assert float(ran.facts["audio synthesised"].split()[0]) == pytest.approx(4 * audio_s, rel=0.05)
+        assert mean(ran, "throttled") == (0.0, 4)
+        labels = [
+            dict(series.labels)["connection"] for series in ran.collector.series() if series.metric == "tts_first_byte"
+        ]
+        assert set(labels) <= {"new", "reused"}
+
+
+async def test_texts_over_the_limit_are_counted():
+    told = {"synthesis": {"first_byte": "20ms", "real_time_factor": 0, "transactions_per_s": 2}}
+    for client, ran in (await by_both(constant(6), told, mode="tts")).items():
+        assert set(ran.ended) == {"completed", "rejected"}, ran.errors()
+        assert mean(ran, "throttled") == (pytest.approx(ran.ended["rejected"] / 6), 6)
+        assert ("code 4429" if client == "fast" else "TooManyRequests") in ran.errors()
+
+
+async def test_recognition_and_synthesis_take_turns():
+    stt = {"utterances": 1, "finish": "close", "audio": [SHORT]}
+    ran = await Ran("speech", constant(8, "500ms"), mode="both", stt=stt)()
+    assert ran.ended == {"completed": 4}, ran.errors()
+    assert (ran.count("stt_final_latency"), ran.count("tts_first_byte")) == (2, 2)
+    assert ran.component.headline_of(ran.settings) == ("stt_final_latency", "stt_interim_latency", "tts_first_byte")
+
+
 # --- what is said -----------------------------------------------------------------------------------------------------
 
 

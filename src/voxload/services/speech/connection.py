@@ -6,7 +6,8 @@ import asyncio
 import json
 import secrets
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
@@ -142,15 +143,22 @@ def is_throttling(reason: str) -> bool:
     return any(word in reason.lower() for word in _THROTTLING_WORDS)
 
 
-def note_limit(operation: Operation, failure: OperationFailedError, kind: str, counts: Counts) -> None:
-    """Count a connection that was ended because of a limit."""
-    if is_throttling(failure.reason):
-        operation.observe("throttled", True, kind=kind)
-        counts["throttled"] += 1
+@contextmanager
+def counting_limits(operation: Operation, kind: str, counts: Counts) -> Iterator[None]:
+    """Count a request that was let in: whether a limit ended it nevertheless."""
+    throttled = False
+    try:
+        yield
+    except OperationFailedError as failed:
+        throttled = is_throttling(failed.reason)
+        raise
+    finally:
+        operation.observe("throttled", throttled, kind=kind)
+        counts["throttled"] += throttled
 
 
 class Dialler:
-    """Opens connections, and waits where the service asks for it; says of each handshake how it was answered."""
+    """Opens connections, and waits where the service asks for it; counts the handshakes that are refused."""
 
     def __init__(self, options: SpeechOptions, credentials: Credentials, counts: Counts) -> None:
         self._options, self._credentials, self._counts = options, credentials, counts
@@ -169,7 +177,9 @@ class Dialler:
                 connection = await self._dial(url)
             except picows.WSInvalidStatusError as error:
                 status, wait_ns = _answer(error)
-                self._note(operation, kind, str(status), status in THROTTLED)
+                operation.recorder.http_answer(kind, str(status))
+                operation.observe("throttled", status in THROTTLED, kind=kind)
+                self._counts["throttled"] += status in THROTTLED
                 if status not in RETRIED or attempt == self._options.retries:
                     tries = f" after {attempt + 1} tries" if attempt else ""
                     raise OperationFailedError(Outcome.REJECTED, f"handshake answered {status}{tries}") from None
@@ -181,15 +191,10 @@ class Dialler:
                 operation.recorder.http_answer(kind, "error")
                 raise
             else:
-                self._note(operation, kind, "101", False)
+                operation.recorder.http_answer(kind, "101")
                 operation.latency("speech_connect", since_ns, operation.clock(), kind=kind)
                 return connection
         raise AssertionError("the last attempt raises or returns")
-
-    def _note(self, operation: Operation, kind: str, status: str, throttled: bool) -> None:
-        operation.recorder.http_answer(kind, status)
-        operation.observe("throttled", throttled, kind=kind)
-        self._counts["throttled"] += throttled
 
     async def _dial(self, url: str) -> Connection:
         connection = Connection()

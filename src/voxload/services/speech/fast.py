@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from voxload.services.base import ComponentRun, Operation
 from voxload.services.speech.client import STT, TTS, Credentials, SpeechClient
-from voxload.services.speech.connection import Connection, Dialler
+from voxload.services.speech.connection import Connection, Dialler, counting_limits
 from voxload.services.speech.material import Script
 from voxload.services.speech.options import Address, SpeechOptions
 from voxload.services.speech.pacing import Pacer
@@ -68,7 +68,8 @@ class FastClient(SpeechClient):
             stream.start(self.wheel)
             if connection.lost is not None:
                 stream.on_lost(connection.lost)
-            await pacer.over
+            with counting_limits(operation, STT, self.counts):
+                await pacer.over
         finally:
             self.counts.change_up(-1)
             connection.close()
@@ -81,14 +82,14 @@ class FastClient(SpeechClient):
             connection = await self._dialler.open(operation, self.address.synthesis, TTS)
         else:
             spoken.connection = "reused"
-            operation.observe("throttled", False, kind=TTS)
         operation.ready_ns = operation.clock()
-        work = Synthesis(operation, connection, spoken, self.counts)
+        work = Synthesis(operation, connection, spoken)
         try:
             work.start(ssml, self._synthesis_context, timestamp(self.run.unix_ns()))
             if connection.lost is not None:
                 work.on_lost(connection.lost)
-            await work.over
+            with counting_limits(operation, TTS, self.counts):
+                await work.over
         except BaseException:
             connection.close()
             raise

@@ -10,8 +10,8 @@ import msgspec
 from voxload.clock import NS_PER_MS, NS_PER_S
 from voxload.model.outcome import Outcome
 from voxload.services.base import Operation, OperationFailedError
-from voxload.services.speech.client import STT, SpeechClient
-from voxload.services.speech.connection import CONFIG, Connection, new_id, note_limit
+from voxload.services.speech.client import SpeechClient
+from voxload.services.speech.connection import CONFIG, Connection, new_id
 from voxload.services.speech.material import MESSAGE_NS
 from voxload.services.speech.options import RecognitionOptions
 from voxload.services.speech.pacing import Pacer
@@ -131,7 +131,6 @@ class Recognition:
 
     def on_lost(self, failure: OperationFailedError) -> None:
         """The connection is gone."""
-        note_limit(self._operation, failure, STT, self._counts)
         self._pacer.fail(failure)
 
     def _take(self, path: str, body: bytes, now_ns: int) -> None:

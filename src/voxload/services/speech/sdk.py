@@ -129,7 +129,7 @@ class SdkClient(SpeechClient):
 
     def failure(self, operation: Operation, kind: str, details: Any, connected: bool) -> OperationFailedError:
         """Return what a cancellation by the SDK means, and count it."""
-        code = details.code.name
+        code = (details.code if kind == STT else details.error_code).name
         self.note(operation, kind, code)
         outcome = _OUTCOMES.get(code, Outcome.STEP_FAILED)
         if outcome is Outcome.CONNECT_FAILED and connected:

@@ -6,8 +6,7 @@ import asyncio
 
 from voxload.model.outcome import Outcome
 from voxload.services.base import Operation, OperationFailedError
-from voxload.services.speech.client import TTS, Counts
-from voxload.services.speech.connection import CONFIG, Connection, new_id, note_limit
+from voxload.services.speech.connection import CONFIG, Connection, new_id
 from voxload.services.speech.results import Spoken
 from voxload.speech_protocol import (
     AUDIO,
@@ -25,9 +24,9 @@ from voxload.speech_protocol import (
 class Synthesis:
     """One request for audio on a connection; `over` is done when all of it is here."""
 
-    def __init__(self, operation: Operation, connection: Connection, spoken: Spoken, counts: Counts) -> None:
+    def __init__(self, operation: Operation, connection: Connection, spoken: Spoken) -> None:
         self._operation, self._connection, self._spoken = operation, connection, spoken
-        self._counts, self._clock, self._request_id = counts, operation.clock, new_id()
+        self._clock, self._request_id = operation.clock, new_id()
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def start(self, ssml: str, context: bytes, stamp: str) -> None:
@@ -70,7 +69,6 @@ class Synthesis:
 
     def on_lost(self, failure: OperationFailedError) -> None:
         """The connection is gone."""
-        note_limit(self._operation, failure, TTS, self._counts)
         self.fail(failure)
 
     def fail(self, failure: OperationFailedError) -> None:
