@@ -103,6 +103,14 @@ def test_utterances_without_a_pause_between_them_make_one_text():
     assert KNOWN.whole(segment.levels) == f"{FIRST.text} {SECOND.text}"
 
 
+def test_who_never_pauses_is_heard_in_phrases_of_a_minute():
+    noise = np.random.default_rng(5).normal(0, 3000, 16_000 * 130).astype(np.int16)
+    found, lead = segments(noise, 16_000)
+    begins = [round((segment.onset_ns - lead * NS_PER_S / 16_000) / 1e9, 1) for segment in found]
+    assert begins == [0, 60, 120]
+    assert found[-1].end_ns - found[0].onset_ns == pytest.approx(130 * NS_PER_S, abs=NS_PER_S / 100)
+
+
 def test_other_sounds_are_not_taken_for_the_corpus():
     random = np.random.default_rng(2)
     for _ in range(10):
@@ -218,6 +226,12 @@ def test_hypotheses_that_would_follow_the_phrase_are_dropped():
     assert not line.of(protocol.SPEECH_HYPOTHESIS)
     ((at_ns, _),) = line.of(protocol.SPEECH_PHRASE)
     assert 0 <= at_ns - (FIRST.active_end * NS_PER_S // 16_000 + 700 * NS_PER_MS) <= NS_PER_MS
+
+
+def test_a_single_recognition_has_one_phrase_even_if_its_silences_are_long():
+    line = Line("interactive", segmentation_ns=3 * NS_PER_S, initial_silence_ns=2 * NS_PER_S)
+    line.speak(np.concatenate([FIRST.samples, np.zeros(16_000 * 5, np.int16)]))
+    assert [body["RecognitionStatus"] for _, body in line.of(protocol.SPEECH_PHRASE)] == ["Success"]
 
 
 def test_a_single_recognition_ends_with_its_first_phrase():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from voxload import speech_protocol as protocol
 from voxload.audio.corpus import load_corpus
+from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns
 from voxload.standins.serving import Server
 from voxload.standins.speech.known import Known
 from voxload.standins.speech.recognition import Options, Recognition, Studio, UnsupportedAudioError
@@ -136,6 +137,24 @@ async def test_recognitions_follow_each_other_on_one_connection():
             assert [phrase.get("DisplayText") for phrase in phrases] == [FIRST.text, None]
         assert world.stand_in.counters()["recognitions"]["started"] == 2
         await world.idle()
+
+
+async def test_a_phrase_comes_when_it_is_told_to_over_the_wire():
+    short = min(load_corpus().callers, key=lambda utterance: utterance.active_end)
+    pcm = short.samples.tobytes() + bytes(32_000)
+    async with World({"recognition": {"final_latency": "650ms"}}) as world, world.open(STT) as socket:
+        await socket.send_bytes(audio(HEADER))
+        phrases = asyncio.create_task(until(socket, protocol.SPEECH_PHRASE))
+        came_ns = []
+        phrases.add_done_callback(lambda _: came_ns.append(monotonic_ns()))
+        start_ns = monotonic_ns()
+        for place in range(0, len(pcm), 3200):
+            due_ns = start_ns + min(place + 3200, len(pcm)) * 31_250
+            await asyncio.sleep((due_ns - monotonic_ns()) / 1e9)
+            await socket.send_bytes(audio(pcm[place : place + 3200]))
+        assert (await phrases)[-1][1]["DisplayText"] == short.text
+    told_ns = start_ns + short.active_end * NS_PER_S // 16_000 + 650 * NS_PER_MS
+    assert 0 <= came_ns[0] - told_ns < 300 * NS_PER_MS  # a busy machine is late, none is early
 
 
 async def test_a_client_that_goes_leaves_its_place_to_others():

@@ -9,11 +9,13 @@ import numpy as np
 
 from voxload.audio.codec import Samples, peak, samples_to_ns
 from voxload.audio.speech import CLOSE_LEVEL, WINDOWS_PER_S, SpeechDetector, last_active
-from voxload.clock import NS_PER_MS
+from voxload.clock import NS_PER_MS, NS_PER_S
 from voxload.standins.speech.known import QUIET, Levels, levels_of
 
 _KEPT_WINDOWS = 30
 """Before the onset of speech is known: it is told up to 150 ms late."""
+PHRASE_NS_MAX = 60 * NS_PER_S
+"""Who speaks longer is heard in several phrases."""
 _TAIL_NS = 200 * NS_PER_MS
 _AFTER_NS = 50 * NS_PER_MS
 
@@ -43,9 +45,9 @@ class Heard(NamedTuple):
 class Ear:
     """Finds phrases in 16-bit audio.
 
-    A phrase ends when `segmentation_ns` have been quiet. A message of P ms is sent when it is complete, so its samples
-    were spoken from (arrival - P) to arrival, yet none before the message before it came: audio that arrives faster
-    than it was spoken counts as heard when it arrived.
+    A phrase ends when `segmentation_ns` have been quiet, or after a minute. A message of P ms is sent when it is
+    complete, so its samples were spoken from (arrival - P) to arrival, yet none before the message before it came:
+    audio that arrives faster than it was spoken counts as heard when it arrived.
     """
 
     __slots__ = (
@@ -93,6 +95,11 @@ class Ear:
         tail = self._tail
         while len(tail) > 1 and tail[1].start_ns < detector.last_active_ns - _TAIL_NS:
             tail.popleft()
+        if self.position_ns - self.onset_ns >= PHRASE_NS_MAX:
+            segment = self._conclude()
+            if detector.speaking:
+                self.onset_ns = segment.end_ns
+            return segment
         return self._conclude() if self.position_ns - detector.last_active_ns >= self._segmentation_ns else None
 
     def end(self) -> Segment | None:

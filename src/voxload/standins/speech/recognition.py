@@ -234,10 +234,12 @@ class Recognition:
     def _hear_piece(self, ear: Ear, pcm: bytes, now_ns: int) -> None:
         spoke = ear.onset_ns >= 0
         segment = ear.hear(pcm, now_ns)
-        if ear.onset_ns >= 0 and not spoke:
-            self._begin(ear.onset_ns, now_ns)
         if segment is not None:
             self._conclude(segment, now_ns)
+            if ear.onset_ns < 0:
+                return
+        if ear.onset_ns >= 0 and (not spoke or segment is not None):
+            self._begin(ear.onset_ns, now_ns)
         elif ear.onset_ns >= 0:
             every_ns = self._studio.settings.recognition.interim_every_ns
             if every_ns and ear.position_ns - self._interim_from_ns >= every_ns:
