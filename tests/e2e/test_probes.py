@@ -82,28 +82,26 @@ def test_a_probe_of_the_language_model_reads_its_prompts_beside_the_scenario(vox
 
 
 def test_a_service_that_dies_fails_its_gate_and_not_the_run(voxload, redis_server):
-    path = voxload.write(
-        scenario_with(
-            load={"shape": "constant", "arrival_rate": 5, "duration": "4s"},
-            probes=[sessions(redis_server)],
-            gates=['operation_success{probe="redis"} >= 99%', "call_success >= 99%"],
-        )
-    )
-    process = voxload.start("run", str(path), "--quiet", "--processes", "1")
+    """Beside a worker, in a tier of 4.8 s."""
+    gates = ['operation_success{probe="redis"} >= 99%', "call_success >= 99%"]
+    path = voxload.write(scenario_with(probes=[sessions(redis_server)], gates=gates))
+    options = ["--workers", "1", "--master-port", "0", "--tier", "smoke", "--time-scale", "0.04"]
+    process = voxload.start("run", str(path), "--quiet", "--processes", "1", *options)
     while redis_server.info("commandstats").get("cmdstat_del", {"calls": 0})["calls"] < 8:  # two of each session
         time.sleep(0.05)
     redis_server.shutdown(nosave=True)
-    done = voxload.finish(process)
+    done = voxload.finish(process, 90)
     assert done.code in {1, 4}, done.out + done.err
     summary = done.summary
     of_probe, of_calls = summary.gates
     assert of_probe.status == "fail" or "could not keep time" in of_probe.reason
-    assert of_calls.status == "pass"
-    assert summary.totals.outcomes == {"completed": 20}
+    assert of_calls.status != "fail"
+    assert set(summary.totals.outcomes) == {"completed"}
     probe = summary.probes[0]
     assert 0 < probe.completed < probe.attempted
     assert probe.problem == ""
     assert "Error" in probe.errors[0].text
+    assert probe.timeline[0].start_s == 0
 
 
 def test_ctrl_c_leaves_no_key_behind(voxload, redis_server):
@@ -120,16 +118,6 @@ def test_ctrl_c_leaves_no_key_behind(voxload, redis_server):
     assert redis_server.dbsize() == 0
     assert set(done.summary.probes[0].outcomes) == {"cancelled"}
     assert "Traceback" not in done.err
-
-
-def test_probes_run_beside_workers_and_in_a_tier(voxload, redis_server):
-    path = voxload.write(scenario_with(probes=[sessions(redis_server)]))
-    options = ["--workers", "1", "--master-port", "0", "--tier", "smoke", "--time-scale", "0.02"]
-    done = voxload("run", str(path), "--quiet", "--processes", "1", *options, timeout_s=90)
-    assert done.code in {0, 4}, done.out + done.err
-    probe = done.summary.probes[0]
-    assert probe.completed >= 20
-    assert probe.timeline[0].start_s == 0
 
 
 def test_check_lists_and_validates(voxload):

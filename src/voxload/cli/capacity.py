@@ -29,7 +29,9 @@ from voxload.runners.capacity import STATE_VERSION, SearchState, read_state, sea
 from voxload.runners.estimate import plan_facts
 from voxload.runners.local import LocalRunner
 from voxload.runners.prepare import Prepared, new_run_id, prepare
+from voxload.runners.probes import Probes
 from voxload.runners.results import ResultsFolder, write_atomically
+from voxload.runners.runner import RunData
 from voxload.verdict.capacity import Capacity, Probe, SearchSettings
 from voxload.verdict.gate import judge
 
@@ -200,9 +202,12 @@ class Prober:
         facts = plan_facts(prepared, self._processes)
         collector = Collector(1)
         started_at = utc_now().isoformat(timespec="seconds")
-        data = uvloop.run(self._place(prepared, collector))
+        runner = LocalRunner(prepared.plan, self._processes, collector, stop_when=lambda _: self._died())
+        probes = Probes(prepared, collector.stretch_s, lambda: runner.start_ns)
+        data = uvloop.run(self._place(runner, probes))
         self.listen()  # the event loop has put the default back
         summary = build_summary(collector, run_facts(prepared, data, started_at), facts, prepared.scenario.load)
+        summary = msgspec.structs.replace(summary, probes=probes.results())
         self._last = judge(summary, self._gates)
         return self._last
 
@@ -211,20 +216,21 @@ class Prober:
         chosen = self._peers.plan.scenario
         return {**scenario, **{key: chosen[key] for key in ("dialect", "tls") if key in chosen}}
 
-    async def _place(self, prepared: Prepared, collector: Collector) -> Any:
-        runner = LocalRunner(prepared.plan, self._processes, collector, stop_when=lambda _: self._died())
-
+    async def _place(self, runner: LocalRunner, probes: Probes) -> RunData:
         def on_signal() -> None:
             self.interrupted = True
             if runner.stopping:
                 runner.kill()
+                probes.kill()
             else:
                 runner.stop("interrupted (Ctrl-C)")
+                probes.stop()
 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, on_signal)
-        data = await runner.run()
+        async with probes.probing():
+            data = await runner.run()
         if not self.interrupted:
             await asyncio.sleep(self._settle_s)
         return data

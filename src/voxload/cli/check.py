@@ -29,7 +29,7 @@ from voxload.runners.durations import ASSUMED_LATENCY_S, ASSUMED_REPLY_S
 from voxload.runners.estimate import CORE_SHARE_MAX, GENERATOR_CPU_US, Estimate, estimate_plan
 from voxload.runners.machine import Load, obstacles, read_machine
 from voxload.runners.prepare import Prepared
-from voxload.runners.probes import probe_words
+from voxload.runners.probe_settings import probe_words
 from voxload.runners.self_benchmark import remembered
 from voxload.runners.usage.sampler import build_sources
 from voxload.verdict.expression import parse_gate

@@ -58,12 +58,27 @@ Examples:
   voxload component speech --mode tts --client sdk --rate 20
   voxload component acs outbound.yaml --rate 10 --duration 5m
   voxload component acs outbound.yaml --gate "p95(call_setup) < 2s" --json
+  voxload component all --with redis,http,blob      side by side, as calls grow; see voxload component all --help
 Without a FILE, or where it names no service, the component is tested against a stand-in that the command starts.
 Ctrl-C ends the work in good order and still writes the report; a second Ctrl-C ends at once.
 """
 
 
-@click.command("component", epilog=EPILOG)
+class _OneOrAll(click.Command):
+    """`all` has options of its own."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Hand `component all …` on to its command."""
+        if args[:1] == ["all"]:
+            from voxload.cli.component_all import all_command  # noqa: PLC0415  # most uses need none of it
+
+            return all_command.make_context(f"{info_name} all", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command("component", cls=_OneOrAll, epilog=EPILOG)
 @click.argument("kind", type=click.Choice(list(COMPONENTS)), metavar="KIND")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @load_overrides

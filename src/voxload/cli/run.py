@@ -129,9 +129,7 @@ def run_command(
         runner.stop_when = lambda _: died()
         runner.end_when = StopRules(stop_gates(rules, lambda *_: None))
         sources = build_sources(prepared.scenario.resources, prepared.plan.target, os.environ)
-        probes = Probes(
-            prepared.scenario, prepared.plan, collector.stretch_s, lambda: runner.start_ns, file=str(scenario)
-        )
+        probes = Probes(prepared, collector.stretch_s, lambda: runner.start_ns)
         recordings = stack.enter_context(RecordingWriter(folder.path, prepared.scenario.quality is not None))
         partial = _partial(prepared, collector, facts, folder, started_at, gates, probes)
         data = uvloop.run(_run(runner, facts, folder, view, _Beside(sources, probes, console, recordings), partial))

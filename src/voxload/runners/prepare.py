@@ -23,7 +23,7 @@ from voxload.model.scenario import TWIN_TARGET, Scenario
 from voxload.model.source import Source, read_source, validate, validate_partly
 from voxload.runners.checks import Findings, check_scenario
 from voxload.runners.overrides import Amount, override_load, stretched
-from voxload.runners.probes import check_probes
+from voxload.runners.probe_settings import check_probes
 from voxload.runners.resources import gather
 from voxload.runners.scoring import reference_file
 from voxload.runners.tiers import Reshaped, reshape, scaled_load

@@ -19,7 +19,7 @@ class Job(msgspec.Struct, tag="job"):
     settings: dict[str, Any]
     run_id: str
     file: str = ""
-    """Where the settings stand: paths in them are relative to it."""
+    """Where the settings stand; files that they name lie beside it."""
     gives_up: bool = True
     """Whether the work ends where the service is gone."""
 

@@ -66,7 +66,15 @@ def _might_have(probe: ProbeResult, metric: str) -> bool:
 
 def evaluate(summary: Summary, gate: Gate, name: str = "") -> GateResult:
     """Return what becomes of one gate: without data it is unknown, never passed."""
-    actual, sample_size, reason = _actual(summary, gate)
+    return _result(gate, *_actual(summary, gate), name)
+
+
+def evaluate_values(gate: Gate, values: Histogram) -> GateResult:
+    """Return what becomes of a gate on these values alone, whatever its labels; its metric is no level."""
+    return _result(gate, *_measured(gate, values, "no data"), "")
+
+
+def _result(gate: Gate, actual: float | None, sample_size: int, reason: str, name: str) -> GateResult:
     scale, unit = _display(gate)
     status: Literal["pass", "fail", "unknown"] = "unknown"
     if actual is not None:
@@ -104,13 +112,18 @@ def _actual(summary: Summary, gate: Gate) -> tuple[float | None, int, str]:
                 return math.inf, size, never
         return (None, 0, "no data") if value is None else (value, size, "")
     histogram, doubt = _values(summary, gate)
-    count = histogram.count
     if doubt:
-        return None, count, doubt
+        return None, histogram.count, doubt
+    return _measured(gate, histogram, _why_no_data(summary, gate))
+
+
+def _measured(gate: Gate, histogram: Histogram, why_no_data: str) -> tuple[float | None, int, str]:
+    """Return the same, of values that are there."""
+    metric, count = gate.metric, histogram.count
     if gate.aggregate == "count":
         return float(count), count, ""
     if not count:
-        return None, 0, _why_no_data(summary, gate)
+        return None, 0, why_no_data
     if metric.kind == "ratio":
         if count < RATE_OBSERVATIONS_MIN:
             return None, count, f"only {count} observations; a rate needs {RATE_OBSERVATIONS_MIN}"
