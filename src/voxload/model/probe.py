@@ -24,7 +24,7 @@ class ProbeSettings(Model):
         description="Label `probe` of its figures in gates and reports; the component's name by default.",
     )
     rate_per_s: RatePerS = Field(1.0, alias="rate", gt=0, le=RATE_PER_S_MAX, description="Units of work a second.")
-    timeout_ns: DurationNs = Field(10 * NS_PER_S, alias="timeout", gt=0, description="Longest unit of work.")
+    timeout_ns: DurationNs = Field(30 * NS_PER_S, alias="timeout", gt=0, description="Longest unit of work.")
     options: dict[str, Any] = Field({}, description="The component's own options, as in its file.")
 
     @property

@@ -142,7 +142,7 @@ def _result(probe: _Probe) -> ProbeResult:
         component=probe.settings.component,
         target=probe.target,
         rate_per_s=probe.settings.rate_per_s,
-        headline=component.headline,
+        headline=component.headline_of(component.settings),
         lateness_limit_ms=component.lateness_limit_ms,
         outcomes=dict(probe.collector.outcomes),
         series=probe.collector.series(),

@@ -81,6 +81,12 @@ class _Side:
     """The first step at which the service is left alone."""
     first_p95_ms: float | None = None
 
+    @property
+    def latency(self) -> str:
+        """The metric that the service is known by."""
+        component = self.service.component
+        return component.headline_of(component.settings)[0]
+
     def take(self, snapshot: Snapshot) -> None:
         """Take in one report."""
         self.collector.add(snapshot)
@@ -96,7 +102,7 @@ class _Side:
 
     def judge(self, number: int) -> tuple[Status, list[str]]:
         """Return how the service does at a step, by what is known up to now."""
-        series, latency = self._series(number), self.service.component.headline[0]
+        series, latency = self._series(number), self.latency
         if number == 0 and self.first_p95_ms is None:
             p95_ns = _values(series, latency, {}).quantile(0.95)
             self.first_p95_ms = None if p95_ns is None else p95_ns / 1e6
@@ -119,7 +125,7 @@ class _Side:
         """Return a step with its figures."""
         component, series = self.service.component, self._series(number)
         success = _values(series, component.success_metric, {})
-        latency, throttled = _values(series, component.headline[0], {}), _values(series, "throttled", {})
+        latency, throttled = _values(series, self.latency, {}), _values(series, "throttled", {})
         p50, p95 = latency.quantile(0.5), latency.quantile(0.95)
         return StepResult(
             calls=self.steps.calls[number],
@@ -280,7 +286,7 @@ class SideBySide:
             name=side.service.name,
             component=component.name,
             target=component.target,
-            latency=component.headline[0],
+            latency=side.latency,
             per_call=side.service.per_call,
             steps=steps,
             problem=process.problem,
