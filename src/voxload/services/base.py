@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic
 
@@ -48,12 +48,16 @@ class Operation:
 
     def latency(self, metric: str, since_ns: int, until_ns: int, **labels: str) -> None:
         """Record a latency between two instants."""
-        value_ns = max(until_ns - since_ns, 0)
-        self.recorder.latency(metric, self._with(labels), value_ns)
+        self.latencies(metric, (max(until_ns - since_ns, 0),), **labels)
+
+    def latencies(self, metric: str, values_ns: Sequence[int], **labels: str) -> None:
+        """Record several latencies of one metric."""
+        series = self._with(labels)
+        for value_ns in values_ns:
+            self.recorder.latency(metric, series, value_ns)
         if metric in self.sampled:
             kept = self.samples.setdefault(metric, [])
-            if len(kept) < SAMPLES_MAX:
-                kept.append(value_ns / 1e6)
+            kept += [value_ns / 1e6 for value_ns in values_ns[: SAMPLES_MAX - len(kept)]]
 
     def observe(self, metric: str, value: float, **labels: str) -> None:
         """Record one value of a ratio or a score."""

@@ -193,7 +193,7 @@ class ComponentRunner:
         await self._settle()
         self._judge_contact()
         report(final=True)
-        self._result.duration_s = (self._clock() - self._start_ns) / NS_PER_S
+        self._result.duration_s = max(self._clock() - self._start_ns, 0) / NS_PER_S
 
     async def _await_cancelled(self) -> None:
         if self._tasks:

@@ -208,8 +208,8 @@ class OpenaiComponent(Component[OpenaiSettings]):
         if reply.pieces_ns:
             operation.latency("time_to_first_token", operation.due_ns, reply.pieces_ns[0], deployment=name)
             operation.latency("time_to_first_token_uncorrected", sent_ns, reply.pieces_ns[0], deployment=name)
-            for earlier_ns, later_ns in itertools.pairwise(reply.pieces_ns):
-                operation.latency("inter_token_latency", earlier_ns, later_ns, deployment=name)
+            gaps_ns = [later_ns - earlier_ns for earlier_ns, later_ns in itertools.pairwise(reply.pieces_ns)]
+            operation.latencies("inter_token_latency", gaps_ns, deployment=name)
         return reply.prompt_tokens + (ask.max_tokens or reply.completion_tokens)
 
     def _show(self, usage: DeploymentUsage, shares: Iterable[Shares]) -> None:
