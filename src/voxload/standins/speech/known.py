@@ -23,6 +23,8 @@ Levels = npt.NDArray[np.float32]
 LIKE = 0.85
 """A correlation from which two courses are the same: those of one utterance reach 0.93 as 8 kHz µ-law or in noise of
 -30 dBFS, those of two with other words no more than 0.6."""
+_PROMISING = 0.7  # of a beginning: worth a closer look
+_WINDOWS_MIN = 8
 _ALIKE = 0.93  # no need to look for more
 _FLOOR = 1e4  # power of an RMS of 100, -50 dBFS: quieter differences count little
 _SLACK = 20  # windows by which two ways to measure an utterance may differ in length
@@ -111,44 +113,57 @@ class Known:
         texts: list[str] = []
         place = 0
         while place < len(levels):
-            rest = levels[place:]
-            best, length = -1.0, 0
-            for row, own in enumerate(self._lengths):
-                if own <= len(rest) + _SLACK:
-                    _, score = self._best(rest[:own], np.array([row]), int(min(own, len(rest))))
-                    # a short utterance is like the beginning of many: the longest one counts
-                    if score >= LIKE and own > length:
-                        best, length = score, int(own)
-                        text = self._texts[row]
-            if best < LIKE:
+            row = self._longest_at_start(levels[place:])
+            if row < 0:
                 return None
-            texts.append(text)
-            place += length
+            texts.append(self._texts[row])
+            place += int(self._lengths[row])
             loud = np.flatnonzero(levels[place:] > QUIET[0] + 0.5)
             if not len(loud):
                 break
             place += int(loud[0])
         return " ".join(filter(None, texts)) if len(texts) > 1 else None
 
+    def _longest_at_start(self, levels: Levels) -> int:
+        """Return the longest utterance with which some levels begin (a short one is like many beginnings), or -1."""
+        fitting = np.flatnonzero(self._lengths <= len(levels) + _SLACK)
+        width = min(_SURE_WINDOWS, len(levels))
+        promising = (self._lengths[fitting] < width) | (self._likeness(levels, fitting, width, _LAGS) >= _PROMISING)
+        for row in sorted(fitting[promising], key=lambda row: -int(self._lengths[row])):
+            own = int(self._lengths[row])
+            if self._best(levels[:own], np.array([row]), min(own, len(levels)))[1] >= LIKE:
+                return int(row)
+        return -1
+
     def _best(self, levels: Levels, rows: npt.NDArray[np.intp], width: int) -> tuple[int, float]:
         """Return the row that is most like some levels over `width` windows, and how much."""
         best, score = -1, -1.0
+        if len(rows):
+            for lags in (_LAGS[:1], _LAGS[1:]):  # most are found at once
+                likeness = self._likeness(levels, rows, width, lags)
+                place = int(likeness.argmax())
+                if likeness[place] > score:
+                    best, score = int(rows[place]), float(likeness[place])
+                if score >= _ALIKE:
+                    break
+        return best, score
+
+    def _likeness(
+        self, levels: Levels, rows: npt.NDArray[np.intp], width: int, lags: Sequence[int]
+    ) -> npt.NDArray[np.float64]:
+        """Return the highest correlation of each row with some levels over `width` windows, at any of some lags."""
         width = min(width, self._table.shape[1])
-        if not len(rows) or width < 8:
-            return best, score
-        table = self._table[rows, :width]
+        if width < _WINDOWS_MIN:
+            return np.full(len(rows), -1.0)
         sums, squares = self._sums[rows, width], self._squares[rows, width]
         spread = np.sqrt(np.maximum(squares - sums * sums / width, 1e-6))
-        for lag in _LAGS:
-            course = _moved(levels, lag, width)
-            course = course - course.mean()
-            likeness = (table @ course) / (spread * max(float(np.linalg.norm(course)), 1e-6))
-            place = int(likeness.argmax())
-            if likeness[place] > score:
-                best, score = int(rows[place]), float(likeness[place])
-            if score >= _ALIKE:
-                break
-        return best, score
+        courses = np.stack([_moved(levels, lag, width) for lag in lags])
+        courses -= courses.mean(axis=1, keepdims=True)
+        norms = np.maximum(np.linalg.norm(courses, axis=1), 1e-6)
+        found: npt.NDArray[np.float64] = ((self._table[rows, :width] @ courses.T) / (spread[:, None] * norms)).max(
+            axis=1
+        )
+        return found
 
 
 def _read(recording: KnownRecording) -> Utterance:

@@ -45,6 +45,8 @@ WINDOW_NS = 10 * NS_PER_MS
 PIECE_NS = 100 * NS_PER_MS
 CONFIDENCE = 0.97
 SPEAKER = "Guest-1"
+GUESS_NS = 2 * NS_PER_S
+"""What is not known after so much speech is not looked for again before the phrase ends."""
 WORDS_PER_S = 2.5
 """How fast interim results of unknown speech grow."""
 
@@ -259,7 +261,7 @@ class Recognition:
 
     def _hypothesise(self, ear: Ear, now_ns: int) -> None:
         spoken_ns = ear.position_ns - ear.onset_ns
-        if self._guess is None or not self._guess.sure:
+        if spoken_ns <= GUESS_NS and (self._guess is None or not self._guess.sure):
             self._guess = self._studio.known.begun(ear.levels())
         if self._guess is not None:
             words = lexical(self._guess.text)
