@@ -87,8 +87,8 @@ class Ear:
     """
 
     __slots__ = (
-        "_buffer", "_detector", "_encoding", "_opened", "_pcm16", "_quiet", "_rate_hz", "_since_ns", "first_sound_ns",
-        "heard_ns", "last_start_ns", "reply_onset_ns",
+        "_detector", "_encoding", "_opened", "_pcm16", "_quiet", "_rate_hz", "_since_ns", "first_sound_ns",
+        "heard_ns", "last_start_ns", "playout", "reply_onset_ns",
     )  # fmt: skip
 
     first_sound_ns: int
@@ -104,7 +104,8 @@ class Ear:
         self._rate_hz = sample_rate_hz
         self._encoding: Encoding = encoding
         self._pcm16 = encoding == "pcm16"
-        self._buffer = Playout(buffer_ns)
+        self.playout = Playout(buffer_ns)
+        """The buffer that the audio passes."""
         self._detector = SpeechDetector(sample_rate_hz, open_dbfs)
         self._opened = 0
         self._quiet = int(amplitude(FIRST_SOUND_DBFS))
@@ -114,21 +115,26 @@ class Ear:
         self.heard_ns = 0
         self.last_start_ns = 0
 
-    def hear(self, audio: bytes, arrival_ns: int) -> None:
-        """Take in audio of any length that arrived at `arrival_ns`; half a sample at the end is dropped."""
+    def hear(self, audio: bytes, arrival_ns: int) -> bool:
+        """Take in audio of any length that arrived at `arrival_ns`; half a sample at the end is dropped.
+
+        Returns whether speech has begun in it.
+        """
         if not self._pcm16 or len(audio) & 1:
             audio = decode_pcm(audio, self._encoding)
         if not audio:
-            return
+            return False
         detector = self._detector
         duration_ns = len(audio) * 500_000_000 // self._rate_hz
         self.heard_ns += duration_ns
         if not self.first_sound_ns and arrival_ns >= self._since_ns and rms(audio, 2) > self._quiet:
             self.first_sound_ns = arrival_ns
-        self.last_start_ns = start_ns = self._buffer.add(arrival_ns, duration_ns, detector.last_active_ns)
+        self.last_start_ns = start_ns = self.playout.add(arrival_ns, duration_ns, detector.last_active_ns)
         detector.feed(audio, start_ns)
-        if detector.opened != self._opened:
-            self._note_segments()
+        if detector.opened == self._opened:
+            return False
+        self._note_segments()
+        return True
 
     def await_reply(self, since_ns: int) -> None:
         """Listen for a reply to speech that ended at `since_ns`; speech that is already going on is none."""
@@ -146,7 +152,7 @@ class Ear:
 
     def flush(self, now_ns: int) -> int:
         """Drop what has not played at `now_ns` (an interruption) and return how many ns of audio that was."""
-        dropped_ns = min(self._buffer.flush(now_ns), self.heard_ns)
+        dropped_ns = min(self.playout.flush(now_ns), self.heard_ns)
         self.heard_ns -= dropped_ns
         self._detector.cut(now_ns)
         self._opened = self._detector.opened
@@ -172,7 +178,7 @@ class Ear:
     @property
     def plays_until_ns(self) -> int:
         """When all audio that has arrived will have been played; in the past when there is none."""
-        return self._buffer.end_ns
+        return self.playout.end_ns
 
     @property
     def segments(self) -> int:
@@ -183,21 +189,6 @@ class Ear:
     def ended_segments(self) -> Iterable[tuple[int, int]]:
         """(onset_ns, end_ns) of the segments that have ended, the latest 64, oldest first."""
         return self._detector.closed
-
-    @property
-    def spurts(self) -> int:
-        """How many talk spurts have begun: packets that found the buffer empty and no speech broken off."""
-        return self._buffer.spurts
-
-    @property
-    def underruns(self) -> int:
-        """How often the buffer ran empty in the middle of speech."""
-        return self._buffer.underruns
-
-    @property
-    def underrun_ns(self) -> int:
-        """How long the buffer was empty in the middle of speech."""
-        return self._buffer.underrun_ns
 
     def _note_segments(self) -> None:
         """See whether one of the segments that have just opened begins the reply."""

@@ -70,8 +70,8 @@ class Call:
 
     __slots__ = (
         "_awaiting_ready", "_caller", "_context", "_due_ns", "_ended", "_error", "_hearing", "_inbound", "_labels",
-        "_listener", "_marks", "_message_limit", "_outcome", "_phase", "_ready_ns", "_session", "_setup_over",
-        "_started_ns", "line", "spec", "trace",
+        "_listener", "_marks", "_message_limit", "_outcome", "_phase", "_ready_ns", "_recorder", "_session",
+        "_setup_over", "_started_ns", "line", "spec", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +86,7 @@ class Call:
         self.line: Line
         self._setup_over = setup_over
         self._context = context
+        self._recorder = context.recorder
         self._due_ns = due_ns
         self._ended = ended
         self.trace = context.tracing.call(spec.index, spec.call_id) if context.tracing is not None else None
@@ -211,7 +212,7 @@ class Call:
         """One whole message of the agent."""
         if self._phase is Phase.OVER:
             return
-        recorder = self._context.recorder
+        recorder = self._recorder
         recorder.bytes_received += len(payload)
         self._inbound += 1
         if self._inbound > self._message_limit:
@@ -232,14 +233,15 @@ class Call:
         if listener is None or hearing is None or caller is None:
             return
         ear = listener.ear
-        segments, heard_ns, underrun_ns = ear.segments, ear.heard_ns, ear.underrun_ns
-        ear.hear(audio, now_ns)
+        playout = ear.playout
+        heard_ns, underrun_ns = ear.heard_ns, playout.underrun_ns
+        begun = ear.hear(audio, now_ns)
         hearing.heard(audio, heard_ns, now_ns)
         if listener.recording is not None:
             listener.recording.agent(ear.last_start_ns, audio)
-        if ear.underrun_ns != underrun_ns:
-            listener.broke_off(ear.last_start_ns, ear.underrun_ns - underrun_ns)
-        if ear.segments != segments:
+        if playout.underrun_ns != underrun_ns:
+            listener.broke_off(ear.last_start_ns, playout.underrun_ns - underrun_ns)
+        if begun:
             listener.speech_began()
             caller.look(now_ns)
 

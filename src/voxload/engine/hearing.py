@@ -21,37 +21,38 @@ class HearingMeter:
     """Counts packet by packet; `finish` turns the counts into the call's metrics."""
 
     __slots__ = (
-        "_buffer_ns", "_clipped", "_ear", "_form", "_jitter", "_late", "_media_ns", "_packets", "_rtt_count", "_rtt_ns",
-        "_spurts", "_underruns",
+        "_buffer_ns", "_clipped", "_ear", "_form", "_jitter", "_late", "_packets", "_pcm16", "_playout", "_rtt_count",
+        "_rtt_ns", "_spurts", "_underruns",
     )  # fmt: skip
 
     def __init__(self, ear: Ear, form: AudioFormat, buffer_ns: int) -> None:
         self._ear = ear
+        self._playout = ear.playout
         self._form = form
+        self._pcm16 = form.encoding == "pcm16"
         self._buffer_ns = buffer_ns
         self._jitter = JitterMeter()
         self._late = LateFrames(buffer_ns)
-        self._media_ns = 0
         self._spurts = self._underruns = 0
         self._packets = self._clipped = 0
         self._rtt_ns = self._rtt_count = 0
 
     def heard(self, audio: bytes, media_before_ns: int, now_ns: int) -> None:
         """Take in a packet that the ear has just heard; `media_before_ns` is the audio that had come before it."""
-        ear = self._ear
+        playout = self._playout
         self._packets += 1
-        if ear.last_start_ns - now_ns > BURST_NS:
+        if self._ear.last_start_ns - now_ns > BURST_NS:
             return
-        if ear.spurts != self._spurts:
-            self._spurts = ear.spurts
+        if playout.spurts != self._spurts:
+            self._spurts = playout.spurts
             self._jitter.start_spurt()
             self._late.start_spurt()
         self._jitter.add(now_ns, media_before_ns)
         self._late.add(now_ns, media_before_ns)
-        if ear.underruns != self._underruns:  # the buffer fills anew: later frames are judged by this one
-            self._underruns = ear.underruns
+        if playout.underruns != self._underruns:  # the buffer fills anew: later frames are judged by this one
+            self._underruns = playout.underruns
             self._late.start_spurt()
-        if peak(audio if self._form.encoding == "pcm16" else decode_pcm(audio, self._form.encoding), 2) >= FULL_SCALE:
+        if peak(audio if self._pcm16 else decode_pcm(audio, self._form.encoding), 2) >= FULL_SCALE:
             self._clipped += 1
 
     def rtt(self, rtt_ns: int) -> None:
@@ -78,14 +79,14 @@ class HearingMeter:
         recorder.latency("jitter", labels, self._jitter.jitter_ns)
         recorder.observe_many("late_frames", labels, self._late.late, self._late.frames)
         recorder.observe_many("clipped_audio", labels, self._clipped, self._packets)
-        recorder.observe("underruns", labels, ear.underruns)
+        recorder.observe("underruns", labels, self._playout.underruns)
         minutes = max(ear.heard_ns / NS_PER_MIN, 1 / 60)
-        recorder.observe("underrun_ms_per_min", labels, ear.underrun_ns / NS_PER_MS / minutes)
+        recorder.observe("underrun_ms_per_min", labels, self._playout.underrun_ns / NS_PER_MS / minutes)
         return {
             "mos": mos,
             "mos_scale": scale,
             "late_share": self._late.late_share,
             "jitter_ms": self._jitter.jitter_ns / NS_PER_MS,
-            "underruns": ear.underruns,
-            "underrun_ms": ear.underrun_ns / NS_PER_MS,
+            "underruns": self._playout.underruns,
+            "underrun_ms": self._playout.underrun_ns / NS_PER_MS,
         }

@@ -250,8 +250,8 @@ class SocketLine(picows.WSListener):
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         """One frame; messages in several frames are put together here."""
         kind = frame.msg_type
-        if frame.fin and (kind == _TEXT or kind == _BINARY):  # noqa: PLR1714, SIM109  # two compares beat a set
-            self._deliver(frame.get_payload_as_bytes(), kind == _TEXT)
+        if (kind is _TEXT or kind is _BINARY) and frame.fin:
+            self._deliver(frame.get_payload_as_bytes(), kind is _TEXT)
         elif kind == picows.WSMsgType.PONG:
             self._call.on_pong(frame.get_payload_as_bytes(), self._clock())
         elif kind == picows.WSMsgType.CLOSE:

@@ -95,7 +95,7 @@ def test_the_onset_is_where_the_utterance_has_it(rate_hz, encoding):
         # Online the end is that of a 10 ms window; offline a fading tail is followed in 5 ms steps.
         assert ear.last_active_ns == pytest.approx(T0 + frames.active_end_ns, abs=20 * MS)
         assert ear.heard_ns == end_ns - T0
-        assert ear.underruns == 0
+        assert ear.playout.underruns == 0
 
 
 def test_jitter_within_the_buffer_moves_nothing():
@@ -106,7 +106,7 @@ def test_jitter_within_the_buffer_moves_nothing():
         late_ns = int(random.integers(0, BUFFER_NS)) if number else 0
         shaken.hear(frame, T0 + number * STEP_NS + late_ns)
     assert state(shaken) == state(steady)
-    assert shaken.underruns == 0
+    assert shaken.playout.underruns == 0
 
 
 @given(sizes=st.lists(st.integers(1, 9_000), min_size=1, max_size=30), spread_ns=st.integers(0, 300 * MS))
@@ -125,7 +125,7 @@ def test_burst_and_paced_delivery_are_heard_alike(sizes, spread_ns):
         played_ns = sum(map(len, packets[:number])) * 31_250
         burst.hear(packet, T0 + min(number * spread_ns // len(packets), played_ns))
     assert state(burst) == state(steady)
-    assert burst.underruns == 0
+    assert burst.playout.underruns == 0
 
 
 def test_a_burst_is_in_the_future():
@@ -159,7 +159,7 @@ def test_underruns_are_counted_exactly(stalls):
             spare_ns -= stall_ns
         ear.hear(LOUD, start_ns)
         start_ns += STEP_NS
-    assert (ear.underruns, ear.underrun_ns) == (len(expected), sum(expected))
+    assert (ear.playout.underruns, ear.playout.underrun_ns) == (len(expected), sum(expected))
 
 
 def test_pauses_between_replies_are_no_underruns():
@@ -168,7 +168,7 @@ def test_pauses_between_replies_are_no_underruns():
     end_ns = paced(ear, FRAMES.frames, end_ns + 400 * MS)  # the utterance ends in silence: a pause
     paced(ear, [LOUD] * 20, end_ns + 2_000 * MS)
     paced(ear, [LOUD] * 20, end_ns + 2_400 * MS + 1_100 * MS)  # breaks off in speech, but for more than 1 s
-    assert ear.underruns == 0
+    assert ear.playout.underruns == 0
     assert ear.segments >= 3
 
 
@@ -177,7 +177,7 @@ def test_silence_that_stalls_is_no_underrun_and_anchors_anew():
     end_ns = paced(ear, [QUIET] * 50)
     start_ns = end_ns + 500 * MS
     paced(ear, FRAMES.frames, start_ns)
-    assert ear.underruns == 0
+    assert ear.playout.underruns == 0
     assert ear.onset_ns == pytest.approx(start_ns + FRAMES.active_start_ns, abs=MS)
 
 
@@ -234,7 +234,7 @@ def test_flush_ends_speech_now():
     assert ear.reply_onset_ns == T0
     assert not ear.speaks_at(now_ns)
     ear.hear(LOUD * 10, now_ns + 100 * MS)  # the next reply starts at its arrival
-    assert (ear.segments, ear.onset_ns, ear.underruns) == (2, now_ns + 100 * MS, 0)
+    assert (ear.segments, ear.onset_ns, ear.playout.underruns) == (2, now_ns + 100 * MS, 0)
 
 
 def test_flush_unsays_a_reply_that_was_never_heard():
@@ -291,7 +291,7 @@ def test_no_audio_and_no_arrival_breaks_it(packets, encoding, rate_hz, buffer_ns
         assert ear.heard_ns >= 0
         assert ear.segments >= opened
         assert ear.onset_ns <= ear.last_active_ns
-        assert (ear.underruns == 0) == (ear.underrun_ns == 0)
+        assert (ear.playout.underruns == 0) == (ear.playout.underrun_ns == 0)
         opened = ear.segments
 
 

@@ -121,7 +121,7 @@ def test_what_is_rendered_is_what_the_ear_heard(bursts: list[tuple[int, int]], f
         audio = tone(length_ms).tobytes()
         ear.hear(audio, now_ns)
         # The end of what has arrived, less its length, is where this packet begins to play.
-        recording.agent(ear._buffer.end_ns - length_ms * NS_PER_MS, audio)
+        recording.agent(ear.playout.end_ns - length_ms * NS_PER_MS, audio)
     stereo = recording.render(T0, T0 + 60 * NS_PER_S)
     assert recording.size_bytes == pytest.approx(ear.heard_ns * 16 / NS_PER_MS, abs=1)
     sounding = sum(last - first for first, last in spans_ms(stereo[:, 1]))

@@ -256,8 +256,8 @@ def test_the_ear_hears_one_underrun_in_every_reply_of_the_corpus(delivery):
         for at_ns, message in call.messages("agent_response"):
             if "audio" in message:
                 ear.hear(base64.b64decode(message["audio"]), at_ns)
-        assert ear.underruns == 1 or delivery == "paced"  # paced frames jitter by a slot of the wheel
-        assert ear.underrun_ns == pytest.approx(300 * MS, abs=2 * MS)
+        assert ear.playout.underruns == 1 or delivery == "paced"  # paced frames jitter by a slot of the wheel
+        assert ear.playout.underrun_ns == pytest.approx(300 * MS, abs=2 * MS)
 
 
 def test_late_frames_are_late_by_so_much_and_the_others_are_not():
