@@ -128,11 +128,11 @@ int main(int count, char **words) {
     struct epoll_event events[512];
     for (;;) {
         ns_t now = now_ns();
-        if (!window_start && now >= open_at) window_start = now, cpu_start = cpu_ns(), frames_in = 0, late_count = 0;
         if (now >= close_at) break;
         ns_t due;
         while ((due = start + next / calls * period + period * (next % calls) / calls) <= now) {
             ns_t at = now_ns();
+            if (!window_start && at >= open_at) window_start = at, cpu_start = cpu_ns(), frames_in = 0, late_count = 0;
             if (late_count < room) late[late_count++] = at - due;
             if (send(all[next % calls].socket, frame, length, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)length) errors++;
             next++;

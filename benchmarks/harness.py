@@ -28,6 +28,8 @@ from voxload.process import prefer_this_process, raise_file_limit
 SETTLE_S = 1.0
 """Between the last call's first frame and the window."""
 CONNECTS_AT_ONCE = 64
+SETUPS_PER_S = 400
+"""At which voxload places its calls; the peers open theirs as they do."""
 SETUP_S_MAX = 30.0
 """A peer that has not opened its calls by then gives up."""
 AGENT_RATE = 50
@@ -44,6 +46,7 @@ class Job:
     rate: int
     duplex: bool
     cpu: int | None
+    setups_per_s: int = SETUPS_PER_S
 
     @property
     def period_ns(self) -> int:
@@ -132,12 +135,13 @@ def read_job(peer: str) -> Job:
     parser.add_argument("--rate", type=int, default=50, help="frames a second of each call: 10, 20, 25, 40 or 50")
     parser.add_argument("--duplex", action="store_true", help="the sink sends frames too; read them")
     parser.add_argument("--cpu", type=int, default=None, help="core to run on")
+    parser.add_argument("--setups-per-s", type=int, default=SETUPS_PER_S, help="calls that voxload places a second")
     args = parser.parse_args()
     if args.cpu is not None:
         os.sched_setaffinity(0, {args.cpu})
     raise_file_limit()
     prefer_this_process()  # as voxload's own processes do; all peers and the sink alike
-    return Job(args.url, args.calls, args.seconds, args.rate, args.duplex, args.cpu)
+    return Job(args.url, args.calls, args.seconds, args.rate, args.duplex, args.cpu, args.setups_per_s)
 
 
 class Frames:
@@ -161,6 +165,7 @@ class Tally:
     error: str = ""
     _frames: int = 0
     _frames_in: int = 0
+    _rss_mib: float = 0.0
     _start: Usage = field(default_factory=lambda: Usage(0, 0, 0))
 
     def failed(self, error: BaseException | str) -> None:
@@ -170,6 +175,7 @@ class Tally:
 
     def open(self) -> None:
         """Begin the window."""
+        self._rss_mib = rss_mib()  # before the window's latenesses
         self._frames, self._frames_in, self._start = len(self.lateness), self.frames_in, usage()
 
     def close(self) -> Result:
@@ -180,6 +186,7 @@ class Tally:
         result.frames, result.frames_in = len(late), self.frames_in - self._frames_in
         result.lateness_p50_ms, result.lateness_p99_ms = percentile_ms(late, 50), percentile_ms(late, 99)
         result.set_window(self._start, end)
+        result.rss_mib = self._rss_mib
         return result
 
     def gave_up(self) -> Result:

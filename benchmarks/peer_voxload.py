@@ -23,8 +23,6 @@ from voxload.measure.histogram import Histogram
 from voxload.measure.snapshot import Snapshot
 from voxload.model.plan import Plan
 
-CALLS_PER_S = 400
-"""Set-ups a second while the calls are being placed."""
 EXPECTED_ENDS = {"cancelled", "completed"}
 """How calls end when this process hangs up on them."""
 
@@ -32,7 +30,7 @@ EXPECTED_ENDS = {"cancelled", "completed"}
 def scenario(job: Job, dialect: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the scenario: a fixed number of callers, each with one call that outlasts the window."""
     # one interval more than the calls need, so that their frames spread over the whole period, as every peer's do
-    ramp_s = (job.calls + 1) / CALLS_PER_S
+    ramp_s = (job.calls + 1) / job.setups_per_s
     return {
         "name": "benchmark",
         "target": job.url,
@@ -57,7 +55,7 @@ class Window:
         self._lateness = Histogram()
         self._steady = 0  # whole seconds for which all calls have been up
         self._left = math.ceil(job.seconds)
-        self._give_up_ns = monotonic_ns() + round((SETUP_S_MAX + job.calls / CALLS_PER_S) * NS_PER_S)
+        self._give_up_ns = monotonic_ns() + round((SETUP_S_MAX + job.calls / job.setups_per_s) * NS_PER_S)
         self._start = usage()
 
     def take(self, snapshot: Snapshot) -> None:

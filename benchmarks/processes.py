@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import CONNECTS_AT_ONCE, SETTLE_S, SETUP_S_MAX, Result
+from benchmarks.harness import CONNECTS_AT_ONCE, SETTLE_S, SETUP_S_MAX, SETUPS_PER_S, Result
 from voxload.clock import NS_PER_S, monotonic_ns, sleep_s
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,6 +37,8 @@ class SinkView:
     cpu_share: float = 0.0
     wait_share: float = 0.0
     """Share of the window for which other processes held the sink's core."""
+    setup_s: float | None = None
+    """From the first open socket to the last, in steps of 250 ms; None: not all were open, or within one step."""
     lateness_p99_ms: float | None = None
     """The worst 250 ms of the sink's own sends."""
 
@@ -105,8 +107,18 @@ def view(samples: list[dict[str, Any]], result: Result) -> SinkView:
         frames_out_per_s=sum(s["frames_out"] for s in inside) / span_s,
         cpu_share=sum(s["cpu_ns"] for s in inside) / NS_PER_S / span_s,
         wait_share=sum(s["wait_ns"] for s in inside) / NS_PER_S / span_s,
+        setup_s=setup_s(samples, result.calls),
         lateness_p99_ms=max(late, default=None),
     )
+
+
+def setup_s(samples: list[dict[str, Any]], calls: int) -> float | None:
+    """Return how long it took until all calls had opened their sockets, as the sink saw it."""
+    first = next((sample["start_ns"] for sample in samples if sample["connections"]), None)
+    last = next((sample["end_ns"] for sample in samples if sample["connections"] >= calls), None)
+    if first is None or last is None or last - first < NS_PER_S:
+        return None
+    return (last - first) / NS_PER_S
 
 
 def step_s(calls: int, seconds: float) -> float:
@@ -114,12 +126,18 @@ def step_s(calls: int, seconds: float) -> float:
     return START_S + calls / 300 + SETTLE_S + seconds + 1.0
 
 
-def run_peer(peer: str, sink: Sink, calls: int, rate: int, duplex: bool, seconds: float) -> tuple[Result, SinkView]:
-    """Run one step. A peer that dies, hangs or prints nonsense is a step with an error."""
+def run_peer(
+    peer: str, sink: Sink, calls: int, rate: int, duplex: bool, seconds: float, setups_per_s: int = 0
+) -> tuple[Result, SinkView]:
+    """Run one step; voxload places `setups_per_s` calls a second (0: all within some seconds).
+
+    A peer that dies, hangs or prints nonsense is a step with an error.
+    """
     tls = peer.endswith("_tls")
     url = sink.tls_url if tls else sink.url
     command = [sys.executable, "-m", f"benchmarks.peer_{peer}", "--url", url, "--calls", str(calls)]
     command += ["--seconds", str(seconds), "--rate", str(rate), "--cpu", str(cores()[0])]
+    command += ["--setups-per-s", str(setups_per_s or max(SETUPS_PER_S, calls // 8))]
     command += ["--duplex"] if duplex else []
     result = Result(peer, calls, rate, duplex)
     try:

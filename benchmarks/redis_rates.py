@@ -21,6 +21,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.page import Section, grid
 from voxload.clock import monotonic_ns, unix_ns
 from voxload.measure.collector import Collector
 from voxload.measure.recorder import Recorder
@@ -34,6 +35,7 @@ from voxload.services.settings import read_settings
 
 COMMANDS_A_SESSION = 25
 PIPELINE = 20
+MISSING = "redis-benchmark is not installed (Debian: redis-tools): the Redis rates are left out"
 FIELDS = ("message_1", "User message 1", "response_1", "Agent response 1")
 
 
@@ -103,6 +105,28 @@ def show(console: Console, rows: list[dict[str, Any]]) -> None:
     console.print("A closed load: the latency under it is that of a queue which each client makes as long as it can.")
 
 
+def section(seconds: float) -> Section:
+    """Return the rates as a section of the page."""
+    if shutil.which("redis-benchmark") is None:
+        return Section([MISSING], None)
+    rows = uvloop.run(measure(seconds))
+    lines = []
+    for row in rows:
+        theirs, mine = row["redis_benchmark"], row["voxload"]
+        lines.append(
+            (
+                f"{row['clients']}" + (f", {row['pipeline']} pipelined" if row["pipeline"] > 1 else ""),
+                f"{theirs['commands_per_s']:,.0f}",
+                f"{mine['commands_per_s']:,.0f}",
+                f"{mine['commands_per_s'] / theirs['commands_per_s']:.0%}",
+                f"{theirs['p50_ms']:.2f} ms",
+                f"{mine['p50_ms']:.2f} ms",
+            )
+        )
+    columns = ("connections", "redis-benchmark /s", "voxload /s", "share", "p50 theirs", "p50 ours")
+    return Section(grid(columns, lines), rows)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run it; returns 0, or 1 when redis-benchmark is not installed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.redis_rates", description=__doc__)
@@ -111,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 140)
     if shutil.which("redis-benchmark") is None:
-        console.print("redis-benchmark is not installed (Debian: redis-tools): the Redis rates are left out")
+        console.print(MISSING)
         return 1
     rows = uvloop.run(measure(args.seconds))
     console.print_json(json.dumps(rows)) if args.json else show(console, rows)

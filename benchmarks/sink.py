@@ -70,6 +70,7 @@ class Sink:
                 "end_ns": now.at_ns,
                 "cpu_ns": now.cpu_ns - before.cpu_ns,
                 "wait_ns": now.wait_ns - before.wait_ns,
+                "connections": self.connections,
                 "frames_in": self.frames_in - frames_in,
                 "frames_out": self.frames_out - frames_out,
                 "lateness_p99_ms": percentile_ms(self.lateness, 99),

@@ -13,8 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import peer_artillery
+from benchmarks.page import grid
 from benchmarks.processes import cores
-from benchmarks.search import FIXED_CALLS, LATENESS_P99_MS_MAX, Cell, Mode
+from benchmarks.search import FIXED_CALLS, LATENESS_P99_MS_MAX, Cell, Mode, Step
 
 LABELS = {
     "voxload": "voxload",
@@ -23,10 +25,12 @@ LABELS = {
     "locust": "Locust + websocket-client",
     "websockets": "websockets on asyncio",
     "aiohttp": "aiohttp on uvloop",
+    "artillery": "Artillery, its ws engine",
+    "voxload_quiet": "voxload, quiet calls",
     "floor": "C, epoll, pre-built frames: the floor",
     "bare": "(bare wheel + picows)",
 }
-PACKAGES = ("picows", "uvloop", "websockets", "websocket-client", "locust", "gevent")
+PACKAGES = ("picows", "uvloop", "websockets", "aiohttp", "websocket-client", "locust", "gevent")
 COLUMNS = (
     "",
     "calls a core",
@@ -35,6 +39,7 @@ COLUMNS = (
     "ratio",
     "µs/frame at limit",
     "ratio",
+    "kB a call",
 )
 
 
@@ -46,6 +51,8 @@ def facts() -> dict[str, str]:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             versions.append(f"{name} not installed")
+    if not peer_artillery.missing():
+        versions.append(f"artillery {peer_artillery.version()}")
     client, sink = cores()
     return {
         "processor": _processor(),
@@ -110,7 +117,7 @@ def rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
         label = LABELS[cell.peer]
         if cell.missing or cell.broken:
             reason = f"missing: {cell.missing}" if cell.missing else "did not run, see the raw steps"
-            lines.append((label, reason, "", "", "", "", ""))
+            lines.append((label, reason, *[""] * (len(COLUMNS) - 2)))
             continue
         marks = ""
         if cell.fixed is not None:
@@ -124,9 +131,17 @@ def rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
                 _ratio(_fixed_us(cell), _fixed_us(ours) if ours is not None else None),
                 _us(_limit_us(cell)),
                 _ratio(_limit_us(cell), _limit_us(ours) if ours is not None else None),
+                _us(memory_kb(cell.fixed, cell.best)),
             )
         )
     return lines
+
+
+def memory_kb(few: Step | None, many: Step | None) -> float | None:
+    """Return the resident memory that each further call takes, between a step of few calls and one of many."""
+    if few is None or many is None or not few.result.rss_mib or many.result.calls < 2 * few.result.calls:
+        return None
+    return (many.result.rss_mib - few.result.rss_mib) * 2**20 / 1000 / (many.result.calls - few.result.calls)
 
 
 def _notes(cells: Sequence[Cell]) -> list[str]:
@@ -156,7 +171,8 @@ def caption() -> str:
         f"at most {LATENESS_P99_MS_MAX:g} ms, one process on one core; beside it, how many times as many voxload "
         "carries. µs/frame: CPU time (user + system) of that process per frame sent; in duplex, the frame received "
         "meanwhile included; beside it, the ratio to voxload. The limits are different loads: like is compared with "
-        f"like at {FIXED_CALLS} calls only, where waking up idle cores is a large part of the cost."
+        f"like at {FIXED_CALLS} calls only, where waking up idle cores is a large part of the cost. kB a call: resident "
+        f"memory of the process that each call adds between {FIXED_CALLS} calls and the limit."
     )
 
 
@@ -237,6 +253,7 @@ def as_data(modes: Sequence[tuple[Mode, Sequence[Cell]]], about: dict[str, str])
                         "bound_disturbed": cell.disturbed_end,
                         "us_per_frame_fixed": _fixed_us(cell),
                         "us_per_frame_at_limit": _limit_us(cell),
+                        "memory_kb_per_call": memory_kb(cell.fixed, cell.best),
                         "steps": [{**asdict(step), "disturbed": step.disturbed} for step in cell.steps],
                     }
                     for cell in cells
@@ -247,12 +264,10 @@ def as_data(modes: Sequence[tuple[Mode, Sequence[Cell]]], about: dict[str, str])
     }
 
 
-def as_markdown(modes: Sequence[tuple[Mode, Sequence[Cell]]], about: dict[str, str]) -> str:
-    """Return the tables as a page."""
-    lines = ["# Benchmark", "", "Made by `make bench` (`python -m benchmarks.run --write`).", ""]
-    lines += [f"- {name}: {value}" for name, value in about.items()]
+def as_markdown(modes: Sequence[tuple[Mode, Sequence[Cell]]]) -> list[str]:
+    """Return the tables as lines of a page."""
+    lines: list[str] = []
     for mode, cells in modes:
-        lines += ["", f"## {mode.name}", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-        lines += ["| " + " | ".join(row) + " |" for row in rows(cells)]
+        lines += [f"### {mode.name}", "", *grid(COLUMNS, rows(cells)), ""]
     notes = _notes([cell for _, cells in modes for cell in cells])
-    return "\n".join([*lines, "", caption(), "", *notes]) + "\n"
+    return [*lines, caption(), *(line for note in notes for line in ("", note))]
