@@ -21,7 +21,7 @@ SETUPS_PER_S = 1000
 """At which calls are placed: what is reached is measured."""
 REPEAT_CALLS_MAX = 3000
 COLUMNS = (
-    "calls", "µs/frame", "floor", "ratio", "lateness p99", "floor's", "kB a call", "set-ups/s", "cores that it takes", "",
+    "calls", "µs/frame", "floor", "ratio", "lateness p99", "floor's", "kB a call", "set-ups/s", "cores", "",
 )  # fmt: skip
 
 
@@ -48,9 +48,13 @@ def measure(progress: Console, calls_max: int = 10_000, window_s: float = 3.0) -
         steps = _run(series, progress, calls_max, window_s)
         found.append(steps)
         lines += [f"### {series.name}", "", *grid(COLUMNS, rows(series, steps)), ""]
-        raw.append({"series": asdict(series), "steps": {peer: [asdict(step) for step in steps[peer]] for peer in steps}})
+        raw.append(
+            {"series": asdict(series), "steps": {peer: [asdict(step) for step in steps[peer]] for peer in steps}}
+        )
     lines += [caption(), "", f"![Growth of the cost]({PLOT.name})"]
-    return Section(lines, raw, all(step.result.frames > 0 for steps in found for step in steps[next(iter(steps))])), found
+    return Section(
+        lines, raw, all(step.result.frames > 0 for steps in found for step in steps[next(iter(steps))])
+    ), found
 
 
 def _run(series: Series, progress: Console, calls_max: int, window_s: float) -> Found:
@@ -68,7 +72,8 @@ def _run(series: Series, progress: Console, calls_max: int, window_s: float) -> 
                 found[peer].append(step)
                 verdict = (step.failed or "held") + (" (disturbed)" if step.disturbed else "")
                 cost = f"{step.result.us_per_frame or 0:.1f} µs/frame"
-                progress.print(f"{LABELS[peer]}, {series.name}: {calls} calls, {cost}: {verdict}", markup=False)
+                line = f"{LABELS[peer]}, {series.name}: {calls} calls, {cost}: {verdict}"
+                progress.print(line, markup=False, highlight=False, soft_wrap=True)
     return found
 
 
@@ -110,7 +115,7 @@ def caption() -> str:
     """Return what the columns mean."""
     return (
         "One process on one core each, the target on another. µs/frame: CPU time of the client for each frame sent; "
-        f"kB a call: resident memory that each call adds to the process with {FIXED_CALLS} calls; set-ups/s: calls from "
+        f"kB a call: resident memory that each call adds to that of {FIXED_CALLS} calls; set-ups/s: calls from "
         f"the first open socket to the last, as the target saw it ({SETUPS_PER_S:,}/s were asked for; each is an HTTP "
         "request and a WebSocket handshake); cores: µs/frame times all the frames of a second, and where that is over "
         f"1, one core cannot hold it. Held: all frames sent and lateness p99 ≤ {LATENESS_P99_MS_MAX:g} ms. What one "

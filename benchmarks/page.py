@@ -15,7 +15,6 @@ KEPT = PAGE.with_name("results.json")
 TITLES = {
     "peers": "Beside its peers",
     "growth": "From 100 to 10,000 calls",
-    "machine": "10,000 calls on one machine",
     "soak": "Memory over time",
     "long_soak": "Memory over ten minutes and a day",
     "redis": "Redis commands",
@@ -49,8 +48,8 @@ def page(kept: dict[str, Any]) -> str:
     """Return the page."""
     lines = ["# Benchmark", ""]
     lines += [
-        "Made by `make bench`, all sections in one run unless a section says otherwise; raw figures of every step are in",
-        "`results.json`. A section is measured again alone by the command under its heading.",
+        "Made by `make bench`, all sections in one run unless a section says otherwise; raw figures of every step are",
+        "in `results.json`. A section is measured again alone by the command under its heading.",
         "",
     ]
     shown = [name for name in TITLES if name in kept]
@@ -61,7 +60,10 @@ def page(kept: dict[str, Any]) -> str:
         lines += ["", f"## {TITLES[name]}", "", f"`python -m benchmarks.run --only {name} --write`", ""]
         differs = {fact: value for fact, value in entry["machine"].items() if common.get(fact) != value}
         if differs:
-            lines += ["Measured at another time: " + "; ".join(f"{fact} {value}" for fact, value in differs.items()), ""]
+            lines += [
+                "Measured at another time: " + "; ".join(f"{fact} {value}" for fact, value in differs.items()),
+                "",
+            ]
         lines += entry["lines"]
     return "\n".join(lines) + "\n"
 

@@ -1,9 +1,9 @@
 """Peer: Artillery (npm) with its own WebSocket engine, a virtual user a call.
 
 The script is what its manual has for such a load: `connect`, then a `loop` of a paced step and a `send` of the frame as
-a text; one worker (`WORKERS=1`), for it has one core. The pace is a function of its processor (`artillery_paced.js` says
-why), which takes the lateness too, since Artillery reports none. In its favour: the frame is the same text each time,
-without a new stamp; frames received are counted and not parsed. CPU time and memory are those of its whole process.
+a text; one worker (`WORKERS=1`), for it has one core. The pace is a function of its processor (`artillery_paced.js`
+says why), which takes the lateness too, since Artillery reports none. In its favour: the frame is the same text each
+time, without a new stamp; frames received are counted and not parsed. CPU time and memory are those of its process.
 
 Artillery is installed with npm into a folder of the cache (`python -m benchmarks.peer_artillery --install`).
 """
@@ -47,7 +47,16 @@ def install() -> str:
     if not missing() or shutil.which("npm") is None:
         return missing()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    command = ["npm", "install", "--prefix", str(FOLDER), "--no-audit", "--no-fund", "--omit=dev", f"artillery@{VERSION}"]
+    command = [
+        "npm",
+        "install",
+        "--prefix",
+        str(FOLDER),
+        "--no-audit",
+        "--no-fund",
+        "--omit=dev",
+        f"artillery@{VERSION}",
+    ]
     quiet = {"PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD": "1"}  # browsers are for another engine of it
     try:
         done = subprocess.run(
@@ -91,7 +100,13 @@ def run(job: Job) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "script.json")
         path.write_text(json.dumps(script(job)))
-        told = {"calls": job.calls, "rate": job.rate, "seconds": job.seconds, "duplex": job.duplex, "settle_s": SETTLE_S}
+        told = {
+            "calls": job.calls,
+            "rate": job.rate,
+            "seconds": job.seconds,
+            "duplex": job.duplex,
+            "settle_s": SETTLE_S,
+        }
         fixed = {"WORKERS": "1", "ARTILLERY_DISABLE_TELEMETRY": "true", "BENCHMARK_JOB": json.dumps(told)}
         process = subprocess.Popen(
             [str(PROGRAM), "run", "--quiet", str(path)],

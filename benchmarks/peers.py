@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+
 from rich.console import Console
 
 from benchmarks import peer_artillery, table
@@ -20,6 +21,7 @@ NEEDS = {
     "voxload": ("picows", "uvloop"),
     "voxload_acs": ("picows", "uvloop"),
     "voxload_tls": ("picows", "uvloop"),
+    "voxload_quiet": ("picows", "uvloop"),
     "bare": ("picows", "uvloop"),
     "floor": (),
     "aiohttp": ("aiohttp", "uvloop"),
@@ -104,7 +106,7 @@ class Bench:
             cost = "—" if us is None else f"{us:.1f}"
             verdict = (step.failed or "held") + (" (disturbed)" if step.disturbed else "")
             line = f"{table.LABELS[cell.peer]}, {mode.short}: {calls} calls, {cost} µs/frame: {verdict}"
-            self._progress.print(line, highlight=False, markup=False)
+            self._progress.print(line, highlight=False, markup=False, soft_wrap=True)
             return step
 
         Search(cell, run, self._window_s, budget_s).find()

@@ -1,4 +1,4 @@
-"""The micro-benchmarks as a section of the page: runs `benchmarks/micro` with pytest-benchmark and reads its figures."""
+"""The micro-benchmarks as a section of the page: runs `benchmarks/micro` with pytest-benchmark, reads its figures."""
 
 from __future__ import annotations
 
@@ -32,5 +32,7 @@ def section(quick: bool) -> Section:
         found.append({"workload": entry["extra_info"]["workload"], "rounds": stats["rounds"], **values})
     rows = [(str(row["workload"]), f"{row['min']:.2f}", f"{row['median']:.2f}") for row in found]
     lines = [*grid(("for one frame (a value, a call)", "least, µs", "median, µs"), rows), ""]
-    lines.append("`make bench-check` counts the instructions of the same pieces and compares them with committed counts.")
+    lines.append(
+        "`make bench-check` counts the instructions of the same pieces and compares them with committed counts."
+    )
     return Section(lines, found)

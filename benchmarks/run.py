@@ -9,7 +9,7 @@ import sys
 
 from rich.console import Console
 
-from benchmarks import growth, page, peers, pieces, redis_rates, soak, table
+from benchmarks import growth, memory, page, peers, pieces, redis_rates, table
 from benchmarks.page import Section
 from voxload.process import raise_file_limit
 
@@ -70,9 +70,9 @@ def _measure(
             problem = growth.draw(steps) if write else ""
             return Section([*section.lines[:-2], problem], section.data, section.held) if problem else section
         case "soak":
-            return soak.section("10m", "20s", 100) if quick else soak.section("1h", "45s", 500)
+            return memory.section("10m", "20s", 100) if quick else memory.section("1h", "45s", 500)
         case "long_soak":
-            return soak.section("24h", "10m", 500)
+            return memory.section("24h", "10m", 500, must_be_flat=True)
         case "redis":
             return redis_rates.section(0.5 if quick else 4.0)
         case _:

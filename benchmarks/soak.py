@@ -141,11 +141,14 @@ def main() -> int:
     parser.add_argument("--record", default="", help="record calls, as `voxload run --record` does")
     parser.add_argument("--virtual", metavar="DURATION", help="on the virtual clock, for so long")
     parser.add_argument("--rate", type=float, default=0.2, help="calls a second on the virtual clock")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write all readings there, MiB by process")
     chosen = parser.parse_args()
     if chosen.virtual:
         found = virtual(parse_duration_ns(chosen.virtual) / 1e9, chosen.rate)
     else:
         found = real(parse_duration_ns(chosen.duration) / 1e9, chosen.calls, chosen.record)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(found))
     flat = True
     for name, levels in found.items():
         if len(levels) < 20:

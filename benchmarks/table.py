@@ -171,8 +171,8 @@ def caption() -> str:
         f"at most {LATENESS_P99_MS_MAX:g} ms, one process on one core; beside it, how many times as many voxload "
         "carries. µs/frame: CPU time (user + system) of that process per frame sent; in duplex, the frame received "
         "meanwhile included; beside it, the ratio to voxload. The limits are different loads: like is compared with "
-        f"like at {FIXED_CALLS} calls only, where waking up idle cores is a large part of the cost. kB a call: resident "
-        f"memory of the process that each call adds between {FIXED_CALLS} calls and the limit."
+        f"like at {FIXED_CALLS} calls only, where waking up idle cores is a large part of the cost. kB a call: "
+        f"resident memory of the process that each call adds between {FIXED_CALLS} calls and the limit."
     )
 
 
