@@ -41,10 +41,12 @@ Found = dict[str, list[Step]]
 """Steps by peer, in order of the calls."""
 
 
-def measure(progress: Console, calls_max: int = 10_000, window_s: float = 3.0) -> tuple[Section, list[Found]]:
-    """Measure both series; returns the section of the page, and the steps."""
+def measure(
+    progress: Console, calls_max: int = 10_000, window_s: float = 3.0, all_series: Sequence[Series] = (TALKING, QUIET)
+) -> tuple[Section, list[Found]]:
+    """Measure each series; returns the section of the page, and the steps."""
     lines, raw, found = [], [], []
-    for series in (TALKING, QUIET):
+    for series in all_series:
         steps = _run(series, progress, calls_max, window_s)
         found.append(steps)
         lines += [f"### {series.name}", "", *grid(COLUMNS, rows(series, steps)), ""]

@@ -1,7 +1,8 @@
 """`python -m benchmarks.instructions` (`make bench-check`): has the hot path become slower? Counted, not timed.
 
 Valgrind's callgrind counts the instructions of each workload in `workloads.py`; the counts are compared with those in
-`instructions.json`, which hold for one version of Python on one architecture. A count does not depend on what else the
+`instructions.json`, which hold for one version of Python on one architecture, with the C parts or without them
+(`VOXLOAD_PURE_PYTHON=1`). A count does not depend on what else the
 machine does, so that a change of 5 % is seen where a clock sees noise. (Hardware counters, as `perf stat` reads them,
 are not there in most virtual machines, and count the kernel's mood too.) What a workload costs once is taken out: it
 runs n and 2n times, and the difference counts.
@@ -24,6 +25,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks import table
+
 ROOT = Path(__file__).resolve().parent.parent
 COUNTS = Path(__file__).with_name("instructions.json")
 TOLERANCE = 0.05
@@ -37,7 +40,8 @@ Counts = dict[str, float]
 def platform_key() -> str:
     """Return what the counts hold for."""
     version = ".".join(platform.python_version_tuple()[:2])
-    return f"{platform.python_implementation().lower()}-{version}-{platform.machine()}"
+    parts = "compiled" if table.compiled() else "pure"
+    return f"{platform.python_implementation().lower()}-{version}-{platform.machine()}-{parts}"
 
 
 def run_workloads(names: list[str]) -> None:

@@ -15,6 +15,7 @@ KEPT = PAGE.with_name("results.json")
 TITLES = {
     "peers": "Beside its peers",
     "growth": "From 100 to 10,000 calls",
+    "profile": "Where a frame's time goes",
     "soak": "Memory over time",
     "long_soak": "Memory over ten minutes and a day",
     "redis": "Redis commands",

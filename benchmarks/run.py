@@ -9,11 +9,11 @@ import sys
 
 from rich.console import Console
 
-from benchmarks import growth, memory, page, peers, pieces, redis_rates, table
+from benchmarks import growth, memory, page, peers, pieces, profile, redis_rates, table
 from benchmarks.page import Section
 from voxload.process import raise_file_limit
 
-DEFAULT = ("peers", "growth", "soak", "redis", "micro")
+DEFAULT = ("peers", "growth", "profile", "soak", "redis", "micro")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,6 +69,11 @@ def _measure(
             section, steps = growth.measure(progress, *((1000, 1.0) if quick else ()))
             problem = growth.draw(steps) if write else ""
             return Section([*section.lines[:-2], problem], section.data, section.held) if problem else section
+        case "profile":
+            found = profile.section(progress, *((100, 100, 1.0) if quick else ()))
+            if write and found.data is not None:
+                profile.write(found)
+            return found
         case "soak":
             return memory.section("10m", "20s", 100) if quick else memory.section("1h", "45s", 500)
         case "long_soak":

@@ -17,6 +17,7 @@ from benchmarks import peer_artillery
 from benchmarks.page import grid
 from benchmarks.processes import cores
 from benchmarks.search import FIXED_CALLS, LATENESS_P99_MS_MAX, Cell, Mode, Step
+from voxload.ring import Ring, new_slots
 
 LABELS = {
     "voxload": "voxload",
@@ -59,9 +60,15 @@ def facts() -> dict[str, str]:
         "cores": f"{os.cpu_count()} (clients on {client}, sink on {sink})",
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "voxload's C parts": "compiled" if compiled() else "not compiled",
         "packages": ", ".join(versions),
         "load before the start": " ".join(f"{value:.2f}" for value in os.getloadavg()),
     }
+
+
+def compiled() -> bool:
+    """Return whether voxload's own hot path runs in C."""
+    return not isinstance(new_slots(1, 2, 0), Ring)
 
 
 def _processor() -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import select
+import socket
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -18,12 +20,12 @@ import uvloop
 from picows import WSFrame, WSMsgType, WSTransport, WSUpgradeRequest
 
 from voxload.audio.playout import Ear
-from voxload.clock import NS_PER_MS, NS_PER_S
+from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns
 from voxload.dialects.base import CallIdentity, Dial, HttpRequest, Signal
 from voxload.dialects.registry import build_dialect
 from voxload.engine.call import Call
 from voxload.engine.hearing import HearingMeter
-from voxload.engine.mouth import FrameMouth
+from voxload.engine.mouth import FrameMouth, new_ledger, new_mouth
 from voxload.engine.transport import Network, SocketLine
 from voxload.measure.histogram import Histogram
 from voxload.model.plan import Plan
@@ -251,6 +253,34 @@ def virtual_call() -> Run:
     return run
 
 
+def mouth() -> Run:
+    """One frame stamped, masked and written to a socket by the caller's mouth, in C where that was compiled."""
+    dialect = build_dialect("rtmed", "http://agent.example", {"message_rate": 50})
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.setblocking(False)
+    prepared = dialect.prepare_caller([bytes(dialect.caller_format.frame_bytes)])[0]
+
+    def send(payload: bytes, _text: bool) -> bool:
+        return ours.send(payload) == len(payload)
+
+    words = (new_ledger(monotonic_ns), dialect.caller(CallIdentity(0, "bench")).stamp, send)
+    speaks = new_mouth(*words, lambda *_: None, (prepared,), FRAME_NS, UNIX_NS, True, monotonic_ns)
+    if hasattr(speaks, "attach"):
+        speaks.attach(ours.fileno(), lambda _rest: None)
+
+    def run(times: int) -> None:
+        due_ns = monotonic_ns()
+        for n in range(times):
+            speaks.on_frame(due_ns)
+            if n & 15 == 15:  # before the socket is full
+                theirs.recv(65536)
+        while select.select([theirs], [], [], 0)[0]:
+            theirs.recv(65536)
+
+    return run
+
+
 class _Counting:
     """What a line tells of, counted."""
 
@@ -328,6 +358,7 @@ WORKLOADS: dict[str, tuple[Callable[[], Run], int]] = {
     "caller up, but for the socket": (caller_up, 2_000),
     "caller duplex, but for the socket": (caller_duplex, 1_000),
     "whole call, both sides": (virtual_call, 4),
+    "mouth, one frame to a socket": (mouth, 1_000),
     "socket, out and back": (socket_echo, 500),
 }
 """By name: the factory, and how many frames make a fair sample."""

@@ -1,0 +1,200 @@
+"""`python -m benchmarks.profile`: where each microsecond of a frame goes, in voxload and in the C floor.
+
+Linux's `perf` looks 2,000 times a second (by the clock of the CPU, so that it works in virtual machines) at what the
+client executes in its steady window. Each look counts for the part of the program, or for the system call, in which it
+finds it; a part's share of the looks is its share of the CPU time. What Python executes cannot be told apart by perf:
+its pieces are timed alone. `--write` puts the table into `docs/hot-path.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import table, workloads
+from benchmarks.harness import Result
+from benchmarks.page import Section, grid
+from benchmarks.peers import missing
+from benchmarks.processes import ROOT, START_S, Sink, cores, step_s
+from voxload.clock import NS_PER_S, monotonic_ns
+
+PAGE = ROOT / "docs" / "hot-path.md"
+BEGIN, END = "<!-- profile: begin -->", "<!-- profile: end -->"
+CALLS_UP, CALLS_DUPLEX = 800, 500
+LOOKS_PER_S = 1999
+UNKNOWN = 4
+SYSTEM_CALLS = (
+    ("kernel: send", re.compile(r"sys_(write|writev|sendto|sendmsg|sendmmsg)$")),
+    ("kernel: receive", re.compile(r"sys_(read|readv|recvfrom|recvmsg|recvmmsg)$")),
+    ("kernel: epoll and timer", re.compile(r"sys_(epoll_|timerfd_|clock_|poll|io_uring)")),
+)
+PARTS = (
+    ("wheel (C)", re.compile(r"/_ring\.")),
+    ("mouth: mask, write, count (C)", re.compile(r"/_mouth\.")),
+    ("picows", re.compile(r"picows")),
+    ("uvloop", re.compile(r"uvloop|libuv")),
+    ("clock", re.compile(r"\[vdso\]")),
+    ("Python", re.compile(r"libpython|/python[0-9.]*$")),
+    ("modules in C: base64, audioop, msgspec, numpy", re.compile(r"pybase64|audioop|msgspec|numpy|math\.|_struct")),
+    ("C library", re.compile(r"libc\.so|libc-|ld-linux|libpthread")),
+    ("the floor's own code", re.compile(r"/floor$")),
+)
+OTHER_KERNEL, OTHER = "kernel: other (interrupts, waking the target)", "other"
+ORDER = (*(name for name, _ in SYSTEM_CALLS), OTHER_KERNEL, *(name for name, _ in PARTS), OTHER)
+PIECES = ("stamp rtmed", "decode rtmed", "ear and meters", "histogram, one value", "wheel, one deadline")
+Costs = dict[str, float]
+"""µs a frame, by part."""
+
+
+def looks(text: str) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+    """Read `perf script -F time,ip,sym,dso`; yields (time in ns, [(function, object file), from the inside out])."""
+    at_ns, frames = 0, []
+    for line in text.splitlines():
+        if not line.strip():
+            if frames:
+                yield at_ns, frames
+            frames = []
+        elif (head := re.match(r"\s*(\d+)\.(\d+):", line)) is not None:
+            at_ns = int(head[1]) * NS_PER_S + int(head[2].ljust(9, "0")[:9])
+        elif (entry := re.match(r"\s*[0-9a-f]+ (.*) \((.*)\)$", line)) is not None:
+            frames.append((re.sub(r"\+0x[0-9a-f]+$", "", entry[1]), entry[2]))
+    if frames:
+        yield at_ns, frames
+
+
+def part_of(frames: list[tuple[str, str]]) -> str:
+    """Return the part to which one look counts."""
+    inner = frames[0][1]
+    if "kernel" in inner and "[vdso]" not in inner:
+        for function, _ in frames:
+            for name, pattern in SYSTEM_CALLS:
+                if pattern.search(function):
+                    return name
+        return OTHER_KERNEL
+    return next((name for name, pattern in PARTS if pattern.search(inner)), OTHER)
+
+
+def shares(text: str, start_ns: int, end_ns: int) -> Counter[str]:
+    """Return how many looks of the window count to each part."""
+    return Counter(part_of(frames) for at_ns, frames in looks(text) if start_ns <= at_ns <= end_ns)
+
+
+def measure(peer: str, calls: int, duplex: bool, seconds: float) -> tuple[Result, Costs]:
+    """Run one step under perf; returns its result, and µs a frame by part.
+
+    Raises:
+        RuntimeError: the peer or perf failed.
+    """
+    with Sink(speak=duplex) as sink, tempfile.TemporaryDirectory() as folder:
+        data = Path(folder, "perf.data")
+        command = ["perf", "record", "-k", "CLOCK_MONOTONIC", "-e", "cpu-clock", "-F", str(LOOKS_PER_S), "-g"]
+        command += ["-o", str(data), "--", sys.executable, "-m", f"benchmarks.peer_{peer}", "--url", sink.url]
+        command += ["--calls", str(calls), "--seconds", str(seconds), "--cpu", str(cores()[0])]
+        command += ["--duplex"] if duplex else []
+        limit_s = START_S + 3 * step_s(calls, seconds) + 60
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit_s, check=False)
+        lines = [line for line in done.stdout.splitlines() if line.startswith('{"peer"')]
+        if not lines:
+            raise RuntimeError(f"no result: {done.stderr.strip()[-300:]}")
+        result = Result(**json.loads(lines[-1]))
+        if result.errors or result.us_per_frame is None:
+            raise RuntimeError(result.error or "no frames")
+        words = ["perf", "script", "-i", str(data), "-F", "time,ip,sym,dso", "--ns"]
+        seen = subprocess.run(words, capture_output=True, text=True, check=False)
+        counted = shares(seen.stdout, result.window_start_ns, result.window_end_ns)
+    total = counted.total()
+    if not total:
+        raise RuntimeError(f"perf saw nothing: {seen.stderr.strip()[-300:]}")
+    return result, {part: count / total * result.us_per_frame for part, count in counted.items()}
+
+
+def pieces() -> Costs:
+    """Return what pieces of the hot path cost alone, µs a frame: the least of five rounds."""
+    found = {}
+    for name in PIECES:
+        factory, times = workloads.WORKLOADS[name]
+        run = factory()
+        run(times)
+        rounds = []
+        for _ in range(5):
+            start_ns = monotonic_ns()
+            run(times)
+            rounds.append((monotonic_ns() - start_ns) / times / 1000)
+        found[name] = min(rounds)
+    return found
+
+
+def section(
+    progress: Console, calls_up: int = CALLS_UP, calls_duplex: int = CALLS_DUPLEX, seconds: float = 3.0
+) -> Section:
+    """Measure voxload and the floor, up and duplex; returns the tables."""
+    if shutil.which("perf") is None:
+        return Section(["Not measured: perf is not installed (Debian: apt-get install linux-perf)."], None)
+    columns: list[tuple[str, Result, Costs]] = []
+    for duplex, calls in ((False, calls_up), (True, calls_duplex)):
+        for peer in ("voxload", "floor"):
+            if missing(peer):
+                progress.print(f"{table.LABELS[peer]} is missing: {missing(peer)}", markup=False)
+                continue
+            try:
+                result, costs = measure(peer, calls, duplex, seconds)
+            except RuntimeError as error:
+                return Section([f"Not measured: {peer} at {calls} calls: {error}"], None, held=False)
+            columns.append((f"{peer}, {'duplex' if duplex else 'up'}, {calls} calls", result, costs))
+            progress.print(f"{columns[-1][0]}: {result.us_per_frame:.1f} µs/frame", highlight=False)
+    alone = pieces()
+    raw = {name: {"us_per_frame": result.us_per_frame, "parts": costs} for name, result, costs in columns}
+    return Section(lines(columns, alone), {"steps": raw, "alone": alone})
+
+
+def lines(columns: list[tuple[str, Result, Costs]], alone: Costs) -> list[str]:
+    """Return the tables in Markdown."""
+    parts = [part for part in ORDER if any(costs.get(part, 0.0) >= 0.005 for _, _, costs in columns)]
+    rows = [(part, *(f"{costs[part]:.2f}" if part in costs else "" for _, _, costs in columns)) for part in parts]
+    rows.append(("**all**", *(f"**{result.us_per_frame:.2f}**" for _, result, _ in columns)))
+    return [
+        *grid(("µs a frame", *(name for name, _, _ in columns)), rows),
+        "",
+        "CPU time of the client's process at 50 frames/s a call, by looks of `perf` at it. In duplex a frame sent and",
+        "a frame heard count as one. On the loopback interface `send` carries the frame up to the target's socket.",
+        "",
+        *grid(("a piece alone, in Python or C", "µs"), [(name, f"{us:.2f}") for name, us in alone.items()]),
+    ]
+
+
+def write(found: Section) -> None:
+    """Put the tables between the marks of the page."""
+    text = PAGE.read_text()
+    head, rest = text.split(BEGIN, 1)
+    PAGE.write_text("\n".join([head + BEGIN, *found.lines, END + rest.split(END, 1)[1]]))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and tell; returns 0, or 4 when nothing could be measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__.splitlines()[0])
+    parser.add_argument("--calls-up", type=int, default=CALLS_UP)
+    parser.add_argument("--calls-duplex", type=int, default=CALLS_DUPLEX)
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of the steady window")
+    parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.relative_to(ROOT)}")
+    args = parser.parse_args(arguments)
+    found = section(Console(stderr=True), args.calls_up, args.calls_duplex, args.seconds)
+    print("\n".join(found.lines))
+    if found.data is None:
+        return UNKNOWN
+    if args.write:
+        write(found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
