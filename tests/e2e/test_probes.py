@@ -67,17 +67,22 @@ def test_probes_stand_beside_the_calls(voxload, redis_server):
     assert "cache" in (done.folder / "summary.md").read_text()
 
 
-def test_a_probe_of_the_language_model_reads_its_prompts_beside_the_scenario(voxload):
+def test_probes_of_model_and_voice_read_their_files_beside_the_scenario(voxload):
     (voxload.folder / "sub").mkdir()
     (voxload.folder / "sub" / "prompts.txt").write_text("Are you open?\n")
+    voice = {"mode": "tts", "tts": {"text_file": "prompts.txt"}, "service": {"synthesis": {"first_byte": "100ms"}}}
     told = {"first_token": "50ms", "inter_token": "2ms", "reply_tokens": 10}
     options = {"prompts": "prompts.txt", "service": {"deployments": {"gpt-4o": told}}, "client": "fast"}
-    scenario = scenario_with(probes=[{"component": "openai", "rate": 10, "options": options}])
+    model = {"component": "openai", "rate": 10, "options": options}
+    scenario = scenario_with(probes=[model, {"component": "speech", "rate": 10, "options": voice}])
     done = voxload("run", str(voxload.write(scenario, "sub/scenario.yaml")), "--quiet", "--processes", "1")
     assert done.code in {0, 4}, done.out + done.err
-    (probe,) = done.summary.probes
+    probe, spoken = done.summary.probes
     assert probe.completed == probe.attempted >= 5
     assert probe.histogram("time_to_first_token").count == probe.completed
+    assert spoken.completed == spoken.attempted >= 5
+    assert tuple(spoken.headline) == ("tts_first_byte",)
+    assert spoken.histogram("tts_first_byte").minimum >= 100e6
     assert probe.histogram("prompt_tokens").maximum == 8 * 10**9, "13 characters and a message"
 
 

@@ -14,10 +14,21 @@ from pydantic import ValidationError
 from voxload.audio.codec import write_wav
 from voxload.audio.corpus import load_corpus
 from voxload.clock import monotonic_ns
+from voxload.errors import BadInputError
 from voxload.measure.recorder import Recorder
+from voxload.model.source import Source
 from voxload.services.base import Operation
+from voxload.services.settings import read_settings
+from voxload.services.speech.component import SpeechComponent
 from voxload.services.speech.material import MESSAGE_NS, Material, Said, Script
-from voxload.services.speech.options import RecognitionOptions, SpeechOptions, SynthesisOptions, address_of, bytes_per_s
+from voxload.services.speech.options import (
+    RecognitionOptions,
+    SpeechOptions,
+    SpeechSettings,
+    SynthesisOptions,
+    address_of,
+    bytes_per_s,
+)
 from voxload.services.speech.results import Heard, Result
 from voxload.standins.web import StandInProcess
 
@@ -108,6 +119,22 @@ async def test_the_limit_of_concurrent_recognitions_is_met(client):
     assert ran.facts["streams up at most"] in {"2", "3"}
 
 
+async def test_many_streams_at_once_are_said_to_their_end():
+    stt = {"utterances": 1, "audio": [SHORT]}
+    service = {"recognition": {"final_latency": "600ms", "concurrent": 0}}
+    ran = await Ran("speech", closed(80, "1500ms"), stt=stt, service=service)()
+    assert ran.ended == {"completed": 80}, ran.errors()
+    assert ran.facts["streams up at most"] == "80"
+    assert (mean(ran, "stt_wer"), mean(ran, "stt_missed")) == ((0.0, 80 * 6), (0.0, 80))
+    assert ran.ms("stt_final_latency", 0.01) >= 599
+    # every message of every stream was sent, silence until the result included, and its lateness is known
+    least = 80 * len(Material(ran.settings.options.stt, SynthesisOptions(), ("en-US",)).script(0).messages)
+    sent = ran.collector.totals().frames_sent
+    assert sent >= least
+    assert ran.count("loop_lateness") >= sent
+    assert float(ran.facts["audio recognised"].split()[0]) == pytest.approx(sent / 10, abs=0.1)
+
+
 @pytest.mark.parametrize("client", CLIENTS)
 async def test_a_service_that_vanishes_ends_the_run(client):
     async with service_told(recognition={"final_latency": "500ms"}) as (process, place):
@@ -168,10 +195,20 @@ async def test_recognition_and_synthesis_take_turns():
     ran = await Ran("speech", constant(8, "500ms"), mode="both", stt=stt)()
     assert ran.ended == {"completed": 4}, ran.errors()
     assert (ran.count("stt_final_latency"), ran.count("tts_first_byte")) == (2, 2)
-    assert ran.component.headline_of(ran.settings) == ("stt_final_latency", "stt_interim_latency", "tts_first_byte")
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------
+
+
+def test_reports_open_with_what_is_tested():
+    found = {mode: SpeechComponent.headline_of(settings_of(mode)) for mode in ("stt", "tts", "both")}
+    assert found["stt"] == ("stt_final_latency", "stt_interim_latency")
+    assert found["tts"] == ("tts_first_byte",)
+    assert found["both"] == found["stt"] + found["tts"]
+
+
+def settings_of(mode):
+    return SpeechSettings.model_validate({"component": "speech", "options": {"mode": mode}})
 
 
 def test_a_stream_holds_its_utterances_where_it_says():
@@ -295,16 +332,26 @@ def test_the_service_is_where_the_options_say():
         ({"tts": {"voice": "Ava"}}, "is not the name of a voice"),
         ({"tts": {"format": "flac"}}, "raw-16khz-16bit-mono-pcm"),
         ({"tts": {"texts": ["a"], "text_file": "README.md"}}, "not both"),
-        ({"tts": {"text_file": "nowhere.txt"}}, "nowhere.txt cannot be read"),
         ({"tts": {"texts": [" "]}}, "a text is empty"),
-        ({"stt": {"audio": [{"file": "nowhere.wav", "text": "x"}]}}, "nowhere.wav cannot be read"),
-        ({"stt": {"audio": [{"file": "README.md", "text": "x"}]}}, "README.md"),
         ({"stt": {"utterances": 0}}, "utterances"),
     ],
 )
 def test_wrong_options_are_named(options, words):
     with pytest.raises(ValidationError, match=words):
         SpeechOptions.model_validate(options)
+
+
+def test_files_are_looked_up_beside_the_file_and_all_that_is_wrong_is_told(tmp_path):
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "no.wav").write_bytes(b"no")
+    audio = [{"file": name, "text": "x"} for name in ("nowhere.wav", "no.wav", FILE)]
+    document = {"component": "speech", "options": {"stt": {"audio": audio}, "tts": {"text_file": "empty.txt"}, "x": 1}}
+    with pytest.raises(BadInputError) as told:
+        read_settings(Source(document, str(tmp_path / "speech.yaml")), SpeechSettings, {})
+    words = str(told.value)
+    for part in ("0.file", "nowhere.wav cannot be read", "no.wav not a readable WAV", "empty.txt holds no text", "'x'"):
+        assert part in words
+    assert FILE not in words
 
 
 def test_a_container_may_ask_for_no_key():

@@ -34,7 +34,7 @@ class SpeechComponent(Component[SpeechSettings]):
     def __init__(self, settings: SpeechSettings, run: ComponentRun) -> None:
         super().__init__(settings, run)
         options = self._options = settings.options
-        self._material = Material(options.stt, options.tts, options.languages)
+        self._material = Material(options.stt, options.tts, options.languages, settings.folder)
         self._stand_in = OwnStandIn("speech")
         self._client: SpeechClient | None = None
         self._credential: Any = None

@@ -162,7 +162,7 @@ class Dialler:
 
     def __init__(self, options: SpeechOptions, credentials: Credentials, counts: Counts) -> None:
         self._options, self._credentials, self._counts = options, credentials, counts
-        self._tls = ssl.create_default_context()
+        self._tls: ssl.SSLContext | None = None
 
     async def open(self, operation: Operation, url: str, kind: str) -> Connection:
         """Return a connection, after as many retries as the options allow.
@@ -203,12 +203,14 @@ class Dialler:
             CONNECTION_HEADER: new_id(),
             "Sec-WebSocket-Protocol": SUBPROTOCOL,
         }
+        if self._tls is None and urlsplit(url).scheme == "wss":  # it reads all certificates of the system
+            self._tls = ssl.create_default_context()
         make: Callable[[], Connection] = lambda: connection  # noqa: E731
         try:
             await picows.ws_connect(
                 make,
                 url,
-                ssl_context=self._tls if urlsplit(url).scheme == "wss" else None,
+                ssl_context=self._tls,
                 websocket_handshake_timeout=self._options.connect_timeout_ns / NS_PER_S,
                 extra_headers=headers,
                 max_frame_size=MESSAGE_BYTES_MAX,

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from voxload.audio.corpus import Utterance, load_corpus, utterance_from_wav
+from voxload.audio.corpus import Utterance, load_corpus
 from voxload.audio.frames import cut_frames, silence_frame
 from voxload.clock import NS_PER_MS
 from voxload.measure.accuracy import word_error_rate
+from voxload.services.speech.files import read_recording, read_texts
 from voxload.services.speech.options import RecognitionOptions, SynthesisOptions
 
 MESSAGE_MS = 100
@@ -52,20 +53,21 @@ class Material:
     """Streams and texts by the number of the unit of work; the same number always gets the same.
 
     Raises:
-        BadInputError: a recording cannot be used.
+        BadInputError: a recording or a file of texts cannot be used.
     """
 
-    def __init__(self, stt: RecognitionOptions, tts: SynthesisOptions, languages: tuple[str, ...]) -> None:
+    def __init__(
+        self, stt: RecognitionOptions, tts: SynthesisOptions, languages: tuple[str, ...], folder: Path = Path()
+    ) -> None:
         self._stt, self._tts, self._languages = stt, tts, languages
         self._scripts: dict[int, Script] = {}
         corpus = load_corpus()
         self._utterances: tuple[Utterance, ...] = corpus.callers
         if stt.audio:
-            recordings = [(Path(each.file), each.text) for each in stt.audio]
-            self._utterances = tuple(
-                utterance_from_wav(path.read_bytes(), str(path), text) for path, text in recordings
-            )
-        self._texts = tts.lines() or tuple(utterance.text for utterance in corpus.agents)
+            self._utterances = tuple(read_recording(folder / each.file, each.text) for each in stt.audio)
+        self._texts = tts.texts or tuple(utterance.text for utterance in corpus.agents)
+        if tts.text_file:
+            self._texts = read_texts(folder / tts.text_file)
 
     def language(self, index: int) -> str:
         """Return the language of a stream."""

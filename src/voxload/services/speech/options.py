@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
-from voxload.audio.corpus import utterance_from_wav
 from voxload.clock import NS_PER_S
-from voxload.errors import BadInputError
+from voxload.errors import BadInputError, Problem
 from voxload.model.base import Model
+from voxload.model.source import Location, Source
 from voxload.model.units import DurationNs
 from voxload.services.settings import ComponentSettings, Secret, http_url
+from voxload.services.speech.files import read_recording, read_texts
 from voxload.speech_protocol import SYNTHESIS_PATHS, UNIVERSAL_PATHS, recognition_path
 
 Mode = Literal["stt", "tts", "both"]
@@ -83,18 +85,6 @@ class SpokenFile(Model):
     file: str = Field(description="16-bit PCM WAV.")
     text: str = Field(min_length=1, description="What is said in it, for the word error rate.")
 
-    @field_validator("file")
-    @classmethod
-    def _holds_speech(cls, value: str) -> str:
-        path = Path(value)
-        if not path.is_file():
-            raise ValueError(f"{value} cannot be read: no such file")
-        try:
-            utterance_from_wav(path.read_bytes(), value)
-        except BadInputError as error:
-            raise ValueError(str(error)) from None
-        return value
-
 
 class RecognitionOptions(Model):
     """What a stream is: utterances with pauses between, in real time, to one recogniser."""
@@ -142,36 +132,12 @@ class SynthesisOptions(Model):
             raise ValueError(f"{value!r} is not the name of a voice such as en-US-AvaMultilingualNeural")
         return value
 
-    @field_validator("text_file")
-    @classmethod
-    def _holds_text(cls, value: str) -> str:
-        if value and not _lines(value):
-            raise ValueError(f"{value} holds no text")
-        return value
-
     @field_validator("texts")
     @classmethod
     def _no_empty_text(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not all(text.strip() for text in value):
             raise ValueError("a text is empty")
         return value
-
-    def lines(self) -> tuple[str, ...]:
-        """Return the texts that are given; none where the default is meant."""
-        return self.texts or (_lines(self.text_file) if self.text_file else ())
-
-
-def _lines(file: str) -> tuple[str, ...]:
-    """Return the lines of a text file that are not empty.
-
-    Raises:
-        ValueError: it cannot be read.
-    """
-    try:
-        text = Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 class SpeechOptions(Model):
@@ -265,3 +231,32 @@ class SpeechSettings(ComponentSettings):
 
     component: Literal["speech"]
     options: SpeechOptions = SpeechOptions()
+
+    @classmethod
+    def problems_outside(cls, source: Source) -> Iterator[Problem]:
+        """Return what is wrong with recordings and texts."""
+        folder, options = Path(source.file).parent, ("options",)
+        recordings = _at(source.data, (*options, "stt", "audio"))
+        for number, entry in enumerate(recordings if isinstance(recordings, list) else ()):
+            name = entry.get("file") if isinstance(entry, dict) else None
+            if isinstance(name, str):
+                place = (*options, "stt", "audio", number, "file")
+                yield from _problems(lambda path: read_recording(path, ""), folder / name, source, place)
+        name = _at(source.data, (*options, "tts", "text_file"))
+        if isinstance(name, str) and name:
+            yield from _problems(read_texts, folder / name, source, (*options, "tts", "text_file"))
+
+
+def _at(data: Any, location: Location) -> Any:
+    for part in location:
+        data = data.get(part) if isinstance(data, dict) else None
+    return data
+
+
+def _problems(read: Callable[[Path], object], path: Path, source: Source, place: Location) -> Iterator[Problem]:
+    try:
+        read(path)
+    except BadInputError as error:
+        where = ".".join(map(str, place))
+        for problem in error.problems:
+            yield Problem(f"{where}: {path} {problem.message}", source.file, source.line(place), problem.suggestion)
