@@ -32,7 +32,7 @@ _TITLES = {
     "plcmos": "PLCMOS",
     "plcmos_loss": "PLCMOS loss",
 }
-_ACRONYMS = frozenset({"acs", "dtmf", "http", "llm", "stt", "tts"})
+_ACRONYMS = frozenset({"acs", "dtmf", "http", "llm", "slo", "stt", "tts"})
 _DIGITS_MAX = 9
 
 OUTCOME_MEANINGS: dict[str, str] = {

@@ -21,7 +21,7 @@ RETRIED = frozenset({408, 409, 429})
 
 
 class RefusedError(Exception):
-    """The service has answered with an error; `wait_ns` is after how long it wants to be asked again, if it says so."""
+    """The service has answered with an error; `wait_ns` is for how long it asks to wait, 0 if it does not."""
 
     def __init__(self, status: int, text: str, headers: Mapping[str, str]) -> None:
         super().__init__(text)
@@ -97,8 +97,8 @@ class ChatClient(ABC):
         """Close the connections."""
 
 
-def told_wait_ns(headers: Mapping[str, str]) -> int | None:
-    """Return for how long an answer asks to wait: `retry-after-ms` before `retry-after`, which may be a date."""
+def told_wait_ns(headers: Mapping[str, str]) -> int:
+    """Return for how long an answer asks to wait, by `retry-after-ms` or else `retry-after`; 0 if it does not."""
     for name, unit_ns in (("retry-after-ms", NS_PER_MS), ("retry-after", NS_PER_S)):
         try:
             value = float(headers.get(name) or "")
@@ -107,7 +107,7 @@ def told_wait_ns(headers: Mapping[str, str]) -> int | None:
         if 0 <= value < 1e9:
             return round(value * unit_ns)
     date = parsedate_tz(headers.get("retry-after") or "")
-    return max(mktime_tz(date) * NS_PER_S - unix_ns(), 0) if date else None
+    return max(mktime_tz(date) * NS_PER_S - unix_ns(), 0) if date else 0
 
 
 def broken(what: str) -> OperationFailedError:

@@ -89,10 +89,10 @@ class OpenaiComponent(Component[OpenaiSettings]):
         """Ask one small question, so that a wrong key, name or field is told before the load."""
         assert self._client is not None
         self._probes += 1
-        reply = Reply()
+        reply, limit = Reply(), PROBE_TOKENS if self._options.max_tokens is not None else 0
         try:
             async with asyncio.timeout(self._options.request_timeout_ns / NS_PER_S):
-                await self._client.chat(Ask(deployment, [{"role": "user", "content": "Hello"}], PROBE_TOKENS), reply)
+                await self._client.chat(Ask(deployment, [{"role": "user", "content": "Hello"}], limit), reply)
         except TimeoutError:  # it is there; how slow it is, is what the run will tell
             return
         except RefusedError as refused:
@@ -187,7 +187,7 @@ class OpenaiComponent(Component[OpenaiSettings]):
                 operation.observe("throttled", status == "429", deployment=ask.deployment)
 
     def _wait_ns(self, operation: Operation, refused: RefusedError, attempt: int) -> int:
-        if refused.wait_ns is not None:
+        if refused.wait_ns:
             return refused.wait_ns
         shorter = 1 - uniform(self.settings.seed, operation.operation_id, attempt, "back_off") / 4
         return round(min(BACK_OFF_NS << min(attempt, 10), BACK_OFF_NS_MAX) * shorter)
