@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from voxload.clock import NS_PER_S, utc_of
+from voxload.clock import utc_of
 
 SUBPROTOCOL = "USP"
 """What the SDK offers as Sec-WebSocket-Protocol."""
@@ -38,7 +38,6 @@ SSML = "ssml"
 SYNTHESIS_CONTEXT = "synthesis.context"
 TEXT_PIECE = "text.piece"
 TEXT_END = "text.end"
-TELEMETRY = "telemetry"
 # service to client
 TURN_START = "turn.start"
 TURN_END = "turn.end"
@@ -200,7 +199,6 @@ class Phrase(msgspec.Struct, rename="pascal", omit_defaults=True):
     duration: int = -1
     n_best: list[Alternative] | None = None
     id: str = ""
-    channel: int = -1
     primary_language: PrimaryLanguage | None = None
     speaker_id: str = ""
 
@@ -212,7 +210,6 @@ class Hypothesis(msgspec.Struct, rename="pascal", omit_defaults=True):
     offset: int = -1
     duration: int = -1
     id: str = ""
-    channel: int = -1
     primary_language: PrimaryLanguage | None = None
     speaker_id: str = ""
 
@@ -221,8 +218,3 @@ class Detected(msgspec.Struct, rename="pascal", omit_defaults=True):
     """The body of speech.startDetected and speech.endDetected: where speech begins or the audio ends, in ticks."""
 
     offset: int = -1
-
-
-def audio_ns(payload_bytes: int, sample_rate_hz: int) -> int:
-    """Return how long 16-bit mono PCM lasts, in ns."""
-    return payload_bytes * NS_PER_S // (2 * sample_rate_hz)

@@ -13,15 +13,9 @@ from voxload.clock import NS_PER_MS, NS_PER_S
 from voxload.errors import BadInputError
 from voxload.standins.speech.ear import Ear
 from voxload.standins.speech.known import Known
-from voxload.standins.speech.recognition import (
-    Options,
-    Recognition,
-    Studio,
-    UnsupportedAudioError,
-    audio_format,
-    options_of,
-)
+from voxload.standins.speech.recognition import Recognition, Studio
 from voxload.standins.speech.settings import KnownRecording, SpeechSettings
+from voxload.standins.speech.wishes import Options, UnsupportedAudioError, audio_format, options_of
 from voxload.wheel import Wheel
 
 CORPUS = load_corpus()

@@ -14,10 +14,11 @@ from voxload.audio.corpus import load_corpus
 from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns
 from voxload.standins.serving import Server
 from voxload.standins.speech.known import Known
-from voxload.standins.speech.recognition import Options, Recognition, Studio, UnsupportedAudioError
+from voxload.standins.speech.recognition import Recognition, Studio
 from voxload.standins.speech.server import SpeechStandIn
 from voxload.standins.speech.settings import DEVELOPMENT_KEY, SpeechSettings
 from voxload.standins.speech.voice import SynthesisError, audio_form, read_ssml
+from voxload.standins.speech.wishes import Options, UnsupportedAudioError
 from voxload.wheel import Wheel
 
 FIRST = load_corpus().callers[0]
@@ -87,6 +88,7 @@ async def until(socket, path):
 async def test_handshakes_are_answered_as_the_service_does():
     async with World({}) as world:
         assert await world.refused("/speech/elsewhere") == 404
+        assert dict(world.stand_in._log.counts) == {"GET ? 404": 1}  # whatever the address: counters do not grow
         assert await world.refused(STT, headers={protocol.KEY_HEADER: "wrong"}) == 401
         assert await world.refused(TTS, headers={protocol.KEY_HEADER: ""}) == 401
         for headers in ({"Authorization": "Bearer a.b.c"}, {"Authorization": "Bearer aad#/subscriptions/1#a.b.c"}):
@@ -212,6 +214,36 @@ async def test_texts_follow_each_other_and_a_new_one_ends_the_one_before():
         counts = await (await world.http.get(world.server.url + "/voxload/counters")).json()
         assert counts["requests"][f"TURN {TTS} 200"] == 3
         assert counts["requests"][f"TURN {TTS} 499"] == 1
+
+
+async def test_short_audio_is_recognised_by_plain_requests_too():
+    pcm = FIRST.samples.tobytes()
+
+    async def in_small_pieces():
+        yield HEADER[:10]
+        yield HEADER[10:]
+        yield pcm
+
+    async with World({"recognition": {"concurrent": 1}}) as world:
+        address = f"{world.server.url}/speech/recognition/conversation/cognitiveservices/v1"
+        for body in (HEADER + pcm, in_small_pieces()):
+            answer = await world.http.post(address + "?language=en-US&format=detailed", data=body)
+            found = await answer.json()
+            assert (found["RecognitionStatus"], found["DisplayText"]) == ("Success", FIRST.text)
+            assert found["NBest"][0]["Display"] == FIRST.text
+        silent = await (await world.http.post(address + "?language=en-US", data=HEADER + bytes(32_000))).json()
+        assert silent["RecognitionStatus"] == "NoMatch"
+        for query, body, headers, status in (
+            ("", HEADER, {}, 400),
+            ("?language=en-US", STEREO, {}, 400),
+            ("?language=en-US", HEADER, {protocol.KEY_HEADER: "wrong"}, 401),
+        ):
+            assert (await world.http.post(address + query, data=body, headers=headers)).status == status
+        async with world.open(STT) as socket:
+            await socket.send_bytes(audio(HEADER))
+            assert (await read(socket))[0] == protocol.TURN_START
+            assert (await world.http.post(address + "?language=en-US", data=HEADER + pcm)).status == 429
+        await world.idle()
 
 
 @pytest.mark.parametrize("context", [{}, {"synthesis": []}, {"synthesis": {"audio": {"metadataOptions": [1]}}}, []])

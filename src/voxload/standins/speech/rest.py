@@ -36,13 +36,9 @@ class SpeechRest:
             application.router.add_get(path, self._voices)
         application.router.add_post(TOKEN_PATH, self._token)
 
-    def _refusal(self, request: web.Request) -> web.Response | None:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        return None if is_allowed(self._settings, headers, request.query) else _refused(HTTPStatus.UNAUTHORIZED)
-
     async def _speak(self, request: web.Request) -> web.StreamResponse:
         now_ns = self._clock()
-        refusal = self._refusal(request)
+        refusal = unauthorized(self._settings, request)
         if refusal is not None:
             return refusal
         try:
@@ -51,9 +47,9 @@ class SpeechRest:
         except SynthesisError as error:
             return web.Response(status=HTTPStatus.BAD_REQUEST, text=str(error))
         if not self._booth.admit(now_ns):
-            return _refused(HTTPStatus.TOO_MANY_REQUESTS)
+            return refused(HTTPStatus.TOO_MANY_REQUESTS)
         if self._booth.fails():
-            return _refused(HTTPStatus.SERVICE_UNAVAILABLE)
+            return refused(HTTPStatus.SERVICE_UNAVAILABLE)
         number = self._booth.begin()
         speech, cut = self._booth.speak(script, form), self._booth.is_cut(number)
         factor = self._settings.synthesis.real_time_factor
@@ -78,7 +74,7 @@ class SpeechRest:
         return answer
 
     async def _voices(self, request: web.Request) -> web.StreamResponse:
-        refusal = self._refusal(request)
+        refusal = unauthorized(self._settings, request)
         if refusal is not None:
             return refusal
         found = [
@@ -99,7 +95,7 @@ class SpeechRest:
         return web.json_response(found)
 
     async def _token(self, request: web.Request) -> web.StreamResponse:
-        refusal = self._refusal(request)
+        refusal = unauthorized(self._settings, request)
         if refusal is not None:
             return refusal
         head, body = (
@@ -109,5 +105,12 @@ class SpeechRest:
         return web.Response(text=f"{head}.{body}.{secrets.token_urlsafe(16)}", content_type="application/jwt")
 
 
-def _refused(status: HTTPStatus) -> web.Response:
+def unauthorized(settings: SpeechSettings, request: web.Request) -> web.Response | None:
+    """Return the refusal of a request without key and token, None for one that has either."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return None if is_allowed(settings, headers, request.query) else refused(HTTPStatus.UNAUTHORIZED)
+
+
+def refused(status: HTTPStatus) -> web.Response:
+    """Return an answer that refuses."""
     return web.json_response(refusal_body(status), status=status)

@@ -32,6 +32,7 @@ from voxload.standins.speech.access import is_allowed, refusal_body
 from voxload.standins.speech.known import Known
 from voxload.standins.speech.recognition import Studio
 from voxload.standins.speech.rest import SpeechRest
+from voxload.standins.speech.rest_recognition import SpeechRestRecognition
 from voxload.standins.speech.settings import SpeechSettings
 from voxload.standins.speech.sockets import RecognitionSocket
 from voxload.standins.speech.synthesis import Booth, SynthesisSocket
@@ -56,7 +57,6 @@ class SpeechStandIn(StandIn):
         )
         voice = Voice(load_corpus(), self.settings.synthesis.characters_per_s)
         self._booth = Booth(self.settings, voice, self._pacer.wheel, clock)
-        self._handshakes = 0
         self.recognitions = ConcurrencyLimit(self.settings.recognition.concurrent)
 
     def application(self) -> web.Application:
@@ -64,6 +64,7 @@ class SpeechStandIn(StandIn):
         application = new_application(log=self._log)
         application.cleanup_ctx.append(self._pacer.turning)
         SpeechRest(self.settings, self._booth, self._pacer, self._clock).add_to(application)
+        SpeechRestRecognition(self._studio, self.recognitions, self._clock).add_to(application)
         return application
 
     def open_socket(self) -> OpenSocket:
@@ -99,7 +100,7 @@ class SpeechStandIn(StandIn):
         path, query = parts.path.rstrip("/"), dict(parse_qsl(parts.query))
         headers = {name.lower(): value for name, value in request.headers.items()}
         status = self._verdict(path, headers, query)
-        self._log.note("GET", path, path, status, now_ns)
+        self._log.note("GET", path if status != HTTPStatus.NOT_FOUND else "?", parts.path, status, now_ns)
         if status != HTTPStatus.SWITCHING_PROTOCOLS:
             body = json.dumps(refusal_body(status)).encode()
             kind = CIMultiDict({"Content-Type": "application/json"})
@@ -117,8 +118,7 @@ class SpeechStandIn(StandIn):
             return HTTPStatus.NOT_FOUND
         if not is_allowed(self.settings, headers, query):
             return HTTPStatus.UNAUTHORIZED
-        number, self._handshakes = self._handshakes, self._handshakes + 1
-        if self._studio.strikes(self.settings.faults.error_rate, "handshake", "errors", number):
+        if (self._booth if path in SPEAKING_PATHS else self._studio).fails():
             return HTTPStatus.SERVICE_UNAVAILABLE
         if path in SPEAKING_PATHS:
             return HTTPStatus.SWITCHING_PROTOCOLS

@@ -24,7 +24,8 @@ from voxload.speech_protocol import (
 )
 from voxload.standins.log import RequestLog
 from voxload.standins.speech.access import BAD_MESSAGE_CODE, THROTTLED, THROTTLED_CODE, TOO_BIG_CODE
-from voxload.standins.speech.recognition import Options, Recognition, Studio, UnsupportedAudioError, options_of
+from voxload.standins.speech.recognition import Recognition, Studio
+from voxload.standins.speech.wishes import Options, UnsupportedAudioError, options_of
 
 REASON_BYTES_MAX = 123
 UNREAD_BYTES_MAX = 8 * 1024 * 1024
