@@ -34,7 +34,7 @@ from voxload.dialects.base import (
 )
 from voxload.engine.books import CallEnd, close_books
 from voxload.engine.caller import Caller
-from voxload.engine.context import CallContext, Line, tell
+from voxload.engine.context import GONE, CallContext, Line, tell
 from voxload.engine.hearing import HearingMeter
 from voxload.engine.listener import Listener
 from voxload.engine.marks import Marks
@@ -379,6 +379,7 @@ class Call:
     def _over(self) -> None:
         if self._phase is not Phase.OVER:
             self._phase = Phase.OVER
+            self.line, self._listener, self._hearing = GONE, None, None  # no cycles: garbage is collected too seldom
             self._ended(self)
 
     def _record(self, now_ns: int) -> None:

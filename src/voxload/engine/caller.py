@@ -89,6 +89,7 @@ class Caller:
         self._stopped = True
         self._speaker.stop()
         self._script.close()
+        self._check = None
 
     def fail(self, reason: str, now_ns: int) -> None:
         """End the call because our own code failed."""

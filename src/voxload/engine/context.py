@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from voxload.audio.recording_keeper import RecordingKeeper
 from voxload.clock import Clock
@@ -51,6 +51,17 @@ class Line(Protocol):
 
     def abort(self) -> None:
         """Drop the connection at once."""
+
+
+class _GoneLine:
+    def _nothing(self, *_: object) -> bool:
+        return False
+
+    request = dial = send = ping = side_request = signal = release = close = abort = _nothing
+
+
+GONE = cast("Line", _GoneLine())
+"""The line of a call that is over: nothing goes over it."""
 
 
 @dataclass(frozen=True, slots=True)

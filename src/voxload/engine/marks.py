@@ -11,6 +11,10 @@ MARKS_MAX = 1000
 """An agent that asks for more at once gets no answer to the oldest ones."""
 
 
+def _ignore(_name: str) -> None:
+    pass
+
+
 class Marks:
     """The marks of one call that wait for the audio before them; `played(name)` is called once for each, in order."""
 
@@ -42,5 +46,6 @@ class Marks:
             self._played(self._pending.popleft()[1])
 
     def clear(self) -> None:
-        """The call is over: report nothing more."""
+        """The call is over: report nothing more, and hold nothing of it."""
         self._pending.clear()
+        self._played = _ignore

@@ -64,6 +64,7 @@ class Speaker:
     def stop(self) -> None:
         """Send nothing more."""
         self._stopped = True
+        self._finished = None
         self._mouth.stop()
 
     def say(self, utterance: PreparedUtterance, now_ns: int, finished: Finished) -> int:

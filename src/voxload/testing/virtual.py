@@ -133,11 +133,13 @@ class VirtualLine:
             self._closed = True
             if self._agent is not None:
                 self._agent.on_closed("dropped")
+                self._agent = None
 
     def _end(self, outcome: Outcome, reason: str, orderly: bool = False) -> None:
         self._closed = True
         if self._agent is not None:
             self._agent.on_closed("completed")
+            self._agent = None
         self._call.on_closed(outcome, reason, self._world.clock(), orderly)
 
 

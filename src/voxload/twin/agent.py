@@ -81,7 +81,7 @@ class Agent:
         self._greeted = False
         self._stt_slot = SttSlot(desk)
         self._closed = False
-        self.envelopes = Envelopes(desk, record, send, lambda: self._closed)
+        self.envelopes = Envelopes(desk, record, send)
         self._outcome = ""
         self.turn: OwedTurn | None = None
         """The turn whose reply is owed."""
@@ -323,7 +323,7 @@ class Agent:
             self._send(message.payload, message.text)
 
     def _fall_silent(self) -> None:
-        self._closed = True
+        self._closed = self.envelopes.over = True
         self.voice.fall_silent()
         if self.turn is not None:
             self.turn.abandon()

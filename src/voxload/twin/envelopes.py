@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from string import Template
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class Envelopes:
-    """The envelopes of one call; `gone()` tells whether it is over, after which nothing is sent."""
+    """The envelopes of one call; once it is `over` nothing is sent."""
 
-    __slots__ = ("_desk", "_gone", "_record", "_send")
+    __slots__ = ("_desk", "_record", "_send", "over")
 
-    def __init__(self, desk: Desk, record: CallRecord, send: Send, gone: Callable[[], bool]) -> None:
+    def __init__(self, desk: Desk, record: CallRecord, send: Send) -> None:
         self._desk = desk
         self._record = record
         self._send = send
-        self._gone = gone
+        self.over = False
 
     def tell(self, moment: EnvelopeMoment, at_ns: int, exchange: Exchange | None = None) -> None:
         """Send what is due at a moment or after it; in a turn that another one follows, nothing more."""
@@ -38,7 +38,7 @@ class Envelopes:
 
     def _later(self, envelope: Envelope, due_ns: int, turn: int, values: Mapping[str, str]) -> None:
         def send(_due_ns: int) -> int:
-            if not self._gone() and self._record.turns == turn:
+            if not self.over and self._record.turns == turn:
                 self._send(json.dumps(_filled(envelope.send, values)).encode(), True)
             return 0
 

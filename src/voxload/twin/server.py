@@ -85,6 +85,7 @@ class CallSocket(picows.WSListener):
         if self.agent is not None:
             handshake = transport.close_handshake
             self.agent.on_closed("completed" if handshake is not None and handshake.recv is not None else "lost")
+        self.agent = self._transport = None
 
     def pause_writing(self) -> None:
         """The caller does not read: cut it off before it costs more memory."""

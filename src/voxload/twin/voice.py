@@ -26,6 +26,10 @@ _FLOOD = b'{"type":"twin_flood","kind":"TwinFlood"}'
 _GARBAGE = b"<<< this is not the protocol"
 
 
+def _ignore(*_: object) -> None:
+    pass
+
+
 class Voice:
     """Speaks, one reply at a time, and yields to the caller.
 
@@ -221,6 +225,7 @@ class Voice:
         """Never say anything again."""
         self._silent = True
         self._queued = None
+        self._hang_up = self._watch = _ignore  # no cycles: a call's end sets it free
         if self._speaking is not None:
             self._speaking.stop()
             self._speaking = None
