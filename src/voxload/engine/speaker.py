@@ -48,31 +48,35 @@ class Speaker:
             context.recorder.ledger, session.stamp, line.send, self._end, bed, self._frame_ns, context.unix_offset_ns,
             context.dialect.audio_is_text, context.clock,
         )  # fmt: skip
-        self._mouth: FrameMouth
+        self._mouth: FrameMouth | None
         if impairment is None:
             self._mouth = new_mouth(*words)
             line.lend(self._mouth)
         else:
-            self._mouth = BadLineMouth(*words)
-            self._mouth.suffer(impairment, context)
+            self._mouth = bad = BadLineMouth(*words)
+            bad.suffer(impairment, context)
 
     def start(self, now_ns: int, phase: float) -> None:
         """Begin to send; `phase` (0 to 1) places t0 within the first frame."""
         self._start_ns = now_ns + int(phase * self._frame_ns)
-        self._context.wheel.at(self._start_ns + self._frame_ns, self._mouth.on_frame)
+        if self._mouth is not None:
+            self._context.wheel.at(self._start_ns + self._frame_ns, self._mouth.on_frame)
 
     def stop(self) -> None:
         """Send nothing more."""
         self._stopped = True
         self._finished = None
-        self._mouth.stop()
+        if self._mouth is not None:
+            self._mouth.stop()
+            self._mouth = None  # it knows the speaker: no cycle may be left
 
     def say(self, utterance: PreparedUtterance, now_ns: int, finished: Finished) -> int:
         """Speak from the next frame boundary on; returns that instant. `finished` follows once it has been sent."""
         self.saying, self._finished = utterance, finished
         frames = max(-(-(now_ns - self._start_ns) // self._frame_ns), 0)
         self._utterance_ns = self._start_ns + frames * self._frame_ns
-        self._mouth.say(utterance.payloads, self._utterance_ns)
+        if self._mouth is not None:
+            self._mouth.say(utterance.payloads, self._utterance_ns)
         return self._utterance_ns
 
     def backstop_ns(self, now_ns: int) -> int:
