@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -58,8 +59,13 @@ class Peer:
 class Service:
     """Runs a script for each connection; the first handshakes are answered with `refusals`, (status, headers) each."""
 
-    def __init__(self, script: Script, refusals: list[tuple[int, dict[str, str]]] | None = None) -> None:
-        self.script, self.refusals = script, list(refusals or [])
+    def __init__(
+        self,
+        script: Script,
+        refusals: list[tuple[int, dict[str, str]]] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.script, self.refusals, self.tls = script, list(refusals or []), tls
         self.handshakes: list[Request] = []
         self.problems: list[BaseException] = []
 
@@ -80,10 +86,11 @@ class Service:
 
     async def __aenter__(self) -> Service:
         self._server = await serve(
-            self._serve, "127.0.0.1", 0, process_request=self._gate, subprotocols=["USP"], max_size=None
+            self._serve, "127.0.0.1", 0, ssl=self.tls, process_request=self._gate, subprotocols=["USP"], max_size=None
         )
         port = self._server.sockets[0].getsockname()[1]
-        self.url, self.host = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}"
+        s = "s" if self.tls else ""
+        self.url, self.host = f"http{s}://127.0.0.1:{port}", f"ws{s}://127.0.0.1:{port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from importlib import resources
+from types import SimpleNamespace
 
 import pytest
 from component_runs import Ran, constant
@@ -12,6 +14,7 @@ from speech_service import Peer, Service
 
 from voxload.audio.corpus import load_corpus
 from voxload.errors import RunAbortedError
+from voxload.services.speech.client import Credentials
 from voxload.speech_protocol import text_message
 
 KEY = {"access_key": "a-key-of-the-service"}
@@ -159,6 +162,41 @@ async def test_a_service_that_lets_nobody_in_is_told_at_once():
     async with Service(understand, [(401, {})]) as service:
         with pytest.raises(RunAbortedError, match="cannot be used: stt: handshake answered 401"):
             await speech(service)()
+
+
+async def test_over_tls_the_certificate_is_verified(certificates, monkeypatch):
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificates.cert, certificates.key)
+    async with Service(after_probe(understand), tls=tls) as service:
+        with pytest.raises(RunAbortedError, match="certificate verify failed"):
+            await speech(service)()
+        monkeypatch.setenv("SSL_CERT_FILE", certificates.ca)
+        ran = await speech(service, stt={**ONE, "detailed": True})()
+    assert ran.ended == {"completed": 1}, ran.errors()
+
+
+class Minting:
+    """A credential whose tokens are good for ten minutes from 0."""
+
+    def __init__(self):
+        self.asked = []
+
+    async def get_token(self, scope):
+        self.asked.append(scope)
+        return SimpleNamespace(token=f"token-{len(self.asked)}", expires_on=600 * len(self.asked))
+
+
+async def test_a_token_of_entra_id_is_renewed_before_it_ends():
+    credential, now_s = Minting(), 0
+    found = Credentials("", "", credential, lambda: now_s * 1_000_000_000)
+    assert await found.headers() == {"Authorization": "Bearer token-1"}
+    now_s = 299
+    assert await found.headers() == {"Authorization": "Bearer token-1"}
+    now_s = 301
+    assert await found.headers() == {"Authorization": "Bearer token-2"}
+    assert credential.asked == ["https://cognitiveservices.azure.com/.default"] * 2
+    assert await Credentials("", "given", None, lambda: 0).headers() == {"Authorization": "Bearer given"}
+    assert await Credentials("", "", None, lambda: 0).headers() == {}
 
 
 async def closes(peer: Peer, code: int, reason: str) -> None:
