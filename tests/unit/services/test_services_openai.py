@@ -82,7 +82,7 @@ async def test_whole_answers(client):
 @pytest.mark.parametrize("limit", [{"tokens_per_minute": 6000, "requests_per_minute": 0}, {"requests_per_minute": 120}])
 async def test_every_429_is_counted_and_waited_out(client, limit):
     async with service(deployments={"gpt-4o": {**QUICK, **limit}}) as stand_in:
-        more = {"prompt_tokens": 46, "max_tokens": 50, "retries": 1, "client": client}
+        more = {"prompt_tokens": 96, "max_tokens": 100, "retries": 1, "client": client}
         ran = await Ran("openai", closed(8, "1500ms"), **options_for(stand_in, **more))()
         quota = stand_in.deployments["gpt-4o"].quota.counts()
         answers = requests(ran, "gpt-4o")
@@ -95,10 +95,14 @@ async def test_every_429_is_counted_and_waited_out(client, limit):
         )
         assert ran.count("throttled") == answers["200"] + answers["429"]
         assert answers["429"] == ran.count("throttle_wait") + ran.ended["rejected"]
-        assert total(ran, "prompt_tokens") + 50 * answers["200"] == quota["tokens_admitted"] - 2 - 4 - 16
+        assert total(ran, "prompt_tokens") + 100 * answers["200"] == quota["tokens_admitted"] - 2 - 4 - 16
+        corrected, uncorrected = (
+            ran.collector.histogram(f"time_to_first_token{name}").maximum for name in ("", "_uncorrected")
+        )
+        assert corrected > uncorrected + 200e6, "the wait counts, but not for the request that was answered"
         usage = ran.component._usage["gpt-4o"]
         assert (usage.admitted, usage.refused) == (answers["200"], answers["429"])
-        assert usage.quota_tokens == 100 * answers["200"]
+        assert usage.quota_tokens == 200 * answers["200"]
         assert f"{answers['429']:,} answered 429" in ran.facts["gpt-4o: requests"]
 
 
