@@ -11,7 +11,6 @@ import pytest
 from component_runs import Ran, closed, constant
 from pydantic import ValidationError
 
-from voxload.audio.codec import write_wav
 from voxload.audio.corpus import load_corpus
 from voxload.clock import monotonic_ns
 from voxload.errors import BadInputError
@@ -92,18 +91,19 @@ async def test_both_clients_read_off_the_latencies_that_the_service_was_told():
 
 async def test_word_errors_and_misses_are_found():
     told = {"faults": {"word_error_rate": 0.3, "no_match_rate": 0.4}, "recognition": {"final_latency": "500ms"}}
-    stt = {"utterances": 2, "pause": "800ms", "final_timeout": "500ms", "audio": [SHORT]}
-    for ran in (await by_both(constant(8), told, stt=stt)).values():
+    stt = {"utterances": 1, "final_timeout": "20s", "audio": [SHORT]}
+    for ran in (await by_both(constant(28, "500ms"), told, stt=stt)).values():
         assert set(ran.ended) <= {"completed", "step_failed"}
         missed, said = mean(ran, "stt_missed")
-        assert said == 16
+        assert said == 14
         assert 0 < missed < 1
         assert ran.count("stt_final_latency") == round((1 - missed) * said)
         errors, words = mean(ran, "stt_wer")
-        assert words == 16 * 6
+        assert words == 14 * 6
         assert missed < errors < missed + (1 - missed) * 0.7  # every word of what was missed is wrong
-        if "step_failed" in ran.ended:
-            assert "nothing was recognised: NoMatch 2 times" in ran.errors()
+        assert ran.ended["step_failed"] == round(missed * said)
+        assert "nothing was recognised: NoMatch 1 times" in ran.errors()
+        assert ran.result.duration_s < 15  # a stream that was not understood is not waited for
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -356,13 +356,3 @@ def test_files_are_looked_up_beside_the_file_and_all_that_is_wrong_is_told(tmp_p
 
 def test_a_container_may_ask_for_no_key():
     assert not SpeechOptions(host="ws://127.0.0.1:5000").own_service
-
-
-async def test_recordings_of_the_user_are_said(tmp_path):
-    utterance = load_corpus().find("test_results-slt-2")[0]
-    path = tmp_path / "mine.wav"
-    write_wav(path, utterance.samples, utterance.sample_rate_hz)
-    stt = {"utterances": 1, "finish": "close", "audio": [{"file": str(path), "text": "Are my lab reports back yet?"}]}
-    ran = await Ran("speech", constant(2, "500ms"), stt=stt, service={"recognition": {"final_latency": "500ms"}})()
-    assert ran.ended == {"completed": 1}, ran.errors()
-    assert mean(ran, "stt_wer") == (pytest.approx(1 / 6), 6)

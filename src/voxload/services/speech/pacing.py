@@ -80,9 +80,9 @@ class Pacer:
         return 0
 
     def _may_close(self, now_ns: int) -> bool:
-        """Whether all is said, and the last utterance has its result or has waited long enough for it."""
+        """Whether all is said, and the last utterance has a result, be it NoMatch, or has waited long enough for it."""
         last = self._script.said[-1]
-        if self._options.finish == "close" or self._heard.finals_of(last):
+        if self._options.finish == "close" or any(result.is_of(last) for result in self._heard.final):
             return True
         return now_ns - self._heard.first_ns - last.end_ns > self._options.final_timeout_ns
 
