@@ -210,9 +210,9 @@ def _loud(samples: Samples, level: int, sample_rate_hz: int) -> npt.NDArray[np.i
     return np.flatnonzero((np.cumsum(change[:-1]) > 0) & (np.abs(values) >= level))
 
 
-def last_active(samples: Samples, sample_rate_hz: int) -> int | None:
+def last_active(samples: Samples, sample_rate_hz: int, close_level: int = CLOSE_LEVEL) -> int | None:
     """Return the sample after the last active one, or None when none is, in audio of which it is known to be speech."""
-    loud = _loud(samples, CLOSE_LEVEL, sample_rate_hz)
+    loud = _loud(samples, close_level, sample_rate_hz)
     return int(loud[-1]) + 1 if len(loud) else None
 
 

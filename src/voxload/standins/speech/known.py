@@ -28,7 +28,9 @@ _WINDOWS_MIN = 8
 _ALIKE = 0.93  # no need to look for more
 _FLOOR = 1e4  # power of an RMS of 100, -50 dBFS: quieter differences count little
 _SLACK = 20  # windows by which two ways to measure an utterance may differ in length
-_LAGS = (0, 1, -1, 2, -2, 3, -3, 4, -4, 6, -6, 8, -8)
+_LAGS = (0, 1, -1, 2, -2, 3, -3, 4, -4, 6, -6, 8, -8, -11, -14)
+_RATES = (0.65, 1.5)  # speaking rates
+_ROOM = 90  # windows by which levels with margins may be longer than what is said in them
 _SURE_WINDOWS = 60
 _LEXICAL = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 QUIET: Levels = np.full(100, np.log10(_FLOOR), np.float32)
@@ -54,6 +56,14 @@ class Guess(NamedTuple):
     """How long it takes to say all of it."""
     sure: bool
     """More audio will hardly change it."""
+
+
+class Place(NamedTuple):
+    """Where something is said, in windows (end exclusive)."""
+
+    text: str
+    begin: int
+    end: int
 
 
 class Known:
@@ -97,7 +107,37 @@ class Known:
         """
         rows = np.flatnonzero(np.abs(self._lengths - len(levels)) <= _SLACK)
         found, score = self._best(levels, rows, len(levels) + _SLACK)
-        return self._texts[found] if score >= LIKE else self._several(levels)
+        if score >= LIKE:
+            return self._texts[found]
+        found = self._at_another_rate(levels)
+        return self._texts[found] if found >= 0 else self._several(levels)
+
+    def _at_another_rate(self, levels: Levels) -> int:
+        """Return the utterance that is said, only faster or slower, or -1."""
+        best, score = -1, LIKE
+        for row, own in enumerate(map(int, self._lengths)):
+            if not _RATES[0] <= own / max(len(levels), 1) <= _RATES[1]:
+                continue
+            course = np.interp(np.linspace(0, len(levels) - 1, own), np.arange(len(levels)), levels)
+            likeness = float(np.corrcoef(course, self._table[row, :own])[0, 1])
+            if likeness > score:
+                best, score = row, likeness
+        return best
+
+    def within(self, levels: Levels) -> Place | None:
+        """Return what is said somewhere in some levels, which have margins on both sides; None when it is not known."""
+        best, score = None, LIKE
+        for row, own in enumerate(map(int, self._lengths)):
+            if not 0 <= len(levels) - own <= _ROOM:
+                continue
+            course = self._table[row, :own] - self._table[row, :own].mean()
+            places = np.lib.stride_tricks.sliding_window_view(levels, own)
+            spread = places.std(axis=1) * own * course.std()
+            likeness = (places @ course) / np.maximum(spread, 1e-6)  # the course has a mean of 0
+            place = int(likeness.argmax())
+            if likeness[place] > score:
+                best, score = Place(self._texts[row], place, place + own), float(likeness[place])
+        return best
 
     def begun(self, levels: Levels) -> Guess | None:
         """Return what is being said; None when that is not known."""

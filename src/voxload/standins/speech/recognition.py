@@ -42,6 +42,8 @@ PIECE_NS = 100 * NS_PER_MS
 CONFIDENCE = 0.97
 GUESS_NS = 2 * NS_PER_S
 """What is not known after so much speech is not looked for again before the phrase ends."""
+UNKNOWN_NS = NS_PER_S
+"""What is not known has interim results only after so much."""
 WORDS_PER_S = 2.5
 """How fast interim results of unknown speech grow."""
 
@@ -185,6 +187,8 @@ class Recognition:
             # a guess holds on while the speech goes on; how much was said then is told by the time
             words = words[: max(1, round(len(words) * min(1.0, spoken_ns / self._guess.length_ns)))]
         else:
+            if spoken_ns < UNKNOWN_NS:  # it may be noise, too
+                return
             words = lexical(self._studio.settings.recognition.unknown_text or "")
             words = words[: 1 + int(spoken_ns * WORDS_PER_S / NS_PER_S)]
         text = " ".join(words)
@@ -202,7 +206,7 @@ class Recognition:
         self._silent_from_ns = segment.end_ns
         studio, faults = self._studio, self._studio.settings.faults
         number = self._phrases
-        text = studio.known.whole(segment.levels)
+        text, segment = self._understand(segment)
         if text is None:
             text = studio.settings.recognition.unknown_text or ""
             studio.counts["phrases_unknown"] += 1
@@ -219,6 +223,19 @@ class Recognition:
             if self._options.detailed:
                 body.n_best = [self._alternative(text, offset, duration)]
         self._finish_phrase(due_ns, body, now_ns)
+
+    def _understand(self, segment: Segment) -> tuple[str | None, Segment]:
+        """Return what was said, and where exactly: noise hides the ends of speech, not of what is known."""
+        known = self._studio.known
+        if not segment.noisy:
+            return known.whole(segment.levels), segment
+        place = known.within(segment.levels)
+        if place is None:
+            return None, segment
+        onset_ns = segment.levels_from_ns + place.begin * WINDOW_NS
+        end_ns = segment.levels_from_ns + place.end * WINDOW_NS
+        ended_at_ns = segment.ended_at_ns + end_ns - segment.end_ns
+        return place.text, segment._replace(onset_ns=onset_ns, end_ns=end_ns, ended_at_ns=ended_at_ns)
 
     def _alternative(self, text: str, offset: int, duration: int) -> Alternative:
         words = lexical(text)
