@@ -195,6 +195,8 @@ async def test_recognition_and_synthesis_take_turns():
     ran = await Ran("speech", constant(8, "500ms"), mode="both", stt=stt)()
     assert ran.ended == {"completed": 4}, ran.errors()
     assert (ran.count("stt_final_latency"), ran.count("tts_first_byte")) == (2, 2)
+    kinds = [series.labels["kind"] for series in ran.collector.series() if series.metric == "operation_latency"]
+    assert sorted(kinds) == ["stt", "tts"]  # a stream and a text are not alike
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------
@@ -209,6 +211,11 @@ def test_reports_open_with_what_is_tested():
 
 def settings_of(mode):
     return SpeechSettings.model_validate({"component": "speech", "options": {"mode": mode}})
+
+
+async def test_a_stream_that_cannot_be_over_in_time_is_told_before_the_load():
+    with pytest.raises(BadInputError, match="timeout: 120 s is too short for streams of"):
+        await Ran("speech", constant(1), stt={"utterances": 40})()
 
 
 def test_a_stream_holds_its_utterances_where_it_says():

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, ClassVar
 
 from voxload.clock import NS_PER_S
-from voxload.errors import RunAbortedError
+from voxload.errors import BadInputError, Problem, RunAbortedError
 from voxload.measure.recorder import Recorder
 from voxload.model.outcome import Outcome
 from voxload.services.base import Component, ComponentRun, Operation, OperationFailedError
@@ -63,7 +63,7 @@ class SpeechComponent(Component[SpeechSettings]):
         if options.own_service:
             key, endpoint = DEVELOPMENT_KEY, await self._stand_in.start(options.service)
         if options.mode != TTS:
-            self._material.prepare()
+            self._prepare_streams()
         wheel = Wheel(self.run.clock())
         self._timer = WheelTimer.on_loop(wheel, self.run.clock, asyncio.get_running_loop())
         self._timer.start()
@@ -80,6 +80,13 @@ class SpeechComponent(Component[SpeechSettings]):
             entra = entra_credential(asynchronous=False) if options.entra else None
             self._client = SdkClient(address, options, endpoint, key, self.run, wheel, entra)
 
+    def _prepare_streams(self) -> None:
+        timeout_ns, most_ns = self.settings.timeout_ns, self._material.prepare()
+        if most_ns > timeout_ns:
+            message = f"timeout: {timeout_ns / NS_PER_S:g} s is too short for streams of {most_ns / NS_PER_S:.0f} s"
+            hint = "let them hold fewer utterances (options.stt.utterances), or shorter ones"
+            raise BadInputError([Problem(message, suggestion=hint)])
+
     async def _probe(self, client: FastClient) -> None:
         """Open one connection of each kind; what it measures is thrown away."""
         now_ns = self.run.clock()
@@ -95,11 +102,13 @@ class SpeechComponent(Component[SpeechSettings]):
 
     async def operate(self, operation: Operation) -> None:
         """Say one stream to the service, or have one text said."""
-        mode = self._options.mode
-        if mode == STT or (mode == "both" and operation.index % 2 == 0):
-            await self._recognise(operation, operation.index // 2 if mode == "both" else operation.index)
-        else:
-            await self._synthesise(operation, operation.index // 2 if mode == "both" else operation.index)
+        mode, number = self._options.mode, operation.index
+        kind: str = mode
+        if mode == "both":
+            number, odd = divmod(number, 2)
+            kind = TTS if odd else STT
+        operation.labels = tuple(sorted((*operation.labels, ("kind", kind))))
+        await (self._recognise if kind == STT else self._synthesise)(operation, number)
 
     async def _recognise(self, operation: Operation, number: int) -> None:
         assert self._client is not None

@@ -144,7 +144,7 @@ def is_throttling(reason: str) -> bool:
 
 
 @contextmanager
-def counting_limits(operation: Operation, kind: str, counts: Counts) -> Iterator[None]:
+def counting_limits(operation: Operation, counts: Counts) -> Iterator[None]:
     """Count a request that was let in: whether a limit ended it nevertheless."""
     throttled = False
     try:
@@ -153,7 +153,7 @@ def counting_limits(operation: Operation, kind: str, counts: Counts) -> Iterator
         throttled = is_throttling(failed.reason)
         raise
     finally:
-        operation.observe("throttled", throttled, kind=kind)
+        operation.observe("throttled", throttled)
         counts["throttled"] += throttled
 
 
@@ -178,7 +178,7 @@ class Dialler:
             except picows.WSInvalidStatusError as error:
                 status, wait_ns = _answer(error)
                 operation.recorder.http_answer(kind, str(status))
-                operation.observe("throttled", status in THROTTLED, kind=kind)
+                operation.observe("throttled", status in THROTTLED)
                 self._counts["throttled"] += status in THROTTLED
                 if status not in RETRIED or attempt == self._options.retries:
                     tries = f" after {attempt + 1} tries" if attempt else ""
@@ -192,7 +192,7 @@ class Dialler:
                 raise
             else:
                 operation.recorder.http_answer(kind, "101")
-                operation.latency("speech_connect", since_ns, operation.clock(), kind=kind)
+                operation.latency("speech_connect", since_ns, operation.clock())
                 return connection
         raise AssertionError("the last attempt raises or returns")
 

@@ -68,7 +68,7 @@ class FastClient(SpeechClient):
             stream.start(self.wheel)
             if connection.lost is not None:
                 stream.on_lost(connection.lost)
-            with counting_limits(operation, STT, self.counts):
+            with counting_limits(operation, self.counts):
                 await pacer.over
         finally:
             self.counts.change_up(-1)
@@ -88,7 +88,7 @@ class FastClient(SpeechClient):
             work.start(ssml, self._synthesis_context, timestamp(self.run.unix_ns()))
             if connection.lost is not None:
                 work.on_lost(connection.lost)
-            with counting_limits(operation, TTS, self.counts):
+            with counting_limits(operation, self.counts):
                 await work.over
         except BaseException:
             connection.close()

@@ -83,11 +83,13 @@ class Material:
             found = self._scripts[first] = _script(chosen, self._stt)
         return found
 
-    def prepare(self) -> None:
-        """Cut all audio and load what counts words now, so that neither is done while time is kept."""
+    def prepare(self) -> int:
+        """Cut all audio and load what counts words, so that neither is done while time is kept.
+
+        Returns how long the longest stream is, in ns.
+        """
         word_error_rate("one", "two")
-        for index in range(len(self._utterances)):
-            self.script(index)
+        return max(self.script(index).duration_ns for index in range(len(self._utterances)))
 
     def text(self, index: int) -> str:
         """Return what the service is to say in a request, as text or SSML."""

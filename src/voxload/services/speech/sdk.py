@@ -123,7 +123,7 @@ class SdkClient(SpeechClient):
     def note(self, operation: Operation, kind: str, code: str) -> None:
         """Count how a request was answered; `code` is the SDK's, empty for a success."""
         throttled = code == "TooManyRequests"
-        operation.observe("throttled", throttled, kind=kind)
+        operation.observe("throttled", throttled)
         operation.recorder.http_answer(kind, code or "101")
         self.counts["throttled"] += throttled
 
@@ -185,7 +185,7 @@ class _Recogniser:
             raise OperationFailedError(Outcome.SETUP_TIMEOUT, f"no connection within {timeout_s:g} s (connect_timeout)")
         if pacer.over.done():
             await pacer.over
-        operation.latency("speech_connect", since_ns, self._connected.result(), kind=STT)
+        operation.latency("speech_connect", since_ns, self._connected.result())
         operation.ready_ns = self._clock()
         client.counts.change_up(1)
         try:
@@ -292,7 +292,7 @@ class _Synthesiser:
         self._connected = True
         if operation is not None and not spoken.first_ns:
             since_ns, spoken.asked_ns, operation.ready_ns = spoken.asked_ns, now_ns, now_ns
-            self._client.call_on_loop(lambda: operation.latency("speech_connect", since_ns, now_ns, kind=TTS))
+            self._client.call_on_loop(lambda: operation.latency("speech_connect", since_ns, now_ns))
 
     def _on_audio(self, event: Any) -> None:
         now_ns, size = self._client.run.clock(), len(event.result.audio_data)
