@@ -137,8 +137,7 @@ def exit_code(found: AllResult) -> ExitCode:
         return ExitCode.ABORTED
     if found.first:
         return ExitCode.GATE_FAILED
-    holds = all(service.holds_calls == found.calls[-1] for service in found.services)
-    return ExitCode.PASSED if holds else ExitCode.UNKNOWN
+    return ExitCode.PASSED if all(map(_holds_all, found.services)) else ExitCode.UNKNOWN
 
 
 def answer(services: Sequence[ServiceResult], interrupted: bool = False) -> str:
@@ -165,7 +164,7 @@ def answer(services: Sequence[ServiceResult], interrupted: bool = False) -> str:
 
 
 def _holds_all(service: ServiceResult) -> bool:
-    return bool(service.steps) and all(step.status == "holds" for step in service.steps)
+    return bool(service.steps) and service.breaks is None and service.holds_calls == service.steps[-1].calls
 
 
 def _calls(options: dict[str, Any]) -> tuple[tuple[float, ...], float]:
@@ -247,14 +246,19 @@ COLUMNS = ["service", "calls", "per s", "done", "p50", "p95", "429", "verdict", 
 
 def _print(console: Console, found: AllResult, folder: Path) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column in {"service", "verdict", "why"} else "right")
+    for column in COLUMNS[:-1]:
+        table.add_column(column, justify="left" if column in {"service", "verdict"} else "right", no_wrap=True)
     styles = {"holds": "green", "breaks": "red", "unknown": "yellow", "left alone": "dim"}
-    for row in _rows(found):
-        cells = [cell.replace("[", r"\[") for cell in row]
+    rows = _rows(found)
+    for row in rows:
+        cells = [cell.replace("[", r"\[") for cell in row[:-1]]
         cells[7] = f"[{styles[row[7]]}]{row[7]}[/]"
         table.add_row(*cells)
     console.print(table)
+    for row in rows:
+        if row[-1]:
+            words = f"{row[0]} at {row[1]} calls {row[7]}: {row[-1]}"
+            console.print(words, markup=False, highlight=False, soft_wrap=True)
     console.print(found.answer, markup=False, highlight=False, soft_wrap=True)
     console.print(f"Plot: {folder / 'components.html'}", markup=False, highlight=False, soft_wrap=True)
 

@@ -279,8 +279,11 @@ class SideBySide:
                 steps.append(StepResult(self._steps.calls[number], rate_per_s, "left alone"))
                 continue
             status, reasons = side.seen.get(number, ("unknown", ["interrupted"]))
-            if status in {"holds", "unknown"} and not process.problem and process.ended.is_set():
-                status, reasons = side.judge(number)  # work that was under way when the step was over has its say
+            if not process.problem and process.ended.is_set():
+                # work that was under way when the step was over has its say, but what has given way stays so
+                again = side.judge(number)
+                if status != "breaks" or again[0] == "breaks":
+                    status, reasons = again
             steps.append(side.result(number, status, reasons))
         return ServiceResult(
             name=side.service.name,

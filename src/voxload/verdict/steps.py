@@ -57,13 +57,8 @@ class ServiceResult(msgspec.Struct, frozen=True):
 
     @property
     def holds_calls(self) -> float | None:
-        """The calls at the last step before the first that does not hold; None where the first does not."""
-        held = None
-        for step in self.steps:
-            if step.status != "holds":
-                break
-            held = step.calls
-        return held
+        """The most calls that it is known to carry; a step before with too little work to judge says nothing else."""
+        return max((step.calls for step in self.steps if step.status == "holds"), default=None)
 
     @property
     def breaks(self) -> StepResult | None:
@@ -72,8 +67,9 @@ class ServiceResult(msgspec.Struct, frozen=True):
 
     @property
     def unknown(self) -> StepResult | None:
-        """The first step of which nothing is known."""
-        return next((step for step in self.steps if step.status == "unknown"), None)
+        """The first step beyond those that it is known to carry of which nothing is known."""
+        held = self.holds_calls or 0.0
+        return next((step for step in self.steps if step.status == "unknown" and step.calls > held), None)
 
 
 def default_gates(success_metric: str, gates: Sequence[Gate]) -> list[Gate]:

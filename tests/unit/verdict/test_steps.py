@@ -92,3 +92,10 @@ def test_the_first_is_the_one_at_the_fewest_calls():
     assert first_to_break([a, b, c, d]) == [b, d]
     assert first_to_break([c]) == []
     assert [each.holds_calls for each in (a, b, c, d)] == [200, 100, 300, None]
+
+
+def test_a_step_with_too_little_work_is_covered_by_a_later_one_that_holds():
+    late, early = service("late", "holds", "unknown", "left alone"), service("early", "unknown", "holds", "holds")
+    assert (early.holds_calls, early.unknown) == (300, None)
+    assert late.holds_calls == 100
+    assert late.unknown is not None and late.unknown.calls == 200
