@@ -52,6 +52,11 @@ class ChildProcess:
         """Whether the child is alive."""
         return self._child is not None and self._child.poll() is None
 
+    def died(self) -> str:
+        """Return that the child has died, in words; empty while it lives, and once it was stopped."""
+        code = self._child.poll() if self._child is not None else None
+        return "" if code is None else f"{self._what} died (exit code {code}){self._tail()}"
+
     @property
     def url(self) -> str:
         """Base address of the child's server, once started."""

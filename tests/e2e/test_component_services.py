@@ -136,3 +136,28 @@ def test_every_mistake_of_a_chat_file_is_listed(voxload):
     for words in ("did you mean name", "missing.jsonl: no such file", "retries", "client"):
         assert words in done.err, done.err
     assert "Traceback" not in done.err
+
+
+def test_the_use_of_a_service_that_the_command_starts_is_measured(voxload):
+    resources = [{"name": "own", "port": "target"}, {"name": "named", "process": "redis-server"}]
+    load = {"shape": "constant", "arrival_rate": 5, "duration": "2500ms"}
+    path = voxload.write({"component": "redis", "load": load, "resources": resources})
+    done = voxload("component", "redis", str(path), "--quiet")
+    assert done.code in {0, 4}, done.out + done.err
+    assert not any("was read" in reason for reason in done.summary.verdict.reasons)
+    for name in ("own", "named"):
+        assert done.summary.histogram("target_memory", {"resource": name}).count >= 2
+        assert done.summary.histogram("target_cpu", {"resource": name}).count >= 2
+
+
+def test_thresholds_of_a_baseline_stand_in_the_file(voxload):
+    document = {"component": "http", "load": {"shape": "constant", "arrival_rate": 60, "duration": "1s"}}
+    first = voxload("component", "http", str(voxload.write(document)), "--quiet")
+    assert voxload("baseline", "save", str(first.folder), "--to", "base.json").code == 0
+    document["regression_thresholds"] = {"response_time_degradation": 900, "error_rate_increase": 7}
+    path = str(voxload.write(document))
+    done = voxload("component", "http", path, "--quiet", "--baseline", "base.json", "--throughput", "8%")
+    changes = {change.figure: change.threshold for change in done.summary.baseline.changes}
+    assert changes["p95(operation_latency)"] == 900
+    assert changes["operation_success"] == 7
+    assert changes["throughput"] == 8

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 
+import psutil
 from azure.core.credentials import AzureKeyCredential
 from azure.eventgrid import EventGridEvent
 from azure.eventgrid.aio import EventGridPublisherClient
@@ -82,4 +83,15 @@ def test_mistakes_are_listed(voxload):
     done = voxload("twin", "--services", "blob", "--service-settings", str(wrong))
     assert done.code == 2
     assert "latency" in done.err and "account" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_stand_in_that_dies_ends_the_command(voxload):
+    process = voxload.start("twin", "--services", "http", "--json")
+    json.loads(process.stdout.readline())
+    (stand_in,) = psutil.Process(process.pid).children()
+    stand_in.kill()
+    done = voxload.finish(process, 20)
+    assert done.code == 3
+    assert "the stand-in for a backend died (exit code -9)" in done.err
     assert "Traceback" not in done.err

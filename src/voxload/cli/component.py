@@ -26,7 +26,6 @@ from voxload.measure.snapshot import Snapshot
 from voxload.measure.summarize import build_summary
 from voxload.measure.summary import PlanFacts, RunFacts, Summary
 from voxload.model.fingerprint import fingerprint
-from voxload.model.gates import RegressionThresholds
 from voxload.model.load import ConcurrencyLoad
 from voxload.model.source import Location
 from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit
@@ -36,13 +35,14 @@ from voxload.runners.environment import environment_facts
 from voxload.runners.estimate import planned_phases
 from voxload.runners.overrides import override_load
 from voxload.runners.prepare import new_run_id
+from voxload.runners.probe_settings import names_a_service
 from voxload.runners.progress import ProgressTracker
 from voxload.runners.results import ResultsFolder
 from voxload.runners.usage.sampler import UsageSampler, build_sources
 from voxload.runners.usage.source import UsageSource
 from voxload.services.base import AnyComponent, ComponentRun
 from voxload.services.registry import COMPONENTS, component_type
-from voxload.services.runner import ComponentResult, ComponentRunner
+from voxload.services.runner import LEAD_NS, ComponentResult, ComponentRunner
 from voxload.services.settings import ComponentSettings, component_source, read_settings
 from voxload.verdict.gate import judge
 
@@ -106,9 +106,10 @@ def component_command(
     others), redis (the sessions of calls), eventgrid (events followed to a webhook), blob (recordings and transcripts
     in Blob Storage), speech (recognition of streams in real time, and synthesis) or http (plain endpoints).
     """
-    found, after = component_type(kind), AfterRun.of(AfterRun.options(overrides), RegressionThresholds())
+    found, after_run = component_type(kind), AfterRun.options(overrides)
     settings = _settings(found, kind, file, **overrides)
-    gates, _ = read_gates(settings, None, extra_gates)
+    gates, rules = read_gates(settings, None, extra_gates)
+    after = AfterRun.of(after_run, rules.thresholds())
     facts = _plan_facts(found, settings)
     name = settings.name or f"component-{kind}"
     after.check(name, facts.fingerprint)
@@ -120,7 +121,8 @@ def component_command(
     recorder = Recorder(lateness_metric="loop_lateness")
     component = found(settings, ComponentRun(run_id, recorder, monotonic_ns, unix_ns))
     view = None if quiet or as_json else LiveView(console)
-    sources = build_sources(settings.resources, component.target, os.environ)
+    started_here = not names_a_service(found, settings)
+    sources = build_sources(settings.resources, component.target, os.environ, started_here=started_here)
     result = uvloop.run(_run(component, recorder, _Sinks(collector, folder, facts, view), sources))
     folder.close()
     run = RunFacts(
@@ -169,6 +171,8 @@ async def _run(
     def emit(snapshot: Snapshot) -> None:
         sinks.collector.add(snapshot)
         sinks.folder.append_calls(snapshot.calls)
+        if snapshot.final:
+            sampler.end()
 
     with ExitStack() as stack:
         on_tick: Callable[[float], None] = lambda _: None  # noqa: E731
@@ -179,7 +183,12 @@ async def _run(
                 live.update(tracker.update(elapsed_s, "stopping: ending what is up" if runner.stopping else ""))
 
             on_tick = show
-        runner = ComponentRunner(component, recorder, emit, on_tick, freeze_garbage)
+
+        async def start_at() -> int:
+            await sampler.open()  # only now: the service may be one that was started by the set-up
+            return monotonic_ns() + LEAD_NS
+
+        runner = ComponentRunner(component, recorder, emit, on_tick, freeze_garbage, start_at=start_at)
 
         def on_signal() -> None:
             if runner.stopping:
@@ -191,7 +200,7 @@ async def _run(
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, on_signal)
         sampler = UsageSampler(sources, sinks.collector, lambda: runner.start_ns)
-        async with sampler.sampling():
+        async with sampler.sampling(opened=True):
             result = await runner.run()
         result.doubts += sampler.doubts
         return result

@@ -162,7 +162,7 @@ def read_gates(
     """
     problems: list[Problem] = []
     gates: list[NamedGate] = []
-    rules = settings if isinstance(settings, GateRules) else GateRules(gates=settings.gates)
+    rules = settings if isinstance(settings, GateRules) else _rules_of(settings)
     if file is None:
         gates += gates_of(rules, lambda _, message: problems.append(Problem(message)))
     else:
@@ -181,3 +181,7 @@ def read_gates(
     if problems:
         raise BadInputError(problems)
     return gates, rules
+
+
+def _rules_of(settings: ComponentSettings) -> GateRules:
+    return GateRules(gates=settings.gates, regression_thresholds=settings.regression_thresholds)

@@ -1,4 +1,4 @@
-"""`voxload schema`: the JSON Schema of scenario files, for editors and other tools."""
+"""`voxload schema`: the JSON Schema of scenario files and of component tests, for editors and other tools."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from voxload.errors import BadInputError, Problem
 from voxload.model.base import Model
 from voxload.model.scenario import DialectSettings, Scenario
 from voxload.runners.results import write_atomically
+from voxload.services.registry import COMPONENTS, component_type
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SCHEMA_ID = "https://voxload.dev/schema/scenario.schema.json"
@@ -36,9 +37,41 @@ def scenario_schema() -> dict[str, Any]:
     return {**title, **{key: value for key, value in schema.items() if key not in title}}
 
 
-def schema_text() -> str:
-    """Return the schema as the file that is committed."""
-    return json.dumps(scenario_schema(), indent=2, ensure_ascii=False) + "\n"
+def component_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the files of `voxload component KIND`, told apart by their key `component`."""
+    definitions: dict[str, Any] = {}
+    forms = []
+    for kind in COMPONENTS:
+        model = component_type(kind).settings_type
+        schema = model.model_json_schema(by_alias=True)
+        own: dict[str, Any] = schema.pop("$defs", {})
+        for each in _models(Model):
+            _show_defaults(each, _properties(schema if each is model else own.get(each.__name__, {})))
+        clashes = [name for name, definition in own.items() if definitions.get(name, definition) != definition]
+        assert not clashes, f"two models of components are named {clashes}"
+        definitions |= own
+        definitions[model.__name__] = schema
+        condition = {"properties": {"component": {"const": kind}}, "required": ["component"]}
+        forms.append({"if": condition, "then": {"$ref": f"#/$defs/{model.__name__}"}})
+    return {
+        "$schema": DIALECT,
+        "$id": SCHEMA_ID.replace("scenario", "component"),
+        "title": "voxload component test",
+        "type": "object",
+        "required": ["component"],
+        "properties": {"component": {"enum": list(COMPONENTS)}},
+        "allOf": forms,
+        "$defs": definitions,
+    }
+
+
+SCHEMAS = {"scenario": scenario_schema, "component": component_schema}
+"""By the kind of file that they describe."""
+
+
+def schema_text(kind: str = "scenario") -> str:
+    """Return a schema as the file that is committed."""
+    return json.dumps(SCHEMAS[kind](), indent=2, ensure_ascii=False) + "\n"
 
 
 def _models(base: type[BaseModel]) -> list[type[BaseModel]]:
@@ -77,18 +110,20 @@ EPILOG = """\b
 Examples:
   voxload schema > scenario.schema.json
   voxload schema --write .vscode/scenario.schema.json
+  voxload schema component --write .vscode/component.schema.json
 """
 
 
 @click.command("schema", epilog=EPILOG)
+@click.argument("kind", type=click.Choice(list(SCHEMAS)), default="scenario", metavar="[KIND]")
 @click.option("--write", "path", type=click.Path(path_type=Path), help="Write it to this file.")
-def schema_command(path: Path | None) -> int:
-    """Print the JSON Schema of scenario files.
+def schema_command(kind: str, path: Path | None) -> int:
+    """Print the JSON Schema of scenario files; with KIND component that of the files of component tests.
 
-    Editors with a YAML language server check and complete a scenario that begins with
+    Editors with a YAML language server check and complete a file that begins with
     `# yaml-language-server: $schema=` and the path of this file.
     """
-    text = schema_text()
+    text = schema_text(kind)
     if path is None:
         click.echo(text, nl=False)
         return 0

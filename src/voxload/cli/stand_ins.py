@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from voxload.child import ChildProcess
 from voxload.cli.acs import exchange_variables
 from voxload.errors import BadInputError, Problem
 from voxload.model.exchange import ExchangeSettings
@@ -61,25 +62,29 @@ def _unknown(name: str) -> Problem:
 
 def start_services(
     wanted: Mapping[str, tuple[Mapping[str, Any], int]], host: str, stack: ExitStack
-) -> dict[str, Service]:
+) -> tuple[dict[str, Service], Callable[[], str]]:
     """Start the stand-ins, each in a process of its own that ends with `stack`.
+
+    Returns them, and what tells in words which of them has died; nothing while all live.
 
     Raises:
         BadInputError: settings that are wrong.
         RunAbortedError: one does not start.
     """
-    found = {}
+    found, processes = {}, list[ChildProcess]()
     for kind, (settings, port) in wanted.items():
         if kind == ACS:
-            found[kind] = _start_exchange(settings, host, port, stack)
+            exchange = stack.enter_context(ExchangeProcess(settings, host, port))
+            processes.append(exchange)
+            found[kind] = _exchange(exchange, settings)
             continue
         process = stack.enter_context(StandInProcess(kind, settings, host, port))
+        processes.append(process)
         found[kind] = Service(KINDS[kind].what, process.url, environment_of(kind, settings, process.url))
-    return found
+    return found, lambda: next(filter(None, (process.died() for process in processes)), "")
 
 
-def _start_exchange(settings: Mapping[str, Any], host: str, port: int, stack: ExitStack) -> Service:
-    process = stack.enter_context(ExchangeProcess(settings, host, port))
+def _exchange(process: ExchangeProcess, settings: Mapping[str, Any]) -> Service:
     served = Served(process.url, process.endpoint, process.authority, process.identity_header)
     key = ExchangeSettings.model_validate(dict(settings)).access_key
     return Service("the stand-in for Communication Services", process.endpoint, exchange_variables(served, key))

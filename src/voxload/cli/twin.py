@@ -99,7 +99,7 @@ def twin_command(
 
     wanted = wanted_services(services, service_settings, port)
     with ExitStack() as stack:
-        served = start_services(wanted, host, stack)
+        served, died = start_services(wanted, host, stack)
 
         def announce(url: str) -> None:
             if as_json:
@@ -110,7 +110,7 @@ def twin_command(
             else:
                 click.echo("\n".join([_welcome(url, job.dialect, authority), *describe(served)]))
 
-        run_twin(job, announce)
+        run_twin(job, announce, died=died)
 
 
 def _job(settings: Path | None, scenario: Path | None, dialect: str | None, options: dict[str, Any]) -> TwinJob:

@@ -31,3 +31,15 @@ class ShortModel(Model):
         """Allow the short form in the published schema too."""
         full = handler.resolve_ref_schema(handler(core_schema))
         return {"anyOf": [{"type": ["string", "number", "null"]}, full]}
+
+
+def or_one(schema: dict[str, Any]) -> None:
+    """Allow in a published schema that one item stands for a list of one (`json_schema_extra` of a field)."""
+    kept = {name: schema.pop(name) for name in ("type", "items", "minItems", "maxItems") if name in schema}
+    schema["anyOf"] = [kept.get("items", {}), kept]
+
+
+def or_plain(schema: dict[str, Any]) -> None:
+    """Allow in a published schema that a text or a number stands for the whole, likewise."""
+    kept = {name: schema.pop(name) for name in list(schema) if name not in {"title", "description", "default"}}
+    schema["anyOf"] = [{"type": ["string", "number"]}, kept]

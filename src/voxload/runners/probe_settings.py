@@ -52,7 +52,7 @@ def check_probes(scenario: Scenario, source: Source, environ: Mapping[str, str])
             problems += [replace(item, message=f"probes[{number}]: {item.message}") for item in error.problems]
             continue
         found = component_type(probe.component)
-        if scenario.target != TWIN_TARGET and not _names_a_service(found, settings):
+        if scenario.target != TWIN_TARGET and not names_a_service(found, settings):
             message = f"probes[{number}]: a stand-in of the probe's own is probed, which no call of the run uses"
             hint = f"options: {{{found.target_option}: …}} names the service"
             warnings.append(Problem(message, source.file, source.line(place), hint))
@@ -73,7 +73,7 @@ def _settings_of(
     return read_settings(part, component_type(probe.component).settings_type, environ)
 
 
-def _names_a_service(found: type[AnyComponent], settings: ComponentSettings) -> bool:
+def names_a_service(found: type[AnyComponent], settings: ComponentSettings) -> bool:
     """Return whether the options name a service: by the component's address, or by a connection string."""
     options: Any = settings.options  # type: ignore[attr-defined]  # every component has them
     connection = getattr(options, "connection_string", None)

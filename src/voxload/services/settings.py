@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 from voxload.clock import NS_PER_S
 from voxload.errors import BadInputError, Problem
 from voxload.model.base import Model, ShortModel
-from voxload.model.gates import GateSettings
+from voxload.model.gates import GateSettings, RegressionThresholds
 from voxload.model.load import ConstantLoad, Load
 from voxload.model.source import Location, Source, read_source, validate_partly
 from voxload.model.units import DurationNs
@@ -79,6 +79,9 @@ class ComponentSettings(Model):
     description: str = ""
     load: Load = DEFAULT_LOAD
     gates: tuple[str | GateSettings, ...] = ()
+    regression_thresholds: RegressionThresholds | None = Field(
+        None, description="How much worse than a baseline a run may be."
+    )
     timeout_ns: DurationNs = Field(
         120 * NS_PER_S, alias="timeout", gt=0, description="Longest unit of work; then it is given up."
     )

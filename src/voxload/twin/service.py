@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import json
@@ -15,6 +16,7 @@ from pydantic import BaseModel, Field
 from voxload.certificates import ensure_certificates, server_tls
 from voxload.dialects.base import Dialect
 from voxload.dialects.registry import build_dialect
+from voxload.errors import RunAbortedError
 from voxload.model.base import Model
 from voxload.model.twin import Port, TwinSettings
 from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit
@@ -26,6 +28,8 @@ from voxload.twin.replies import CorpusRepertoire
 from voxload.twin.server import MakeAgent, TwinServer
 from voxload.twin.synthesis import synthesise
 from voxload.twin.worker import RecogniserWorker
+
+DIED_INTERVAL_S = 0.5
 
 
 class TwinJob(Model):
@@ -84,21 +88,24 @@ def _duration(duration_ns: int) -> str:
     return f"{duration_ns // 1000}.{duration_ns % 1000:03d}us"
 
 
-def run_twin(job: TwinJob, announce: Callable[[str], None], parent: bool = False) -> None:
+def run_twin(
+    job: TwinJob, announce: Callable[[str], None], parent: bool = False, died: Callable[[], str] = lambda: ""
+) -> None:
     """Serve until SIGTERM or SIGINT; `announce(url)` is called once the twin listens.
 
-    With `parent` the end of standard input stops the twin too: the process that holds its other end is gone.
+    With `parent` the end of standard input stops the twin too: the process that holds its other end is gone. `died()`
+    is asked twice a second for what else cannot go on, in words.
 
     Raises:
         BadInputError: settings or options that cannot work, or the extra `real` is missing and needed.
-        RunAbortedError: the address cannot be listened on, or the certificates cannot be made.
+        RunAbortedError: the address cannot be listened on, the certificates cannot be made, or something has died.
     """
     raise_file_limit()
     prefer_this_process()
-    uvloop.run(_serve(job, announce, parent))
+    uvloop.run(_serve(job, announce, parent, died))
 
 
-async def _serve(job: TwinJob, announce: Callable[[str], None], parent: bool) -> None:
+async def _serve(job: TwinJob, announce: Callable[[str], None], parent: bool, died: Callable[[], str]) -> None:
     listener, url = listen(job.host, job.port)
     tls = None
     if job.certificates:
@@ -113,8 +120,22 @@ async def _serve(job: TwinJob, announce: Callable[[str], None], parent: bool) ->
             stopping = await stop_signal(parent)
             freeze_garbage()
             announce(url)
-            await stopping.wait()
+            reason = await _stopped_or_died(stopping, died)
             await server.stop()
+    if reason:
+        raise RunAbortedError(reason)
+
+
+async def _stopped_or_died(stopping: asyncio.Event, died: Callable[[], str]) -> str:
+    """Wait; returns why it cannot go on, nothing where it was told to stop."""
+    while True:
+        try:
+            async with asyncio.timeout(DIED_INTERVAL_S):
+                await stopping.wait()
+                return ""
+        except TimeoutError:
+            if reason := died():
+                return reason
 
 
 @contextlib.asynccontextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from voxload.cli.schema import scenario_schema, schema_text
+from voxload.cli.schema import component_schema, scenario_schema, schema_text
 from voxload.model.scenario import Scenario
 from voxload.model.source import load_yaml_model, read_source
 
@@ -24,6 +24,26 @@ def validator():
 def test_the_committed_schema_is_current():
     committed = (ROOT / "schema" / "scenario.schema.json").read_text(encoding="utf-8")
     assert committed == schema_text(), "stale: run voxload schema --write schema/scenario.schema.json"
+
+
+def test_the_schema_of_component_tests():
+    committed = (ROOT / "schema" / "component.schema.json").read_text(encoding="utf-8")
+    assert committed == schema_text("component"), (
+        "stale: run voxload schema component --write schema/component.schema.json"
+    )
+    schema = component_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    for path in (ROOT / "examples" / "components").glob("*.yaml"):
+        validator.validate(read_source(path).data)
+        assert path.read_text().startswith("# yaml-language-server: $schema=../../schema/component.schema.json\n#")
+    for options in (
+        {"component": "http", "options": {"http": 2}},
+        {"component": "acs", "options": {"to": "+15550100000"}},
+    ):
+        validator.validate(options)
+    for wrong in ({}, {"component": "reddis"}, {"component": "redis", "options": {"urll": "x"}}):
+        assert list(validator.iter_errors(wrong)), wrong
 
 
 def test_there_are_examples():

@@ -49,14 +49,30 @@ def by_port(port: int) -> Find:
     return find
 
 
-def by_name(expression: str) -> Find:
-    """Return what finds processes by name or command line; this command's own processes are left out."""
+def our_service() -> Find:
+    """Return what finds the service that this command has started itself: all its child processes."""
+
+    def find() -> list[psutil.Process]:
+        found = psutil.Process().children()
+        if not found:
+            raise UnreadableError("this command has started no service")
+        return found
+
+    return find
+
+
+def by_name(expression: str, *, started_here: bool = False) -> Find:
+    """Return what finds processes by name or command line; this command's own are left out.
+
+    With `started_here` its children are not: they are the service.
+    """
     pattern = re.compile(expression)
 
     def find() -> list[psutil.Process]:
         ourselves = psutil.Process()
         left_out = {os.getpid(), *(item.pid for item in ourselves.parents())}
-        left_out |= {item.pid for item in ourselves.children(recursive=True)}
+        if not started_here:
+            left_out |= {item.pid for item in ourselves.children(recursive=True)}
         found = []
         for process in psutil.process_iter():
             if process.pid in left_out:

@@ -16,7 +16,7 @@ from voxload.errors import BadInputError, Problem, RunAbortedError
 from voxload.measure.collector import Collector
 from voxload.model.usage import ResourceSource
 from voxload.runners.usage.azure_monitor import AzureMonitorSource
-from voxload.runners.usage.processes import ProcessUsage, by_name, by_pid, by_port
+from voxload.runners.usage.processes import ProcessUsage, by_name, by_pid, by_port, our_service
 from voxload.runners.usage.prometheus import PrometheusSource
 from voxload.runners.usage.source import Reading, UnreadableError, UsageSource
 
@@ -33,18 +33,20 @@ class UsageSampler:
         self._due: Counter[str] = Counter()
         self._got: Counter[str] = Counter()
         self._trouble: dict[str, str] = {}
+        self._over = False
         self.doubts: list[str] = []
         """Why the figures say too little; known when sampling is over."""
 
     @asynccontextmanager
-    async def sampling(self) -> AsyncIterator[None]:
-        """Sample while the block runs.
+    async def sampling(self, opened: bool = False) -> AsyncIterator[None]:
+        """Sample while the block runs; `opened`: the block itself calls `open`, before the run's first instant.
 
         Raises (on entering):
             RunAbortedError: a source cannot be read at all; every one that cannot is named.
         """
         try:
-            await self._open()
+            if not opened:
+                await self.open()
             tasks = [asyncio.ensure_future(self._keep_reading(source)) for source in self._sources]
             try:
                 yield
@@ -58,7 +60,12 @@ class UsageSampler:
                 with contextlib.suppress(Exception):
                     await source.close()
 
-    async def _open(self) -> None:
+    async def open(self) -> None:
+        """See that every source can be read.
+
+        Raises:
+            RunAbortedError: one cannot; every one is named.
+        """
         wrong = []
         for source in self._sources:
             try:
@@ -68,6 +75,10 @@ class UsageSampler:
         if wrong:
             raise RunAbortedError("\n".join(wrong))
 
+    def end(self) -> None:
+        """Read nothing more: what is measured may go away from now on."""
+        self._over = True
+
     async def _keep_reading(self, source: UsageSource) -> None:
         due_ns = 0
         while True:
@@ -76,6 +87,8 @@ class UsageSampler:
                 continue
             due_ns = (due_ns or max(self._start_ns(), monotonic_ns())) + source.interval_ns
             await asyncio.sleep(max(due_ns - monotonic_ns(), 0) / NS_PER_S)
+            if self._over:
+                return
             due_ns = max(due_ns, monotonic_ns() - source.interval_ns)  # what was missed is not made up for in a burst
             await self._read(source)
 
@@ -115,8 +128,12 @@ class UsageSampler:
                 self.doubts.append(f"resources: {name} was read {got} of {due} times: {self._trouble.get(name, '')}")
 
 
-def build_sources(settings: Sequence[ResourceSource], target: str, environ: Mapping[str, str]) -> list[UsageSource]:
+def build_sources(
+    settings: Sequence[ResourceSource], target: str, environ: Mapping[str, str], *, started_here: bool = False
+) -> list[UsageSource]:
     """Return the sources; `target` is the base URL that `port: target` means.
+
+    With `started_here` the target is a child of this process, once it is started.
 
     Raises:
         BadInputError: a token is missing, or the target is on another machine; every problem is listed.
@@ -135,7 +152,7 @@ def build_sources(settings: Sequence[ResourceSource], target: str, environ: Mapp
         elif item.azure_monitor is not None:
             found.append(AzureMonitorSource(item.label, item.azure_monitor, unix_ns))
         else:
-            source = _process_source(item, target, problems)
+            source = _process_source(item, target, problems, started_here=started_here)
             if source is not None:
                 found.append(source)
     if problems:
@@ -143,11 +160,15 @@ def build_sources(settings: Sequence[ResourceSource], target: str, environ: Mapp
     return found
 
 
-def _process_source(item: ResourceSource, target: str, problems: list[Problem]) -> UsageSource | None:
+def _process_source(
+    item: ResourceSource, target: str, problems: list[Problem], *, started_here: bool
+) -> UsageSource | None:
     if item.pid is not None:
         find = by_pid(item.pid)
     elif item.process is not None:
-        find = by_name(item.process)
+        find = by_name(item.process, started_here=started_here)
+    elif item.port == "target" and started_here:
+        find = our_service()
     else:
         port = item.port
         if port == "target":

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from voxload.clock import NS_PER_S
-from voxload.model.base import Model
+from voxload.model.base import Model, or_one
 from voxload.model.exchange import check_exchange_settings
 from voxload.model.units import DurationNs
 from voxload.services.settings import ComponentSettings, Secret, host_and_port, http_url
@@ -81,7 +81,10 @@ class AcsOptions(Model):
     callback_url: str = Field("", description="Public URL that leads to `listen`; http://LISTEN by default.")
     source: str = Field("+18005550100", alias="from", pattern=r"^\+\d{3,15}$", description="The number that calls.")
     to: tuple[str, ...] = Field(
-        ("+15550100000..+15550199999",), min_length=1, description="Numbers, ranges, raw ids; taken in turn."
+        ("+15550100000..+15550199999",),
+        min_length=1,
+        description="Numbers, ranges, raw ids; taken in turn.",
+        json_schema_extra=or_one,
     )
     recognize: RecognizeSettings | None = Field(RecognizeSettings(), description="null: recognise nothing.")
     media: Literal[False, 16000, 24000] = Field(16000, description="Stream audio to us at this rate; false: do not.")

@@ -93,7 +93,11 @@ class HttpOptions(Model):
     order: Literal["sequence", "random"] = Field(
         "sequence", description="sequence: all of them in turn. random: one of them, by weight."
     )
-    http: Literal["1.1", "2"] = Field("1.1", description="2 needs the extra http2; http:// then means prior knowledge.")
+    http: Literal["1.1", "2"] = Field(
+        "1.1",
+        description="2 needs the extra http2; http:// then means prior knowledge.",
+        json_schema_extra={"enum": ["1.1", "2", 1.1, 2], "type": ["string", "number"]},
+    )
     keep_alive: bool = Field(True, description="false: a connection for each request.")
     headers: dict[str, str] = Field({}, description="Of every request.")
     bearer_token: Secret = Field(Secret(), description="Sent as Authorization: Bearer.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from voxload.draws import Z_P95
-from voxload.model.base import Model, ShortModel
+from voxload.model.base import Model, ShortModel, or_plain
 
 TOKENS_MAX = 1_000_000
 
@@ -33,7 +33,9 @@ class Lengths(ShortModel):
 
     short_field: ClassVar[str] = "span"
 
-    span: tuple[Count, Count] | None = Field(None, description="200, or 100..400: drawn evenly.")
+    span: tuple[Count, Count] | None = Field(
+        None, description="200, or 100..400: drawn evenly.", json_schema_extra=or_plain
+    )
     lognormal: LengthLognormal | None = None
     empirical: tuple[Count, ...] | None = Field(None, min_length=1, description="Drawn evenly from measured values.")
 

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from voxload.clock import NS_PER_S
 from voxload.errors import BadInputError, Problem
-from voxload.model.base import Model
+from voxload.model.base import Model, or_one
 from voxload.model.source import Location, Source
 from voxload.model.units import DurationNs
 from voxload.services.settings import ComponentSettings, Secret, http_url
@@ -156,7 +156,7 @@ class SpeechOptions(Model):
     token: Secret = Field(Secret(), description="Authorisation token instead of the key.")
     entra: bool = Field(False, description="Use Entra ID (DefaultAzureCredential) instead of a key.")
     languages: tuple[str, ...] = Field(
-        ("en-US",), alias="language", min_length=1, description="Taken in turn by streams."
+        ("en-US",), alias="language", min_length=1, description="Taken in turn by streams.", json_schema_extra=or_one
     )
     connect_timeout_ns: DurationNs = Field(10 * NS_PER_S, alias="connect_timeout", gt=0)
     retries: int = Field(
