@@ -59,6 +59,7 @@ bench-check: $(STAMP)  ## count the instructions of the hot path and compare the
 
 docs: $(STAMP)   ## make what the documentation takes from the code again (schema)
 	@$(VENV)/bin/voxload schema --write schema/scenario.schema.json
+	@$(VENV)/bin/voxload schema component --write schema/component.schema.json
 	@$(PY) scripts/metrics_table.py
 
 speech: $(STAMP) system  ## make the speech corpus again with flite
