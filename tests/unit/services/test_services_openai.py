@@ -67,7 +67,7 @@ async def test_both_clients_measure_what_the_stand_in_was_told():
 async def test_whole_answers(client):
     told = {"first_token": "100ms", "inter_token": "10ms", "reply_tokens": 11, **FREE}
     async with service(deployments={"gpt-4o": told}) as stand_in:
-        ran = await Ran("openai", constant(10), **options_for(stand_in, client=client, stream=False))()
+        ran = await Ran("openai", constant(40, "250ms"), **options_for(stand_in, client=client, stream=False))()
         assert ran.ended == {"completed": 10}, ran.errors()
         assert ran.count("time_to_first_token") == 0
         assert 200 <= ran.ms("chat_latency", 0.5) * 1.002 <= 260
@@ -180,7 +180,7 @@ async def test_streams_of_other_servers(client):
     async with Server(application) as server:
         options = {"endpoint": f"{server.url}/v1", "client": client, "stream_usage": False, "max_tokens": None}
         more = {"prompt_tokens": 20, "system": "Be brief.", "body": {"temperature": 0.5}}
-        ran = await Ran("openai", constant(10), **options, **more)()
+        ran = await Ran("openai", constant(40, "250ms"), **options, **more)()
         assert ran.ended == {"completed": 10}, ran.errors()
         assert (ran.count("time_to_first_token"), ran.count("inter_token_latency")) == (10, 10)
         assert total(ran, "completion_tokens") == 20
@@ -211,7 +211,7 @@ async def test_answers_that_go_wrong(client, lines, outcome, words):
     good = [piece("Hi"), piece("", "stop"), "[DONE]"]
     application = chat_server(lambda request, number: streamed(request, *(lines if number else good)))
     async with Server(application) as server:
-        ran = await Ran("openai", constant(5), endpoint=f"{server.url}/v1", client=client)()
+        ran = await Ran("openai", constant(20, "250ms"), endpoint=f"{server.url}/v1", client=client)()
         assert ran.ended == {outcome: 5}, ran.errors()
         assert words in ran.errors()
         assert ran.count("chat_latency") == 0
@@ -222,11 +222,13 @@ async def test_connections_that_are_lost_and_calls_of_tools(client):
     faults = {"disconnect_rate": 1}
     async with service(deployments={"gpt-4o": QUICK}, faults=faults) as stand_in:
         with pytest.raises(RunAbortedError, match="cannot be used"):
-            await Ran("openai", constant(5), **options_for(stand_in, client=client))()
+            await Ran("openai", constant(20, "250ms"), **options_for(stand_in, client=client))()
     tool = {"type": "function", "function": {"name": "book", "parameters": {"type": "object", "properties": {}}}}
     replies = [{"tool": "book", "arguments": {"day": "Tuesday", "time": "ten", "name": "Ann"}}]
     async with service(deployments={"gpt-4o": QUICK}, replies=replies) as stand_in:
-        ran = await Ran("openai", constant(5), **options_for(stand_in, client=client, body={"tools": [tool]}))()
+        ran = await Ran(
+            "openai", constant(20, "250ms"), **options_for(stand_in, client=client, body={"tools": [tool]})
+        )()
         assert ran.ended == {"completed": 5}, ran.errors()
         assert ran.count("time_to_first_token") == 5
         assert ran.facts["answers ended by"] == "tool_calls 5"
@@ -309,7 +311,7 @@ async def test_prompts_of_a_file_are_taken_in_turn(tmp_path):
     path.write_text(path.read_text() + json.dumps({"messages": talk}))
     application = chat_server(lambda request, number: streamed(request, piece("Hi"), piece("", "stop"), "[DONE]"))
     async with Server(application) as server:
-        await Ran("openai", constant(6), endpoint=f"{server.url}/v1", prompts=str(path), max_tokens=30)()
+        await Ran("openai", constant(24, "250ms"), endpoint=f"{server.url}/v1", prompts=str(path), max_tokens=30)()
         bodies = [body for _, body, _ in application[ASKED][1:]]
         assert [body["messages"][-1]["content"] for body in bodies] == ["Are you open?", "Book", "?"] * 2
         assert [body["max_completion_tokens"] for body in bodies] == [30, 7, 30] * 2

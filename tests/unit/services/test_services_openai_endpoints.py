@@ -43,7 +43,7 @@ async def test_entra_id(client, path, monkeypatch):
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"{tokens.url}/token")
         monkeypatch.setenv("IDENTITY_HEADER", "h")
         options = {"endpoint": stand_in.url + path, "entra": True, "client": client}
-        ran = await Ran("openai", constant(10), **options)()
+        ran = await Ran("openai", constant(40, "250ms"), **options)()
         assert ran.ended == {"completed": 10}, ran.errors()
         assert [query["resource"] for query in identity[ASKED]] == ["https://cognitiveservices.azure.com"]
 
@@ -59,7 +59,7 @@ async def test_a_token_that_cannot_be_had(monkeypatch):
     async with Server(identity) as tokens, service() as stand_in:
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"{tokens.url}/token")
         with pytest.raises(RunAbortedError, match=r"cannot be used: gpt-4o: .*ManagedIdentityCredential"):
-            await Ran("openai", constant(5), endpoint=stand_in.url, entra=True, client="fast")()
+            await Ran("openai", constant(20, "250ms"), endpoint=stand_in.url, entra=True, client="fast")()
 
 
 @CLIENTS
@@ -67,11 +67,11 @@ async def test_a_token_that_cannot_be_had(monkeypatch):
 async def test_base_urls_with_and_without_a_key(client, path):
     async with service(deployments={"gpt-4o": QUICK}) as stand_in:
         options = options_for(stand_in, client=client) | {"endpoint": stand_in.url + path}
-        ran = await Ran("openai", constant(10), **options)()
+        ran = await Ran("openai", constant(40, "250ms"), **options)()
         assert ran.ended == {"completed": 10}, ran.errors()
     application = chat_server(lambda request, number: streamed(request, piece("Hi"), piece("", "stop"), "[DONE]"))
     async with Server(application) as server:
-        ran = await Ran("openai", constant(5), endpoint=f"{server.url}/v1", client=client)()
+        ran = await Ran("openai", constant(20, "250ms"), endpoint=f"{server.url}/v1", client=client)()
         assert ran.ended == {"completed": 5}, ran.errors()
         assert not any("Authorization" in headers or "api-key" in headers for _, _, headers in application[ASKED])
 
@@ -80,12 +80,12 @@ async def test_base_urls_with_and_without_a_key(client, path):
 async def test_services_that_cannot_be_used(client):
     async with service(deployments={"other": QUICK}) as stand_in:
         with pytest.raises(RunAbortedError, match=r"cannot be used: gpt-4o: 404 DeploymentNotFound"):
-            await Ran("openai", constant(5), **options_for(stand_in, client=client))()
+            await Ran("openai", constant(20, "250ms"), **options_for(stand_in, client=client))()
         options = options_for(stand_in, client=client) | {"api_key": "wrong"}
         with pytest.raises(RunAbortedError, match="401 401 Access denied"):
-            await Ran("openai", constant(5), **options)()
+            await Ran("openai", constant(20, "250ms"), **options)()
     with pytest.raises(RunAbortedError, match=r"http://127.0.0.1:1 cannot be used"):
-        await Ran("openai", constant(5), endpoint="http://127.0.0.1:1", api_key="k", client=client)()
+        await Ran("openai", constant(20, "250ms"), endpoint="http://127.0.0.1:1", api_key="k", client=client)()
 
 
 @CLIENTS
@@ -93,7 +93,7 @@ async def test_deployments_share_the_load_by_weight(client):
     deployments = [{"name": "large", "weight": 3}, "small"]
     async with service(deployments={"large": QUICK, "small": QUICK}) as stand_in:
         more = {"deployments": deployments, "max_tokens": None, "client": client}
-        ran = await Ran("openai", constant(80), **options_for(stand_in, **more))()
+        ran = await Ran("openai", constant(80, "1s"), **options_for(stand_in, **more))()
         assert ran.ended == {"completed": 80}, ran.errors()
         large, small = (requests(ran, name)["200"] for name in ("large", "small"))
         assert (large + small, 45 <= large <= 75) == (80, True)
