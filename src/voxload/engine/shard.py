@@ -34,7 +34,7 @@ from voxload.measure.health import HealthMeter
 from voxload.model.load import ConcurrencyLoad
 from voxload.model.outcome import Outcome
 from voxload.model.plan import Plan, decode_plan
-from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit
+from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit, tidy_garbage
 from voxload.ring import Due
 from voxload.timer import WheelTimer
 from voxload.wheel import Wheel
@@ -96,6 +96,7 @@ class Shard:
                 if placer.done:
                     return 0
                 report()
+                tidy_garbage()
                 return due_ns + SNAPSHOT_NS
 
             wheel.at(start_ns + SNAPSHOT_NS, on_second)
