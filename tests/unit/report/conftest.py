@@ -14,7 +14,8 @@ import pytest
 from voxload.audio.corpus import load_corpus
 from voxload.audio.recording import CallRecording
 from voxload.measure.histogram import Histogram
-from voxload.measure.series import ErrorSample, Series, quantiles
+from voxload.measure.probe import ProbePoint, ProbeResult
+from voxload.measure.series import ErrorSample, Quantiles, Series, quantiles
 from voxload.measure.summary import (
     CallMoment,
     CallRecord,
@@ -389,6 +390,13 @@ def hostile(change: Callable[..., Summary], summary: Summary) -> Summary:
         worst_calls=[evil_call, evil_link],
         cost={EVIL: 1.0},
         facts={EVIL: EVIL},
+        probes=[
+            ProbeResult(
+                EVIL, EVIL, EVIL, 1.0, ("operation_latency",), 20.0, {"rejected": 1}, [],
+                [ProbePoint(0.0, 0, 1, {"operation_latency": Quantiles(1, 1, 1, 1, 1)})],
+                [ErrorSample("rejected", EVIL, 1)], {EVIL: EVIL},
+            )
+        ],
         gates=[GateResult(EVIL, "unknown", 1.0, 2.0, EVIL, 20, EVIL, EVIL)],
         verdict=Verdict("unknown", 4, [EVIL]),
     )  # fmt: skip

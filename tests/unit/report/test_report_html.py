@@ -108,7 +108,7 @@ def dumped(page: Path, profile: Path) -> tuple[str, str]:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine to run the page's scripts in")
-@pytest.mark.parametrize(("name", "charts"), [("summary", 6), ("hostile", 6), ("one_call", 5), ("empty", 0)])
+@pytest.mark.parametrize(("name", "charts"), [("summary", 6), ("hostile", 7), ("one_call", 5), ("empty", 0)])
 def test_charts_draw_in_a_browser(request: pytest.FixtureRequest, name: str, charts: int, tmp_path: Path) -> None:
     report = request.getfixturevalue(name if name in {"summary", "hostile"} else f"{name}_summary")
     page = tmp_path / "page.html"

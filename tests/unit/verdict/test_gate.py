@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from voxload.measure.histogram import Histogram
+from voxload.measure.probe import ProbeResult
 from voxload.measure.series import Series
 from voxload.measure.summary import PlanFacts, RunFacts, ShardHealth, Summary, Totals, Verdict
 from voxload.verdict.expression import parse_gate
@@ -163,3 +164,65 @@ def test_a_late_event_loop_makes_a_component_test_unknown(lateness_ms, expected)
     assert status == expected
     assert code == (4 if expected == "unknown" else 0)
     assert all("event loop lateness p99 21" in reason for reason in reasons)
+
+
+def probe(name="redis", values_ms=(5,) * 40, lateness_ms=1.0, problem="", **more):
+    kept = [
+        series("operation_latency", values_ms, component="redis"),
+        series("redis_command", values_ms, command="hset"),
+        series("redis_command", [1000] * 40, command="del"),
+        series("operation_success", [1000] * 40),
+        series("loop_lateness", [lateness_ms] * 100),
+    ]
+    outcomes = {"completed": len(values_ms)}
+    return ProbeResult(name, "redis", "", 1.0, ("operation_latency",), 20.0, outcomes, kept, problem=problem, **more)
+
+
+def of_probes(*gates, probes=(), **parts):
+    whole = msgspec.structs.replace(make_summary(latencies=[TURNS], **parts), probes=list(probes))
+    return [(gate.status, gate.reason) for gate in judge(whole, [("", gate) for gate in gates]).gates]
+
+
+def test_a_gate_on_a_probe_is_about_that_probe_alone():
+    gates = [
+        parse_gate('p95(operation_latency{probe="redis"}) <= 50ms'),
+        parse_gate('p95(redis_command{probe="redis",command="hset"}) < 10ms'),
+        parse_gate('p95(redis_command{probe="redis"}) < 10ms'),
+        parse_gate('operation_success{probe="redis"} >= 99%'),
+        parse_gate('count(operation_latency{probe="slow"}) == 3'),
+    ]
+    found = of_probes(*gates, probes=[probe(), probe("slow", (900,) * 3)])
+    assert [status for status, _ in found] == ["pass", "pass", "fail", "pass", "pass"]
+
+
+def test_without_the_label_a_gate_is_about_the_calls():
+    calls, missing = parse_gate("p95(turn_latency) < 1s"), parse_gate("p95(redis_command) < 1s")
+    found = of_probes(calls, missing, probes=[probe()])
+    assert found[0][0] == "pass"
+    assert found[1] == ("unknown", 'no data; probes have it: redis_command{probe="redis"}')
+
+
+def test_a_gate_holds_for_each_probe_or_each_label_of_one():
+    each = parse_gate("p95(operation_latency) < 50ms")._replace(per="probe")
+    probes = [probe(), probe("slow", (900,) * 40), probe("dead", (), problem="refused")]
+    probes[2] = msgspec.structs.replace(probes[2], series=[])
+    found = of_probes(each, probes=probes)
+    assert found == [("unknown", "the probe dead: refused"), ("pass", ""), ("fail", "")]
+    commands = parse_gate('max(redis_command{probe="redis"}) < 10ms')._replace(per="command")
+    assert [status for status, _ in of_probes(commands, probes=probes)] == ["fail", "pass"]
+    assert [status for status, _ in of_probes(each)] == ["unknown"]
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ({"problem": "its process ended with code 1"}, "the probe redis: its process ended"),
+        ({"lateness_ms": 25.0}, "the probe redis could not keep time: lateness p99 25.0 ms is over 20 ms"),
+        ({"name": "other"}, "no probe of this run is called 'redis'"),
+    ],
+)
+def test_what_a_probe_cannot_vouch_for_is_unknown(made, words):
+    gate = parse_gate('p95(operation_latency{probe="redis"}) <= 50ms')
+    ((status, reason),) = of_probes(gate, probes=[probe(**made)])
+    assert status == "unknown"
+    assert words in reason
