@@ -15,7 +15,7 @@ from benchmarks.search import FIXED_CALLS, LATENESS_P99_MS_MAX, Step, judge
 from benchmarks.table import LABELS, memory_kb
 
 PLOT = Path(__file__).with_name("growth.svg")
-CALLS = (FIXED_CALLS, 300, 1000, 3000, 10_000)
+CALLS = (FIXED_CALLS, 1000, 3000, 10_000)
 QUIET_CALLS = (FIXED_CALLS, 1000, 10_000)
 SETUPS_PER_S = 1000
 """At which calls are placed: what is reached is measured."""
@@ -66,7 +66,7 @@ def _run(series: Series, progress: Console, calls_max: int, window_s: float) -> 
             progress.print(f"{LABELS[peer]} is missing: {missing(peer)}", markup=False)
             continue
         found[peer] = []
-        with Sink(speak=False) as sink:
+        with Sink(speak=False, light=True) as sink:
             for calls in (count for count in series.calls if count <= calls_max):
                 step = judge(*run_peer(peer, sink, calls, series.rate, False, window_s, SETUPS_PER_S))
                 if step.disturbed and step.failed and calls <= REPEAT_CALLS_MAX:
@@ -116,7 +116,7 @@ def _milliseconds(step: Step) -> str:
 def caption() -> str:
     """Return what the columns mean."""
     return (
-        "One process on one core each, the target on another. µs/frame: CPU time of the client for each frame sent; "
+        "One process on one core each, a target in C on another. µs/frame: CPU time of the client for each frame sent; "
         f"kB a call: resident memory that each call adds to that of {FIXED_CALLS} calls; set-ups/s: calls from "
         f"the first open socket to the last, as the target saw it ({SETUPS_PER_S:,}/s were asked for; each is an HTTP "
         "request and a WebSocket handshake); cores: µs/frame times all the frames of a second, and where that is over "

@@ -14,6 +14,7 @@ PAGE = Path(__file__).resolve().parent / "RESULTS.md"
 KEPT = PAGE.with_name("results.json")
 TITLES = {
     "peers": "Beside its peers",
+    "loads": "Set loads",
     "growth": "From 100 to 10,000 calls",
     "profile": "Where a frame's time goes",
     "soak": "Memory over time",

@@ -7,7 +7,6 @@ where a C compiler is present.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,23 +14,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.harness import SETTLE_S, Frames, Job, Result, Usage, read_job
+from benchmarks.processes import build
 from voxload.clock import NS_PER_S, monotonic_ns
 
 PEER = "floor"
 SOURCE = Path(__file__).with_name("floor.c")
 TIMEOUT_S = 120
-
-
-def compiler() -> str | None:
-    """Return the C compiler, if there is one."""
-    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-
-
-def build(folder: Path) -> Path:
-    """Compile the client into a folder."""
-    program = folder / "floor"
-    subprocess.run([compiler() or "cc", "-O2", "-o", str(program), str(SOURCE)], check=True)
-    return program
 
 
 def run(job: Job) -> Result:
@@ -42,7 +30,11 @@ def run(job: Job) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         words = [str(urlsplit(job.url).port), str(job.calls), str(job.rate), str(job.seconds), str(SETTLE_S)]
         done = subprocess.run(
-            [str(build(Path(folder))), *words], input=payload, capture_output=True, timeout=TIMEOUT_S, check=False
+            [str(build(SOURCE, Path(folder))), *words],
+            input=payload,
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            check=False,
         )
     if done.returncode:
         result.errors, result.error = 1, done.stderr.decode(errors="replace")[-200:]

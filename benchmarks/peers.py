@@ -8,14 +8,13 @@ from rich.console import Console
 
 from benchmarks import peer_artillery, table
 from benchmarks.page import Section
-from benchmarks.peer_floor import compiler
-from benchmarks.processes import Sink, run_peer
+from benchmarks.processes import Sink, compiler, run_peer
 from benchmarks.search import Cell, Mode, Search, Step, judge
 from voxload.clock import NS_PER_S, monotonic_ns
 
 PEERS = ("voxload", "floor", "locust", "artillery", "websockets", "aiohttp")
 OURS = frozenset({"voxload", "voxload_acs", "voxload_tls"})
-BUDGET_S, QUICK_BUDGET_S = 330, 80
+BUDGET_S, QUICK_BUDGET_S = 290, 80
 Found = list[tuple[Mode, list[Cell]]]
 NEEDS = {
     "voxload": ("picows", "uvloop"),
@@ -53,6 +52,7 @@ CHUNKS_UP = Mode(
     10,
     duplex=False,
     calls_max=8000,
+    light=True,
     weight=1.2,
 )
 
@@ -83,7 +83,7 @@ class Bench:
         found = []
         for mode in modes:
             cells = []
-            with Sink(speak=mode.duplex) as sink:
+            with Sink(speak=mode.duplex, light=mode.light) as sink:
                 for peer in self._peers_of(mode):
                     cell = Cell(peer, mode, missing=self._missing[peer])
                     cells.append(cell)

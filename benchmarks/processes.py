@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +16,25 @@ from typing import Any
 from benchmarks.harness import CONNECTS_AT_ONCE, SETTLE_S, SETUP_S_MAX, SETUPS_PER_S, Result
 from voxload.clock import NS_PER_S, monotonic_ns, sleep_s
 
+SINK_SOURCE = Path(__file__).with_name("sink.c")
 ROOT = Path(__file__).resolve().parent.parent
 READY_S_MAX = 20.0
 DRAIN_S_MAX = 5.0
 START_S = 1.5
 """Interpreter and imports of a peer, about."""
 assert CONNECTS_AT_ONCE < 4096  # the sink's backlog
+
+
+def compiler() -> str | None:
+    """Return the C compiler, if there is one."""
+    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
+
+def build(source: Path, folder: Path) -> Path:
+    """Compile a program in C into a folder."""
+    program = folder / source.stem
+    subprocess.run([compiler() or "cc", "-O2", "-o", str(program), str(source)], check=True)
+    return program
 
 
 def cores() -> tuple[int, int]:
@@ -44,17 +59,21 @@ class SinkView:
 
 
 class Sink:
-    """The sink as a child process; use it in a `with`."""
+    """The sink as a child process; use it in a `with`.
 
-    def __init__(self, speak: bool) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.sink",
-            "--cpu",
-            str(cores()[1]),
-            *(["--speak"] if speak else []),
-        ]
+    `light`: the one in C, where there is a compiler, which hears more than one in Python can and never speaks. It is
+    pinned to the second core, or with `anywhere` to none.
+    """
+
+    def __init__(self, speak: bool, light: bool = False, anywhere: bool = False) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        core = -1 if anywhere else cores()[1]
+        if light and compiler() is not None:
+            assert not speak
+            command = [str(build(SINK_SOURCE, Path(self._folder.name))), str(core)]
+        else:
+            command = [sys.executable, "-m", "benchmarks.sink", *(["--speak"] if speak else [])]
+            command += [] if anywhere else ["--cpu", str(core)]
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -76,6 +95,7 @@ class Sink:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._folder.cleanup()
 
     def stats(self) -> dict[str, Any]:
         """Return what the sink has counted, with the samples since the last call."""

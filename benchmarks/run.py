@@ -9,11 +9,11 @@ import sys
 
 from rich.console import Console
 
-from benchmarks import growth, memory, page, peers, pieces, profile, redis_rates, table
+from benchmarks import growth, loads, memory, page, peers, pieces, profile, redis_rates, table
 from benchmarks.page import Section
 from voxload.process import raise_file_limit
 
-DEFAULT = ("peers", "growth", "profile", "soak", "redis", "micro")
+DEFAULT = ("peers", "loads", "growth", "profile", "soak", "redis", "micro")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,6 +65,8 @@ def _measure(
             if console is not None:
                 table.show(console, cells, about)
             return section
+        case "loads":
+            return loads.section(progress, *((loads.LOADS[:1], 200, 1.0) if quick else ()))
         case "growth":
             section, steps = growth.measure(progress, *((1000, 1.0) if quick else ()))
             problem = growth.draw(steps) if write else ""
@@ -75,7 +77,7 @@ def _measure(
                 profile.write(found)
             return found
         case "soak":
-            return memory.section("10m", "20s", 100) if quick else memory.section("1h", "45s", 500)
+            return memory.section("10m", "20s", 100) if quick else memory.section("30m", "30s", 500)
         case "long_soak":
             return memory.section("24h", "10m", 500, must_be_flat=True)
         case "redis":

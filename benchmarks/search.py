@@ -52,6 +52,8 @@ class Mode:
     calls_max: int = 4000
     weight: float = 1.0
     """Share of the time, relative to the other modes."""
+    light: bool = False
+    """Whether the target is the sink in C, so that it is not the limit."""
     peers: tuple[str, ...] = ()
     """Who is measured in it, where it is not for all."""
 

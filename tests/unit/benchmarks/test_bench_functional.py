@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT))  # `benchmarks` is a folder of the repository, not
 
 from benchmarks.harness import Result  # noqa: E402
 from benchmarks.peers import NEEDS, missing  # noqa: E402
-from benchmarks.processes import Sink, SinkView, run_peer  # noqa: E402
+from benchmarks.processes import Sink, SinkView, compiler, run_peer  # noqa: E402
 from benchmarks.search import Cell, Mode, Search, Step, judge  # noqa: E402
 from benchmarks.table import as_data, as_markdown, rows  # noqa: E402
 
@@ -51,6 +51,19 @@ def test_chunks_of_100_ms_and_a_silent_sink() -> None:
     assert result.errors == 0, result.error
     assert result.frames == pytest.approx(CALLS * 10, abs=CALLS)
     assert result.frames_in == stats["frames_out"] == 0
+
+
+@pytest.mark.skipif(compiler() is None, reason="no C compiler")
+@pytest.mark.parametrize("peer", ["voxload", "websockets", "bare"])
+def test_the_sink_in_c_counts_the_same(peer: str) -> None:
+    with Sink(speak=False, light=True) as sink:
+        result, seen = run_peer(peer, sink, CALLS, 10, duplex=False, seconds=1.0)
+        stats = sink.drain()
+    assert result.errors == 0, result.error
+    assert result.frames == pytest.approx(CALLS * 10 * result.seconds, abs=CALLS)
+    assert seen.frames_in_per_s == pytest.approx(CALLS * 10, rel=0.3)
+    assert stats["frames_in"] >= result.frames
+    assert stats["connections"] == 0
 
 
 def test_voxload_as_acs_streams_to_a_quiet_backend() -> None:

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmarks import growth, page, pieces, profile, run
+from benchmarks import growth, loads, page, pieces, profile, run
 from benchmarks.harness import Result
 from benchmarks.page import Section
-from benchmarks.processes import SinkView, setup_s
+from benchmarks.processes import SinkView, compiler, setup_s
 from benchmarks.search import Step
 from benchmarks.table import memory_kb
 from rich.console import Console
@@ -150,3 +150,39 @@ def test_a_profile_is_made_where_perf_works() -> None:
     assert sum(costs.values()) == pytest.approx(result.us_per_frame)
     assert costs["kernel: send"] > 0
     assert costs["Python"] > 0
+
+
+@pytest.mark.skipif(compiler() is None, reason="no C compiler")
+def test_a_run_of_all_cores_is_read_from_its_summary() -> None:
+    found = loads.machine(60, steady_s=3.0)
+    assert found["outcomes"] == {"completed": 60}, found
+    assert found["frames_per_s"] == pytest.approx(600, rel=0.2)
+    assert len(found["shards"]) == len(loads.cores_used())
+    assert any("completed 60" in line for line in loads.machine_lines(found))
+
+
+def _summary(active: int = 100, frames: int = 1000, late_ms: float = 1.0, **outcomes: int) -> dict[str, object]:
+    latencies = {"frame_lateness": {"p99_ms": late_ms}}
+    point = {"active": active, "frames_sent": frames, "duration_s": 1.0, "started": 100, "latencies": latencies}
+    shard = {"lateness_p99_ms": late_ms, "cpu_percent_mean": 50.0, "memory_mib": 80.0}
+    return {
+        "timeline": [{**point, "start_s": float(second)} for second in range(9)],
+        "totals": {"outcomes": outcomes or {"completed": 100}},
+        "shards": [shard],
+    }
+
+
+@pytest.mark.parametrize(
+    ("summary", "verdict"),
+    [
+        (_summary(), "held"),
+        (_summary(completed=99, shed=1), "not all calls were completed: {'shed': 1}"),
+        (_summary(active=99), "all calls were up at once for 0 s only"),
+        (_summary(frames=980), "980 of 1,000 frames a second"),
+        (_summary(late_ms=5.1), "frame lateness p99 5.1 ms"),
+    ],
+)
+def test_a_run_of_all_cores_is_judged(summary: dict[str, object], verdict: str) -> None:
+    found = loads.judge_machine(summary, 100, 9.0, 0)
+    assert found["verdict"] == verdict
+    assert f"**{verdict}**" in " ".join(loads.machine_lines(found))
