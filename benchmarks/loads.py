@@ -142,7 +142,7 @@ def _scenario(calls: int, ramp_s: float, steady_s: float, url: str) -> dict[str,
 def judge_machine(summary: dict[str, Any], calls: int, steady_s: float, exit_code: int) -> dict[str, Any]:
     """Return the figures of the seconds in which all calls were up, and whether the load was held."""
     points = summary["timeline"]
-    steady = [point for point in points if point["active"] == calls][1:-1]  # whole seconds
+    steady = [point for point in points if point["active"] == calls][1:]  # at its end, and at the end of the one before
     first = next((point["start_s"] for point in points if point["started"]), None)
     full = next((point["start_s"] + point["duration_s"] for point in points if point["active"] == calls), None)
     seconds = sum(point["duration_s"] for point in steady)
