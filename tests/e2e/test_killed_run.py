@@ -60,7 +60,7 @@ def finished(tmp_path_factory):
     """The folder of a run that came to its end."""
     runner = VoxloadRunner(tmp_path_factory.mktemp("finished"))
     path = runner.write(scenario_with(load={"shape": "constant", "arrival_rate": 20, "duration": "2s"}))
-    return runner("run", str(path), "--processes", "1", "--quiet").folder
+    return runner.finish(runner.start("run", str(path), "--processes", "1", "--quiet")).folder
 
 
 def test_a_run_that_ends_leaves_no_partial_summary(finished):

@@ -9,7 +9,7 @@ from voxload.measure.summary import CallRecord
 
 def scenario(**changes):
     found = scenario_with(
-        load={"shape": "constant", "arrival_rate": 10, "duration": "4s"},
+        load={"shape": "constant", "arrival_rate": 20, "duration": "2s"},
         targets=[
             {"name": "stable", "url": "twin", "weight": 3},
             {
