@@ -196,6 +196,9 @@ def print_summary(console: Console, summary: Summary, paths: Mapping[str, Path |
         _print(console, f"  {text.clean(reason)}")
     for notice in view.notices(summary):
         _print(console, f"  {notice.title}: {notice.body}", _STYLES[notice.tone])
+    for row in probe_rows(summary):
+        if row.state:
+            _print(console, f"  Probe {row.name}: {row.state}", _STYLES[row.sign.tone])
     tables = (
         _gates_table(summary),
         _targets_table(summary),

@@ -118,4 +118,5 @@ def test_every_report_tells_of_them(change: Change) -> None:
     print_summary(Console(file=output, width=200), changed, {})
     assert "redis at redis://cache:6379" in output.getvalue()
     assert "✗ not probed" in output.getvalue()
+    assert "  Probe dead: refused" in output.getvalue()
     assert 'id="chart-probes"' not in render_html(change())
