@@ -72,5 +72,9 @@ def test_bad_cases_are_told(voxload):
     wrong = voxload("component", "all", "--with", "redis,reddis", *options[4:])
     for words in ("did you mean redis?", 'redis_command{probe="redis"}', "no service is called 'http'"):
         assert words in wrong.err, wrong.err
+    few = voxload("component", "all", "--with", "http", "--calls", "4,8", "--step", "1s", "--assume", "call_s=1")
+    assert few.code == 4, few.out
+    assert "warning: http: up to 8 calls a step has too little work to judge" in few.out
+    assert "only " in few.out and "a rate needs 10" in few.out
     nothing = voxload("component", "all")
     assert (nothing.code, "there is no service to load" in nothing.err) == (2, True)

@@ -16,6 +16,8 @@ HEALTH = {
     "options": {"url": "target", "requests": [{"path": "/health"}]},
 }
 
+SHORT = {"calls": [{"name": "short", "script": [{"listen": "1s"}, "hang_up"]}], "twin": {"greeting": False}}
+
 
 def sessions(server, **more):
     return {"component": "redis", "rate": 10, "options": {"url": server.url}, **more}
@@ -23,6 +25,7 @@ def sessions(server, **more):
 
 def test_probes_stand_beside_the_calls(voxload, redis_server):
     scenario = scenario_with(
+        **SHORT,
         load={"shape": "constant", "arrival_rate": 10, "duration": "2s"},
         probes=[sessions(redis_server, name="cache"), HEALTH, DEAD],
         side_traffic={"interval": "200ms", "voice_weight": 0, "requests": [{"get": "/metrics", "name": "side"}]},
@@ -89,7 +92,7 @@ def test_probes_of_model_and_voice_read_their_files_beside_the_scenario(voxload)
 def test_a_service_that_dies_fails_its_gate_and_not_the_run(voxload, redis_server):
     """Beside a worker, in a tier of 4.8 s."""
     gates = ['operation_success{probe="redis"} >= 99%', "call_success >= 99%"]
-    path = voxload.write(scenario_with(probes=[sessions(redis_server)], gates=gates))
+    path = voxload.write(scenario_with(**SHORT, probes=[sessions(redis_server)], gates=gates))
     options = ["--workers", "1", "--master-port", "0", "--tier", "smoke", "--time-scale", "0.04"]
     process = voxload.start("run", str(path), "--quiet", "--processes", "1", *options)
     while redis_server.info("commandstats").get("cmdstat_del", {"calls": 0})["calls"] < 8:  # two of each session

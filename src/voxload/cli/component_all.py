@@ -28,6 +28,7 @@ from voxload.report.side_by_side import ServiceLine, render_side_by_side
 from voxload.runners.prepare import new_run_id, prepare
 from voxload.runners.results import ResultsFolder, write_atomically
 from voxload.runners.side_by_side import Service, SideBySide, Steps
+from voxload.verdict.gate import RATE_OBSERVATIONS_MIN
 from voxload.verdict.steps import ServiceResult, StepResult, first_to_break
 
 EPILOG = """\b
@@ -45,6 +46,8 @@ Exit codes: 0 every service carries the last step, 1 one gives way, 3 one is not
 CALLS_DEFAULT = "200..1200"
 RESULT_FILE = "components.json"
 NAMELESS = "services"
+UNITS_MIN = 2 * RATE_OBSERVATIONS_MIN
+"""Units of work that a step should have: arrivals are random, and a share of fewer than half of them is not judged."""
 
 
 class AllResult(msgspec.Struct, frozen=True):

@@ -72,7 +72,7 @@ def _documents(
     found = []
     if prepared is not None:
         for probe in prepared.scenario.probes:
-            document = document_of(probe, prepared.plan.target) | {"timeout": TIMEOUT_S}
+            document = document_of(probe, prepared.plan.target)
             found.append((probe.label, probe.component, document, prepared.source.file))
     for item in filter(None, (part.strip() for part in kinds.split(","))):
         kind, _, file = item.partition("=")
