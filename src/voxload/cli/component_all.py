@@ -205,9 +205,16 @@ def _say_what(console: Console, services: Sequence[Service], steps: Steps) -> No
     for service in services:
         rates = [steps.rate_per_s(number, service.per_call) for number in (0, len(steps.calls) - 1)]
         words = f"{service.name}: {service.component.target}; {service.per_call:g} a call ({service.about_work}), "
-        console.print(
-            f"{words}{rates[0]:.3g} to {rates[1]:.3g} a second", markup=False, highlight=False, soft_wrap=True
-        )
+        words += f"{rates[0]:.3g} to {rates[1]:.3g} a second"
+        console.print(words, markup=False, highlight=False, soft_wrap=True)
+        few = [calls for number, calls in enumerate(steps.calls) if _units(steps, service, number) < UNITS_MIN]
+        if few:
+            words = f"[yellow]warning:[/] {service.name}: up to {few[-1]:g} calls a step has too little work to judge; "
+            console.print(f"{words}more calls, or a longer --step", highlight=False, soft_wrap=True)
+
+
+def _units(steps: Steps, service: Service, number: int) -> float:
+    return steps.rate_per_s(number, service.per_call) * steps.step_s
 
 
 def _say_step(console: Console, steps: Steps, number: int, results: Sequence[ServiceResult]) -> None:
