@@ -14,7 +14,7 @@ from voxload.clock import NS_PER_S, monotonic_ns
 
 PEERS = ("voxload", "floor", "locust", "artillery", "websockets", "aiohttp")
 OURS = frozenset({"voxload", "voxload_acs", "voxload_tls"})
-BUDGET_S, QUICK_BUDGET_S = 290, 80
+BUDGET_S, QUICK_BUDGET_S = 270, 80
 Found = list[tuple[Mode, list[Cell]]]
 NEEDS = {
     "voxload": ("picows", "uvloop"),

@@ -30,7 +30,8 @@ from voxload.clock import NS_PER_S, monotonic_ns
 
 PAGE = ROOT / "docs" / "hot-path.md"
 BEGIN, END = "<!-- profile: begin -->", "<!-- profile: end -->"
-CALLS_UP, CALLS_DUPLEX = 800, 500
+LOADS = ((50, False, 800), (50, True, 500), (10, False, 2000))
+"""Frames a second of each call, whether the target speaks, calls."""
 LOOKS_PER_S = 1999
 UNKNOWN = 4
 SYSTEM_CALLS = (
@@ -89,17 +90,17 @@ def shares(text: str, start_ns: int, end_ns: int) -> Counter[str]:
     return Counter(part_of(frames) for at_ns, frames in looks(text) if start_ns <= at_ns <= end_ns)
 
 
-def measure(peer: str, calls: int, duplex: bool, seconds: float) -> tuple[Result, Costs]:
+def measure(peer: str, rate: int, duplex: bool, calls: int, seconds: float) -> tuple[Result, Costs]:
     """Run one step under perf; returns its result, and µs a frame by part.
 
     Raises:
         RuntimeError: the peer or perf failed.
     """
-    with Sink(speak=duplex) as sink, tempfile.TemporaryDirectory() as folder:
+    with Sink(speak=duplex, light=not duplex) as sink, tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "perf.data")
         command = ["perf", "record", "-k", "CLOCK_MONOTONIC", "-e", "cpu-clock", "-F", str(LOOKS_PER_S), "-g"]
         command += ["-o", str(data), "--", sys.executable, "-m", f"benchmarks.peer_{peer}", "--url", sink.url]
-        command += ["--calls", str(calls), "--seconds", str(seconds), "--cpu", str(cores()[0])]
+        command += ["--rate", str(rate), "--calls", str(calls), "--seconds", str(seconds), "--cpu", str(cores()[0])]
         command += ["--duplex"] if duplex else []
         limit_s = START_S + 3 * step_s(calls, seconds) + 60
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit_s, check=False)
@@ -134,23 +135,22 @@ def pieces() -> Costs:
     return found
 
 
-def section(
-    progress: Console, calls_up: int = CALLS_UP, calls_duplex: int = CALLS_DUPLEX, seconds: float = 3.0
-) -> Section:
+def section(progress: Console, scale: float = 1.0, seconds: float = 3.0) -> Section:
     """Measure voxload and the floor, up and duplex; returns the tables."""
     if shutil.which("perf") is None:
         return Section(["Not measured: perf is not installed (Debian: apt-get install linux-perf)."], None)
     columns: list[tuple[str, Result, Costs]] = []
-    for duplex, calls in ((False, calls_up), (True, calls_duplex)):
+    for rate, duplex, full in LOADS:
+        calls = max(round(full * scale), 1)
         for peer in ("voxload", "floor"):
             if missing(peer):
                 progress.print(f"{table.LABELS[peer]} is missing: {missing(peer)}", markup=False)
                 continue
             try:
-                result, costs = measure(peer, calls, duplex, seconds)
+                result, costs = measure(peer, rate, duplex, calls, seconds)
             except RuntimeError as error:
                 return Section([f"Not measured: {peer} at {calls} calls: {error}"], None, held=False)
-            columns.append((f"{peer}, {'duplex' if duplex else 'up'}, {calls} calls", result, costs))
+            columns.append((f"{peer}, {calls:,} at {rate}/s{' duplex' if duplex else ''}", result, costs))
             progress.print(f"{columns[-1][0]}: {result.us_per_frame:.1f} µs/frame", highlight=False)
     alone = pieces()
     raw = {name: {"us_per_frame": result.us_per_frame, "parts": costs} for name, result, costs in columns}
@@ -165,8 +165,9 @@ def lines(columns: list[tuple[str, Result, Costs]], alone: Costs) -> list[str]:
     return [
         *grid(("µs a frame", *(name for name, _, _ in columns)), rows),
         "",
-        "CPU time of the client's process at 50 frames/s a call, by looks of `perf` at it. In duplex a frame sent and",
-        "a frame heard count as one. On the loopback interface `send` carries the frame up to the target's socket.",
+        "CPU time of the client's process by looks of `perf` at it; calls, each at so many frames a second. In duplex a",
+        "frame sent and a frame heard count as one. What a call does once a second (a ping, its answer, the report) is",
+        "shared among its frames. On the loopback interface `send` carries the frame up to the target's socket.",
         "",
         *grid(("a piece alone, in Python or C", "µs"), [(name, f"{us:.2f}") for name, us in alone.items()]),
     ]
@@ -182,12 +183,11 @@ def write(found: Section) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and tell; returns 0, or 4 when nothing could be measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__.splitlines()[0])
-    parser.add_argument("--calls-up", type=int, default=CALLS_UP)
-    parser.add_argument("--calls-duplex", type=int, default=CALLS_DUPLEX)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the calls (0.1: a quick look)")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of the steady window")
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.relative_to(ROOT)}")
     args = parser.parse_args(arguments)
-    found = section(Console(stderr=True), args.calls_up, args.calls_duplex, args.seconds)
+    found = section(Console(stderr=True), args.scale, args.seconds)
     print("\n".join(found.lines))
     if found.data is None:
         return UNKNOWN

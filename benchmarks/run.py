@@ -72,7 +72,7 @@ def _measure(
             problem = growth.draw(steps) if write else ""
             return Section([*section.lines[:-2], problem], section.data, section.held) if problem else section
         case "profile":
-            found = profile.section(progress, *((100, 100, 1.0) if quick else ()))
+            found = profile.section(progress, *((0.1, 1.0) if quick else ()))
             if write and found.data is not None:
                 profile.write(found)
             return found

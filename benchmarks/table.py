@@ -146,7 +146,9 @@ def rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
 
 def memory_kb(few: Step | None, many: Step | None) -> float | None:
     """Return the resident memory that each further call takes, between a step of few calls and one of many."""
-    if few is None or many is None or not few.result.rss_mib or many.result.calls < 2 * few.result.calls:
+    if few is None or many is None or not few.result.rss_mib or not many.result.rss_mib:
+        return None
+    if many.result.calls < 2 * few.result.calls:
         return None
     return (many.result.rss_mib - few.result.rss_mib) * 2**20 / 1000 / (many.result.calls - few.result.calls)
 

@@ -142,7 +142,7 @@ def test_a_profile_is_made_where_perf_works() -> None:
     if profile.shutil.which("perf") is None:
         pytest.skip("perf is not installed")
     try:
-        result, costs = profile.measure("voxload", 20, True, 1.0)
+        result, costs = profile.measure("voxload", 50, True, 20, 1.0)
     except RuntimeError as error:
         if "perf" in str(error) or "paranoid" in str(error):
             pytest.skip(f"perf may not look here: {error}")
