@@ -128,18 +128,9 @@ def measure(peer: str, rate: int, duplex: bool, calls: int, seconds: float) -> t
 
 def _run(command: list[str], limit_s: float) -> tuple[str, str]:
     """Run perf with its client, perf on the target's core; returns what was written. None of them outlives this."""
-
-    def aside() -> None:
-        os.sched_setaffinity(0, {cores()[1]})  # the client takes its own
-
+    aside = ["taskset", "--cpu-list", str(cores()[1])] if shutil.which("taskset") else []  # the client takes its own
     process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=aside,
-        start_new_session=True,
+        [*aside, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
         return process.communicate(timeout=limit_s)
