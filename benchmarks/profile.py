@@ -156,6 +156,14 @@ def pieces() -> Costs:
     return found
 
 
+def _measure_again(peer: str, rate: int, duplex: bool, calls: int, seconds: float) -> tuple[Result, Costs]:
+    """Measure; once again if that fails, as it does when other processes hold the cores."""
+    try:
+        return measure(peer, rate, duplex, calls, seconds)
+    except RuntimeError:
+        return measure(peer, rate, duplex, calls, seconds)
+
+
 def section(progress: Console, scale: float = 1.0, seconds: float = 3.0) -> Section:
     """Measure voxload and the floor, up and duplex; returns the tables."""
     if shutil.which("perf") is None:
