@@ -48,6 +48,8 @@ MESSAGES_PER_S_MAX = 10_000
 """More messages a second than this from the agent of one call are a flood (200 times real-time speech)."""
 
 ERROR_TEXT_MAX = 200
+FIRST_PING_NS = 1_000_000_000
+"""The first ping does not wait for the whole interval: short calls shall know their round trip too."""
 
 
 class Phase(Enum):
@@ -185,7 +187,7 @@ class Call:
         context.recorder.latency("call_setup", self._labels, now_ns - self._due_ns)
         context.recorder.latency("call_setup_uncorrected", self._labels, now_ns - self._started_ns)
         self._begin_talk(now_ns)
-        context.wheel.at(now_ns + measurement.ping_interval_ns, self._on_ping)
+        context.wheel.at(now_ns + min(measurement.ping_interval_ns, FIRST_PING_NS), self._on_ping)
         side = context.workload.scenario.side_traffic
         if side is not None and self._listener is not None:
             values, samples = self._session.template_values(), self._listener.samples
@@ -306,12 +308,14 @@ class Call:
     def _on_ping(self, due_ns: int) -> int:
         if self._phase is not Phase.UP:
             return 0
-        if due_ns - self._ready_ns >= self._context.workload.scenario.timeouts.call_ns:
+        scenario = self._context.workload.scenario
+        ends_ns = self._ready_ns + scenario.timeouts.call_ns
+        if due_ns >= ends_ns:
             self._finish(Outcome.COMPLETED, "", due_ns)
             return 0
         self._inbound = 0
         self.line.ping(due_ns.to_bytes(8, "big"))
-        return due_ns + self._context.workload.scenario.measurement.ping_interval_ns
+        return min(due_ns + scenario.measurement.ping_interval_ns, ends_ns)
 
     def on_pong(self, payload: bytes, now_ns: int) -> None:
         """The answer to a ping, which carries the instant at which the ping was due."""

@@ -122,7 +122,7 @@ class Measurement(Model):
     agent_turn_end_ns: DurationNs = Field(
         350_000_000, alias="agent_turn_end", description="Silence after which the agent's turn is over."
     )
-    ping_interval_ns: DurationNs = Field(1_000_000_000, alias="ping_interval", gt=0)
+    ping_interval_ns: DurationNs = Field(5_000_000_000, alias="ping_interval", gt=0)
     setup_concurrency: int = Field(
         256, gt=0, description="Call set-ups in flight at once in a process; the wait counts as latency."
     )
