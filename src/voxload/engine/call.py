@@ -8,6 +8,7 @@ from enum import Enum, auto
 from voxload.audio.line import LineImpairment
 from voxload.audio.playout import Ear
 from voxload.audio.recording import CallRecording
+from voxload.clock import NS_PER_S
 from voxload.dialects.base import (
     AudioIn,
     CallIdentity,
@@ -48,7 +49,7 @@ MESSAGES_PER_S_MAX = 10_000
 """More messages a second than this from the agent of one call are a flood (200 times real-time speech)."""
 
 ERROR_TEXT_MAX = 200
-FIRST_PING_NS = 1_000_000_000
+FIRST_PING_NS = NS_PER_S
 """The first ping does not wait for the whole interval: short calls shall know their round trip too."""
 
 
@@ -71,9 +72,9 @@ class Call:
     """
 
     __slots__ = (
-        "_awaiting_ready", "_caller", "_context", "_due_ns", "_ended", "_error", "_hearing", "_inbound", "_labels",
-        "_listener", "_marks", "_message_limit", "_outcome", "_phase", "_ready_ns", "_recorder", "_session",
-        "_setup_over", "_started_ns", "line", "spec", "trace",
+        "_awaiting_ready", "_caller", "_context", "_due_ns", "_ended", "_error", "_hearing", "_inbound",
+        "_inbound_since_ns", "_labels", "_listener", "_marks", "_outcome", "_phase", "_ready_ns", "_recorder",
+        "_session", "_setup_over", "_started_ns", "line", "spec", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -107,8 +108,7 @@ class Call:
         self._hearing: HearingMeter | None = None
         self._marks = Marks(context.wheel, lambda name: self._tell(self._session.played(name)))
         self._inbound = 0
-        interval_ns = context.workload.scenario.measurement.ping_interval_ns
-        self._message_limit = max(MESSAGES_PER_S_MAX * interval_ns // 1_000_000_000, 1000)
+        self._inbound_since_ns = 0
 
     @property
     def up(self) -> bool:
@@ -125,7 +125,7 @@ class Call:
     def start(self, now_ns: int) -> None:
         """Begin the set-up; `now_ns` may be later than the intended instant, the latency counts from the latter."""
         self._phase = Phase.SETUP
-        self._started_ns = now_ns
+        self._started_ns = self._inbound_since_ns = now_ns
         self._context.recorder.started += 1
         timeouts = self._context.workload.scenario.timeouts
         self._context.wheel.at(now_ns + timeouts.setup_ns, self._on_setup_timeout)
@@ -217,9 +217,11 @@ class Call:
         recorder = self._recorder
         recorder.bytes_received += len(payload)
         self._inbound += 1
-        if self._inbound > self._message_limit:
-            self._finish(Outcome.PROTOCOL_ERROR, f"flood: over {MESSAGES_PER_S_MAX} messages a second", now_ns)
-            return
+        if self._inbound > MESSAGES_PER_S_MAX:
+            if now_ns - self._inbound_since_ns < NS_PER_S:
+                self._finish(Outcome.PROTOCOL_ERROR, f"flood: over {MESSAGES_PER_S_MAX} messages a second", now_ns)
+                return
+            self._inbound, self._inbound_since_ns = 1, now_ns
         for event in self._session.decode(payload, text):
             if event.__class__ is AudioIn:
                 recorder.frames_received += 1
@@ -313,7 +315,6 @@ class Call:
         if due_ns >= ends_ns:
             self._finish(Outcome.COMPLETED, "", due_ns)
             return 0
-        self._inbound = 0
         self.line.ping(due_ns.to_bytes(8, "big"))
         return min(due_ns + scenario.measurement.ping_interval_ns, ends_ns)
 
