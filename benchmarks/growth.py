@@ -136,26 +136,30 @@ def draw(found: Sequence[Found], path: Path = PLOT) -> str:
     from matplotlib import pyplot as plt
 
     figure, (cost, late, memory) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
-    names = {"voxload": "voxload, 10/s", "floor": "C floor, 10/s", "voxload_quiet": "voxload, 1/s"}
+    names = {
+        "voxload": ("voxload, 10/s", "C0"),
+        "floor": ("C floor, 10/s", "C1"),
+        "voxload_quiet": ("voxload, 1/s", "C2"),
+    }
     for steps in found:
         for peer, of_peer in steps.items():
             good = [step for step in of_peer if step.result.frames]
             calls = [step.result.calls for step in good]
-            style = {"marker": "o", "label": names[peer]}
+            style = dict(zip(("label", "color"), names[peer], strict=True), marker="o")
             cost.plot(calls, [step.result.us_per_frame for step in good], **style)
             late.plot(calls, [step.result.lateness_p99_ms for step in good], **style)
             kilobytes = [(step.result.calls, memory_kb(of_peer[0], step)) for step in good[1:]]
             if peer != "floor":
                 memory.plot([c for c, kb in kilobytes if kb], [kb for _, kb in kilobytes if kb], **style)
     late.axhline(LATENESS_P99_MS_MAX, linestyle=":", color="grey")
-    late.set_yscale("log")
+    late.set_yscale("symlog", linthresh=10)  # a process past its limit is late by seconds
     for axes, title in ((cost, "CPU, µs a frame"), (late, "frame lateness p99, ms"), (memory, "memory, kB a call")):
         axes.set_title(title)
         axes.set_xlabel("calls in one process")
         axes.set_xscale("log")
         axes.grid(alpha=0.3)
         axes.legend()
-    for axes in (cost, memory):
+    for axes in (cost, late, memory):
         axes.set_ylim(bottom=0)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)

@@ -12,6 +12,7 @@ from typing import Any
 
 PAGE = Path(__file__).resolve().parent / "RESULTS.md"
 KEPT = PAGE.with_name("results.json")
+LOAD = "load before the start"
 TITLES = {
     "peers": "Beside its peers",
     "loads": "Set loads",
@@ -56,16 +57,17 @@ def page(kept: dict[str, Any]) -> str:
     ]
     shown = [name for name in TITLES if name in kept]
     common = kept[shown[0]]["machine"] if shown else {}
-    lines += [f"- {name}: {value}" for name, value in common.items()]
+    lines += [f"- {name}: {value}" for name, value in common.items() if name != LOAD]
     for name in shown:
         entry = kept[name]
-        lines += ["", f"## {TITLES[name]}", "", f"`python -m benchmarks.run --only {name} --write`", ""]
-        differs = {fact: value for fact, value in entry["machine"].items() if common.get(fact) != value}
+        load = entry["machine"].get(LOAD, "")
+        command = f"`python -m benchmarks.run --only {name} --write`"
+        lines += ["", f"## {TITLES[name]}", "", command + (f" ({LOAD}: {load})" if load else ""), ""]
+        differs = {
+            fact: value for fact, value in entry["machine"].items() if fact != LOAD and common.get(fact) != value
+        }
         if differs:
-            lines += [
-                "Measured at another time: " + "; ".join(f"{fact} {value}" for fact, value in differs.items()),
-                "",
-            ]
+            lines += ["Measured otherwise: " + "; ".join(f"{fact}: {value}" for fact, value in differs.items()), ""]
         lines += entry["lines"]
     return "\n".join(lines) + "\n"
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import peer_artillery
-from benchmarks.page import grid
+from benchmarks.page import LOAD, grid
 from benchmarks.processes import cores
 from benchmarks.search import FIXED_CALLS, LATENESS_P99_MS_MAX, Cell, Mode, Step
 from voxload.ring import Ring, new_slots
@@ -62,7 +62,7 @@ def facts() -> dict[str, str]:
         "python": platform.python_version(),
         "voxload's C parts": "compiled" if compiled() else "not compiled",
         "packages": ", ".join(versions),
-        "load before the start": " ".join(f"{value:.2f}" for value in os.getloadavg()),
+        LOAD: " ".join(f"{value:.2f}" for value in os.getloadavg()),
     }
 
 

@@ -74,11 +74,13 @@ def test_a_section_measured_again_leaves_the_others(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(page, "KEPT", tmp_path / "results.json")
     page.keep("growth", Section(["growing"], [1]), ABOUT)
     page.keep("peers", Section(["first"], [1]), ABOUT)
-    page.keep("peers", Section(["second"], [2]), {**ABOUT, "load before the start": "0.30"})
+    page.keep("peers", Section(["second"], [2]), {**ABOUT, "processor": "q", "load before the start": "0.30"})
     text = (tmp_path / "RESULTS.md").read_text()
     assert "first" not in text
     assert text.index("second") < text.index("growing")
-    assert "Measured at another time: load before the start 0.10" in text
+    assert "- processor: q" in text
+    assert "Measured otherwise: processor: p\n" in text
+    assert "`python -m benchmarks.run --only growth --write` (load before the start: 0.10)" in text
     assert json.loads((tmp_path / "results.json").read_text())["peers"]["data"] == [2]
 
 
