@@ -134,6 +134,7 @@ def draw(found: Sequence[Found], path: Path = PLOT) -> str:
     mpl.use("Agg")
     mpl.rcParams["svg.hashsalt"] = "voxload"  # the same figures give the same file
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import ScalarFormatter
 
     figure, (cost, late, memory) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
     names = {
@@ -160,7 +161,9 @@ def draw(found: Sequence[Found], path: Path = PLOT) -> str:
         axes.grid(alpha=0.3)
         axes.legend()
     for axes in (cost, late, memory):
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, max(axes.get_ylim()[1] * 1.05, 10))
+    late.set_yticks([0, 2, 5, 10, *(ms for ms in (100, 1000, 10_000) if ms < late.get_ylim()[1])])
+    late.yaxis.set_major_formatter(ScalarFormatter())
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
     return ""

@@ -1,7 +1,7 @@
 """voxload itself: the real engine in this process, from the arrivals to the recorder, nothing left out.
 
 Every call places its `POST /api/v1/calls/start`, opens its socket, follows a script (`listen` for the whole time, in
-which silence is sent frame by frame), is pinged each second, and in a duplex call decodes and listens to every frame
+which silence is sent frame by frame), is pinged as in any run, and in a duplex call decodes and listens to every frame
 that the agent sends. The numbers are those of the engine's own one-second snapshots: `frames_sent`, `frames_received`
 and the histogram `frame_lateness`. The window begins after the first whole second with all calls up.
 """

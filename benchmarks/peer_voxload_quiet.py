@@ -1,6 +1,6 @@
 """voxload with calls that say little: one message a second of 8 kHz µ-law, in a protocol described by the scenario.
 
-What a call costs that is hardly heard: its memory, its set-up (an HTTP request and a WebSocket), its ping each second.
+What a call costs that is hardly heard: its memory, its set-up (an HTTP request and a WebSocket), its pings.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ def lines(columns: list[tuple[str, Result, Costs]], alone: Costs) -> list[str]:
         *grid(("µs a frame", *(name for name, _, _ in columns)), rows),
         "",
         "CPU time of the client's process by looks of `perf` at it; calls, each at so many frames a second. In duplex",
-        "a frame sent and a frame heard count as one. What a call does once a second (a ping, its answer, the report)",
+        "a frame sent and a frame heard count as one. What a call does now and then (a ping, its answer, the report)",
         "is shared among its frames. On the loopback interface `send` carries the frame up to the target's socket.",
         "",
         *grid(("a piece alone, in Python or C", "µs"), [(name, f"{us:.2f}") for name, us in alone.items()]),
