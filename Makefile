@@ -37,8 +37,8 @@ system:          ## install the Debian packages that the tests need
 	  $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
 test: $(STAMP) system  ## run all tests
-	@$(PY) -m pytest -n 3 --dist worksteal $(AGAIN) tests/e2e
-	@$(PY) -m pytest -n 2 --dist loadgroup $(AGAIN) --ignore=tests/e2e
+	@$(PY) -m pytest -n 4 --dist worksteal $(AGAIN) tests/e2e
+	@$(PY) -m pytest -n 4 --dist loadgroup $(AGAIN) --ignore=tests/e2e
 
 lint: $(STAMP)   ## ruff and mypy --strict
 	@$(VENV)/bin/ruff check src tests benchmarks scripts

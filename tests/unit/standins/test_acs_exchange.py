@@ -43,10 +43,15 @@ PROMPT = TextSource(text="Press one.", voice_name="en-US-JennyNeural")
 pytestmark = pytest.mark.xdist_group("acs_exchange")  # one exchange, and a test that looks back on all of them
 
 
+DRIVEN: set[str] = set()
+"""Operations that exchanges of this file have answered: a test that is run again gets a new one."""
+
+
 @pytest.fixture(scope="module")
 def exchange():
     with ExchangeProcess(QUICK) as started:
         yield started
+        DRIVEN.update(counters(started)["requests"])
 
 
 @pytest.fixture(scope="module")
@@ -383,9 +388,10 @@ def test_every_operation_of_the_api_has_been_driven_by_the_sdk(exchange):
     """Runs last in this file; fails when an operation is added to the API without a test, or was never reached."""
     from voxload.standins.acs.rest import OPERATIONS
 
-    if not counters(exchange)["requests"].get("POST recordings/{}:pause"):
+    driven = DRIVEN | set(counters(exchange)["requests"])
+    if "POST recordings/{}:pause" not in driven:
         pytest.skip("the other tests of this file did not run")
-    assert set(counters(exchange)["requests"]) == set(OPERATIONS)
+    assert driven == set(OPERATIONS)
 
 
 def test_calls_leave_nothing_behind(exchange):
