@@ -6,6 +6,8 @@ STAMP := $(VENV)/.stamp-dev
 NATIVE := hatch_build.py $(wildcard src/voxload/*.c src/voxload/engine/*.c)
 # These tests keep real time. On a busy machine one may fail for that alone, so a failed one is run again, and said to be.
 AGAIN := --reruns 2 --reruns-delay 2
+# its last test looks back on all before it
+IN_ONE_PROCESS := tests/unit/standins/test_acs_exchange.py
 SYSTEM_PACKAGES := chromium flite openssl redis-server redis-tools
 
 .PHONY: demo test lint format bench bench-check docs schema speech system clean help
@@ -38,7 +40,8 @@ system:          ## install the Debian packages that the tests need
 
 test: $(STAMP) system  ## run all tests
 	@$(PY) -m pytest -n 4 --dist worksteal $(AGAIN) tests/e2e
-	@$(PY) -m pytest -n 4 --dist loadgroup $(AGAIN) --ignore=tests/e2e
+	@$(PY) -m pytest -n 4 $(AGAIN) --ignore=tests/e2e --ignore=$(IN_ONE_PROCESS)
+	@$(PY) -m pytest $(AGAIN) $(IN_ONE_PROCESS)
 
 lint: $(STAMP)   ## ruff and mypy --strict
 	@$(VENV)/bin/ruff check src tests benchmarks scripts
