@@ -85,9 +85,8 @@ class DescriptorTimer:
         callback, self._callback = self._callback, None
         if callback is not None:
             callback()
-        if (
-            self._callback is None and self._fd >= 0
-        ):  # setting it anew takes back what could be read, which saves the read
+        # where it was set anew meanwhile, that has taken back what could be read
+        if self._callback is None and self._fd >= 0:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._fd, 8)
 

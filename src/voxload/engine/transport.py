@@ -88,9 +88,8 @@ class SocketLine(picows.WSListener):
         self._network = network
         self._clock = network.clock
         self._transport: picows.WSTransport | None = None
-        self._write: Callable[[picows.WSMsgType, bytes], None] | None = (
-            None  # None: not open, or the target does not read
-        )
+        # None: the socket is not open, or the target does not read
+        self._write: Callable[[picows.WSMsgType, bytes], None] | None = None
         self._mouth: SocketMouth | None = None  # writes the audio to the socket by itself
         self._fragments = bytearray()
         self._fragment_is_text = True

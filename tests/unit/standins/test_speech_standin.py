@@ -15,8 +15,6 @@ from voxload.standins.web import StandInProcess, build
 
 speech = pytest.importorskip("azure.cognitiveservices.speech", reason="the SDK has no wheel for this platform")
 
-pytestmark = pytest.mark.xdist_group("speech-sdk")
-
 CORPUS = load_corpus()
 FIRST, SECOND = CORPUS.callers[0], CORPUS.callers[1]
 SILENCE = bytes(32_000)

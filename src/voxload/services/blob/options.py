@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from voxload.clock import NS_PER_S
 from voxload.model.base import Model
 from voxload.model.units import DurationNs, Size, SizeSpan
-from voxload.services.settings import ComponentSettings, Secret
+from voxload.services.settings import ComponentSettings, Secret, http_url
 
 Step = Literal["upload", "download", "list", "delete"]
 
@@ -39,9 +39,7 @@ class BlobOptions(Model):
     @field_validator("account_url")
     @classmethod
     def _http(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
-            raise ValueError(f"{value!r} does not start with http:// or https://")
-        return value.rstrip("/")
+        return http_url(value)
 
     @property
     def own_service(self) -> bool:

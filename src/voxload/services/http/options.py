@@ -11,7 +11,7 @@ from voxload.model.base import Model
 from voxload.model.json_path import compile_path
 from voxload.model.template import template_names
 from voxload.model.units import DurationNs
-from voxload.services.settings import ComponentSettings, Secret
+from voxload.services.settings import ComponentSettings, Secret, http_url
 
 GIVEN = frozenset({"id", "index", "phone"})
 """Variables that every unit of work has: its name, its number, a telephone number of its own."""
@@ -110,9 +110,7 @@ class HttpOptions(Model):
     @field_validator("url")
     @classmethod
     def _http(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
-            raise ValueError(f"{value!r} does not start with http:// or https://")
-        return value.rstrip("/")
+        return http_url(value)
 
     @field_validator("http", mode="before")
     @classmethod
