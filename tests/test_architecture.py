@@ -65,6 +65,7 @@ ALLOWED = {
 }
 EVENT_LOOPS = (
     "engine/reach.py",
+    "engine/sources.py",
     "engine/transport.py",
     "engine/trunk.py",
     "engine/shard.py",

@@ -28,6 +28,7 @@ from voxload.report.knee import KneePoint, render_knee
 from voxload.runners.capacity import STATE_VERSION, SearchState, read_state, search
 from voxload.runners.estimate import plan_facts
 from voxload.runners.local import LocalRunner
+from voxload.runners.preflight import with_auto_sources
 from voxload.runners.prepare import Prepared, new_run_id, prepare
 from voxload.runners.probes import Probes
 from voxload.runners.results import ResultsFolder, write_atomically
@@ -198,7 +199,7 @@ class Prober:
             authorities=self._peers.plan.authorities,
         )
         verified = prepared.scenario.model_copy(update={"tls": self._peers.scenario.tls})
-        prepared = Prepared(plan, verified, prepared.source)
+        prepared = with_auto_sources(Prepared(plan, verified, prepared.source))
         facts = plan_facts(prepared, self._processes)
         collector = Collector(1)
         started_at = utc_now().isoformat(timespec="seconds")

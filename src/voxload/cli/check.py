@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from rich.table import Table
 from voxload.cli.options import (
     load_overrides,
     prepare_in_environment,
+    source_options,
     targets_in_words,
     tier_options,
     tls_options,
@@ -26,11 +26,10 @@ from voxload.model.units import format_duration
 from voxload.model.usage import ResourceSource
 from voxload.runners.checks import PLACEHOLDER_TARGET
 from voxload.runners.durations import ASSUMED_LATENCY_S, ASSUMED_REPLY_S
-from voxload.runners.estimate import CORE_SHARE_MAX, GENERATOR_CPU_US, Estimate, estimate_plan
-from voxload.runners.machine import Load, obstacles, read_machine
+from voxload.runners.estimate import Estimate, estimate_plan
+from voxload.runners.preflight import machine_warnings, sources_in_words, with_auto_sources
 from voxload.runners.prepare import Prepared
 from voxload.runners.probe_settings import probe_words
-from voxload.runners.self_benchmark import remembered
 from voxload.runners.usage.sampler import build_sources
 from voxload.verdict.expression import parse_gate
 from voxload.verdict.implied import implied_gates
@@ -49,15 +48,17 @@ Exit codes: 0 the scenario can be run, 2 it cannot: every problem is listed with
 @load_overrides
 @tier_options
 @tls_options
+@source_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, nothing else.")
 def check_command(scenario: Path, as_json: bool, **overrides: Any) -> int:
     """Validate SCENARIO and print what a run of it would do; no call is placed."""
     prepared, about = prepare_in_environment(scenario, overrides)
+    prepared = with_auto_sources(prepared)
     scenario_target = prepared.plan.target or PLACEHOLDER_TARGET  # that of the embedded agent is known when it listens
     build_sources(prepared.scenario.resources, scenario_target, os.environ)
     estimate = estimate_plan(prepared)
     cores = len(os.sched_getaffinity(0))
-    warnings = [*prepared.warnings, *_capacity_warnings(prepared.scenario, estimate)]
+    warnings = [*prepared.warnings, *_capacity_warnings(prepared, estimate)]
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     if about:
@@ -69,32 +70,20 @@ def check_command(scenario: Path, as_json: bool, **overrides: Any) -> int:
     return 0
 
 
-def _capacity_warnings(scenario: Scenario, estimate: Estimate) -> list[Problem]:
-    found = [Problem(item.detail, suggestion=item.remedy) for item in obstacles(read_machine(), load_of(estimate))]
-    limit = scenario.measurement.calls_max
+def _capacity_warnings(prepared: Prepared, estimate: Estimate) -> list[Problem]:
+    found = machine_warnings(prepared, estimate)
+    limit = prepared.scenario.measurement.calls_max
     if limit and estimate.peak_calls > limit:
         message = f"about {estimate.peak_calls:,.0f} calls will be up at once, over measurement.calls_max ({limit:,})"
         found.append(Problem(message, suggestion="the calls beyond it will be shed"))
     return found
 
 
-def load_of(estimate: Estimate) -> Load:
-    """Return what the plan asks of this machine, by the last benchmark of `voxload doctor` if there is one."""
-    cores = estimate.cpu_cores
-    measured = remembered()
-    if measured is not None and estimate.frames_up_per_s:
-        cores *= measured.cpu_us_per_frame / GENERATOR_CPU_US["frame_up"]
-    per_s = max((max(phase.rate_start_per_s, phase.rate_end_per_s) for phase in estimate.phases), default=0.0)
-    if estimate.model == "closed":
-        per_s = estimate.peak_calls / estimate.mean_call_s if estimate.mean_call_s else 0.0
-    processes = max(1, math.ceil(cores / CORE_SHARE_MAX))
-    return Load(estimate.peak_calls, per_s, processes, cores)
-
-
 def _as_json(prepared: Prepared, estimate: Estimate, warnings: list[Problem]) -> dict[str, Any]:
     return {
         "scenario": prepared.scenario.name,
         "target": targets_in_words(prepared),
+        "source_addresses": prepared.plan.source_addresses,
         "seed": prepared.scenario.seed,
         "plan": estimate,
         "gates": _gate_texts(prepared.scenario),
@@ -123,6 +112,8 @@ def print_plan(console: Console, prepared: Prepared, estimate: Estimate, cores: 
     console.print(_load_table(estimate))
     console.print(_calls_table(estimate))
     console.print(_peak_table(estimate, cores))
+    if sources := sources_in_words(prepared):
+        console.print(sources)
     for gate in _gate_texts(scenario):
         console.print(f"gate  {_plain(gate)}")
     for source in scenario.resources:

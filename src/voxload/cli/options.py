@@ -12,7 +12,7 @@ import click
 from voxload.errors import BadInputError, Problem
 from voxload.measure.extra import require_installed
 from voxload.model.gates import GateRules
-from voxload.model.scenario import TWIN_TARGET
+from voxload.model.scenario import TWIN_TARGET, checked_address
 from voxload.model.source import Location
 from voxload.model.units import parse_duration_ns, parse_rate_per_s
 from voxload.runners.distributed import Settings
@@ -70,6 +70,17 @@ def tls_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def source_options(command: Command) -> Command:
+    """Add the option of source addresses."""
+    return click.option(
+        "--source-address",
+        "source_addresses",
+        type=_Parsed("address", checked_address),
+        multiple=True,
+        help="Calls come from this address of the machine; several in turn. auto: as many as a target here needs.",
+    )(command)
 
 
 def tier_options(command: Command) -> Command:

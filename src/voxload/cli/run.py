@@ -22,6 +22,7 @@ from voxload.cli.options import (
     load_overrides,
     prepare_in_environment,
     read_gates,
+    source_options,
     spread_options,
     spread_settings,
     targets_in_words,
@@ -31,7 +32,7 @@ from voxload.cli.options import (
 from voxload.cli.peers import start_peers
 from voxload.clock import utc_now
 from voxload.engine import wire
-from voxload.errors import RunAbortedError
+from voxload.errors import BadInputError, Problem, RunAbortedError
 from voxload.measure.collector import Collector
 from voxload.measure.recovery import with_recovery
 from voxload.measure.snapshot import Snapshot
@@ -43,9 +44,10 @@ from voxload.report.files import write_reports
 from voxload.report.terminal import LiveView, print_summary
 from voxload.runners.distributed import DistributedRunner, Settings
 from voxload.runners.environment import environment_facts
-from voxload.runners.estimate import plan_facts
+from voxload.runners.estimate import estimate_plan, plan_facts
 from voxload.runners.local import LocalRunner
 from voxload.runners.partial import PartialSummary
+from voxload.runners.preflight import CONNECTIONS, machine_warnings, sources_in_words, with_auto_sources
 from voxload.runners.prepare import Prepared
 from voxload.runners.probes import Probes
 from voxload.runners.progress import ProgressTracker
@@ -77,6 +79,7 @@ Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
 @load_overrides
 @tier_options
 @tls_options
+@source_options
 @spread_options
 @after_options
 @click.option("--processes", type=click.IntRange(1, 256), help="Generator processes (default: the machine's cores).")
@@ -105,16 +108,14 @@ def run_command(
     spread = spread_settings(count, overrides)
     after_run = AfterRun.options(overrides)
     prepared, about = prepare_in_environment(scenario, overrides)
+    prepared, limits = _from_sources(prepared, spread)
     gates, rules = read_gates(prepared.scenario, gates_file, extra_gates)
     after = AfterRun.of(after_run, rules.thresholds())
     after.check(prepared.scenario.name, fingerprint(prepared.scenario))
     reference = reference_file(prepared.scenario, str(scenario))
     folder = ResultsFolder(out / prepared.plan.run_id)
     console = Console(stderr=as_json)
-    for warning in prepared.warnings:
-        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
-    if about:
-        console.print(about, highlight=False)
+    _tell_before(console, [*prepared.warnings, *limits], about, sources_in_words(prepared))
     started_at = utc_now().isoformat(timespec="seconds")
     with ExitStack() as stack:
         prepared, died = start_peers(prepared, stack, console)
@@ -160,6 +161,30 @@ def _runner(plan: Plan, processes: int, spread: Settings | None, collector: Coll
     if spread is None:
         return LocalRunner(plan, processes, collector)
     return DistributedRunner(plan, spread, collector, told=lambda text: console.print(text, highlight=False))
+
+
+def _from_sources(prepared: Prepared, spread: Settings | None) -> tuple[Prepared, list[Problem]]:
+    """Return the run with its source addresses, and the limits of this machine that its connections would meet.
+
+    Raises:
+        BadInputError: addresses of this machine for calls that are all placed elsewhere, or too few for `auto`.
+    """
+    elsewhere = spread is not None and not spread.start_local
+    if elsewhere and prepared.plan.source_addresses:
+        hint = "voxload worker --source-address ADDRESS, on each of them"
+        raise BadInputError(
+            [Problem("source addresses of this machine are not those of --remote workers", suggestion=hint)]
+        )
+    prepared = with_auto_sources(prepared)
+    return prepared, [] if elsewhere else machine_warnings(prepared, estimate_plan(prepared), CONNECTIONS)
+
+
+def _tell_before(console: Console, warnings: Sequence[Problem], *facts: str) -> None:
+    for warning in warnings:
+        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+    for fact in facts:
+        if fact:
+            console.print(fact, highlight=False)
 
 
 def _tell_losses(folder: ResultsFolder, recordings: RecordingWriter, console: Console) -> None:

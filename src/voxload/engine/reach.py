@@ -1,11 +1,12 @@
-"""How the target is reached: whose certificates are trusted, and which proxy of the environment leads there."""
+"""How the target is reached: whose certificates are trusted, which proxy leads there, from which address we come."""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
+import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from urllib.request import getproxies_environment, proxy_bypass
 import aiohttp
 from aiohttp_socks import ProxyConnector
 
+from voxload.engine.sources import family_of, socket_from
 from voxload.errors import RunAbortedError
 from voxload.load.workload import Workload
 
@@ -83,23 +85,33 @@ def _is_here(host: str) -> bool:
 
 
 class Web:
-    """The HTTP clients of a process: one for what is reached directly or by HTTP proxies, one for each SOCKS proxy."""
+    """The HTTP clients of a process, one for each source address; beside them, one for each SOCKS proxy.
 
-    def __init__(self, tls: ssl.SSLContext, direct: aiohttp.ClientSession) -> None:
+    `direct` are the clients for what is reached directly or by HTTP proxies, in the order of the `sources`; without
+    `sources` it is one, and the system chooses the address.
+    """
+
+    def __init__(self, tls: ssl.SSLContext, direct: Sequence[aiohttp.ClientSession], sources: Sequence[str]) -> None:
         self.tls = tls
         self._direct = direct
+        self._factories = [_bound_to(address) for address in sources]
         self._by_proxy: dict[str, aiohttp.ClientSession] = {}
 
-    def request(self, method: str, url: str, **options: Any) -> Any:
-        """Return aiohttp's context manager of a request; redirects are not followed."""
+    def socket_factory(self, call: int) -> Callable[[object], socket.socket] | None:
+        """Return what makes the media socket of the call with this number, or None where the system does."""
+        return self._factories[call % len(self._factories)] if self._factories else None
+
+    def request(self, method: str, url: str, call: int = 0, **options: Any) -> Any:
+        """Return aiohttp's context manager of a request of a call; redirects are not followed."""
         proxy = proxy_for(url)
+        direct = self._direct[call % len(self._direct)]
         if proxy is None or not proxy.startswith(SOCKS):
-            return self._direct.request(method, url, proxy=proxy, allow_redirects=False, **options)
+            return direct.request(method, url, proxy=proxy, allow_redirects=False, **options)
         http = self._by_proxy.get(proxy)
         if http is None:
             connector = ProxyConnector.from_url(proxy, limit=0, ssl=self.tls)
             http = self._by_proxy[proxy] = aiohttp.ClientSession(
-                connector=connector, timeout=self._direct.timeout, auto_decompress=False
+                connector=connector, timeout=direct.timeout, auto_decompress=False
             )
         return http.request(method, url, allow_redirects=False, **options)
 
@@ -111,18 +123,30 @@ class Web:
 
 @contextlib.asynccontextmanager
 async def open_web(workload: Workload) -> AsyncIterator[Web]:
-    """Open the HTTP clients with the scenario's time-outs and the plan's authorities."""
+    """Open the HTTP clients with the scenario's time-outs and the plan's authorities and source addresses."""
     timeouts = workload.scenario.timeouts
     connect_s = timeouts.connect_ns / 1e9
     timeout = aiohttp.ClientTimeout(total=timeouts.setup_ns / 1e9, connect=connect_s, sock_connect=connect_s)
     tls = tls_context(workload.authorities, workload.scenario.tls.insecure)
-    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=tls)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as http:
-        web = Web(tls, http)
+    async with contextlib.AsyncExitStack() as stack:
+        clients = []
+        for address in workload.source_addresses or ("",):
+            bound: dict[str, Any] = (
+                {"family": family_of(address), "socket_factory": _bound_to(address)} if address else {}
+            )
+            connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=tls, **bound)
+            client = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
+            clients.append(await stack.enter_async_context(client))
+        web = Web(tls, clients, workload.source_addresses)
         try:
             yield web
         finally:
             await web.close()
+
+
+def _bound_to(address: str) -> Callable[[object], socket.socket]:
+    """Return a maker of sockets as aiohttp and picows take it; what they say of the other end is not needed."""
+    return lambda _: socket_from(address)
 
 
 def tls_words(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from voxload.dialects.base import Dial, Dialect, HttpRequest, HttpResponse, Sign
 from voxload.engine.call import Call
 from voxload.engine.mouth import FrameMouth, Mouth, SocketMouth
 from voxload.engine.reach import Web, open_web, proxy_for, tls_words
+from voxload.engine.sources import NO_PORT_LEFT
 from voxload.engine.trunk import Trunk
 from voxload.errors import RunAbortedError
 from voxload.load.workload import Workload
@@ -123,7 +124,7 @@ class SocketLine(picows.WSListener):
     async def _fetch(self, request: HttpRequest) -> HttpResponse:
         headers = {**self._network.headers, **request.headers}
         async with self._network.web.request(
-            request.method, request.url, headers=headers, data=request.body or None
+            request.method, request.url, self._call.spec.index, headers=headers, data=request.body or None
         ) as answer:
             body = await answer.read()
             return HttpResponse(answer.status, {k.lower(): v for k, v in answer.headers.items()}, body)
@@ -138,6 +139,7 @@ class SocketLine(picows.WSListener):
                 dial.url,
                 ssl_context=self._network.web.tls,
                 proxy=proxy_for(dial.url),
+                socket_factory=self._network.web.socket_factory(self._call.spec.index),
                 websocket_handshake_timeout=self._network.timeouts.setup_ns / 1e9,
                 extra_headers=headers,
                 max_frame_size=MESSAGE_BYTES_MAX,
@@ -328,6 +330,8 @@ def _code(info: picows.picows.WSCloseInfo) -> int:
 def classify(error: BaseException) -> tuple[Outcome, str]:
     """Return the outcome of a call whose set-up raised `error`, and the reason in a few words."""
     match error:
+        case OSError(errno=number) if number in NO_PORT_LEFT:
+            return Outcome.SHED, "no local port is left towards the target: more source addresses (source_addresses)"
         case picows.WSInvalidStatusError():
             status = error.response.status if error.response is not None else "?"
             return Outcome.REJECTED, f"handshake answered {status}"

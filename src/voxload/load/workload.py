@@ -78,6 +78,11 @@ class Workload:
         """Certificate authorities to trust besides the system's, PEM."""
         return self._plan.authorities
 
+    @property
+    def source_addresses(self) -> tuple[str, ...]:
+        """The addresses of this machine that calls come from, in turn; none: as the system chooses."""
+        return self._plan.source_addresses
+
     def arrivals(self, shard: int, shards: int) -> Iterator[Arrival]:
         """Yield this shard's calls of an open load, in order; nothing for a closed load."""
         load = self.scenario.load

@@ -43,6 +43,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Certificate authorities to trust besides the system's, PEM."""
     targets: tuple[PlannedTarget, ...] = ()
     """All targets, where there are several."""
+    source_addresses: tuple[str, ...] = ()
+    """Addresses of the placing machine that calls come from, in turn by their number; none: as the system chooses."""
 
     def redact(self, text: str) -> str:
         """Return `text` with every secret value replaced by `***`, in plain and in percent-encoded form."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -20,6 +21,8 @@ from voxload.model.units import DurationNs, SpanNs
 from voxload.model.usage import ResourceSource
 
 TWIN_TARGET = "twin"
+AUTO = "auto"
+"""As source addresses: as many as are needed."""
 
 
 class RandomPhone(Model):
@@ -159,6 +162,18 @@ def _checked_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def checked_address(text: object) -> str:
+    """Return an IP address, or `auto`, as written.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        return AUTO if text == AUTO else str(ipaddress.ip_address(str(text)))
+    except ValueError:
+        raise ValueError(f"{text!r} is no IP address, and not auto") from None
+
+
 class Scenario(GateRules):
     """All that a user says of a run."""
 
@@ -168,6 +183,11 @@ class Scenario(GateRules):
     target: str = Field(description="Base URL of the agent (http:// or https://), or twin for the embedded agent.")
     targets: tuple[TargetSettings, ...] = Field(
         (), description="Instead of target: several at once, the calls shared out by weight (canary, A/B, regions)."
+    )
+    source_addresses: Literal["auto"] | tuple[str, ...] = Field(
+        (),
+        description="Addresses of this machine that calls come from, in turn, each with local ports of its own; "
+        "auto: as many of 127.0.0.0/8 as a target on this machine needs.",
     )
     dialect: DialectSettings = DialectSettings(name="rtmed")
     load: Load
@@ -211,6 +231,17 @@ class Scenario(GateRules):
     @classmethod
     def _known_scheme(cls, value: str) -> str:
         return _checked_url(value)
+
+    @field_validator("source_addresses", mode="before")
+    @classmethod
+    def _addresses(cls, value: Any) -> Any:
+        if value == AUTO or not isinstance(value, str | list | tuple):
+            return value
+        addresses = [value] if isinstance(value, str) else value
+        for address in addresses:
+            if isinstance(address, str):
+                checked_address(address)
+        return addresses
 
     @model_validator(mode="before")
     @classmethod

@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -186,6 +186,8 @@ class DistributedRunner(Runner):
             plan = self.plan
             if worker.hello.region:
                 plan = msgspec.structs.replace(plan, scenario={**plan.scenario, "region": worker.hello.region})
+            if worker.hello.source_addresses:
+                plan = msgspec.structs.replace(plan, source_addresses=worker.hello.source_addresses)
             for shard in worker.shards:
                 self._shards[shard] = ShardSeen(monotonic_ns())
             self._tell(worker, Assign(encode_plan(plan), worker.first, worker.count, shards))
@@ -334,7 +336,10 @@ class DistributedRunner(Runner):
             await asyncio.gather(self._peers.reader, return_exceptions=True)
 
 
-def worker_command(host: str, port: int, processes: int, region: str) -> list[str]:
+def worker_command(
+    host: str, port: int, processes: int, region: str, source_addresses: Sequence[str] = ()
+) -> list[str]:
     """Return the command of a worker's process."""
     count = processes or len(os.sched_getaffinity(0))
-    return [sys.executable, "-m", "voxload.runners.locust.worker", host, str(port), str(count), region]
+    words = [host, str(port), str(count), region, *source_addresses]
+    return [sys.executable, "-m", "voxload.runners.locust.worker", *words]

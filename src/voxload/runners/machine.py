@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 from pathlib import Path
@@ -14,6 +15,8 @@ FILES_BESIDE_CALLS = 64
 """Open files of a generator process that are no calls: libraries, pipes, the HTTP client."""
 TIME_WAIT_S = 60
 """How long Linux keeps the port of a connection that this side has closed."""
+PORTS_SPARE = 1.1
+"""Local ports counted for each one needed: other programs take some."""
 MEMORY_KB_PER_CALL = 60
 """Resident memory of a call with its meters, rounded up; see the benchmarks."""
 PROCESS_MIB = 120
@@ -57,6 +60,15 @@ class Load(msgspec.Struct, frozen=True):
     processes: int
     cores: float
     """CPU of the generator."""
+    sources: int = 1
+    """Addresses of this machine that the calls come from."""
+    seconds: float = TIME_WAIT_S
+    """Length of the load."""
+
+    @property
+    def ports(self) -> float:
+        """Local ports that it takes towards one address of a target: of calls, and of those just closed."""
+        return self.calls + self.calls_per_s * min(self.seconds, TIME_WAIT_S)
 
 
 def read_machine(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Machine:
@@ -87,9 +99,11 @@ def diagnose(machine: Machine) -> list[Finding]:
         Finding("ok", "open files", f"{machine.files_max:,} a process")
         if machine.files_max >= 16_384
         else Finding("warning", "open files", f"only {machine.files_max:,} a process", _FILES_REMEDY),
-        Finding("ok", "local ports", f"{machine.ports:,} connections at once to one address of a target")
+        Finding("ok", "local ports", f"{machine.ports:,} connections at once to one address of a target" + _SOURCES)
         if machine.ports >= 20_000
-        else Finding("warning", "local ports", f"only {machine.ports:,} to one address of a target", _PORTS_REMEDY),
+        else Finding(
+            "warning", "local ports", f"only {machine.ports:,} to one address of a target" + _SOURCES, _PORTS_REMEDY
+        ),
         Finding("ok", "priority", "processes that keep time may ask for a higher one")
         if machine.can_prefer
         else Finding(
@@ -118,13 +132,16 @@ def obstacles(machine: Machine, load: Load) -> list[Finding]:
     if files > machine.files_max:
         detail = f"a process needs about {files:,.0f} open files and may have {machine.files_max:,}"
         found.append(Finding("warning", "open files", detail, _FILES_REMEDY))
-    ports = load.calls + load.calls_per_s * TIME_WAIT_S
-    if ports > machine.ports:
+    if load.ports > machine.ports * load.sources:
         detail = (
-            f"about {ports:,.0f} local ports are needed towards one address (calls, and those just closed) "
-            f"and there are {machine.ports:,}"
+            f"about {load.ports:,.0f} local ports are needed towards one address (calls, and those just closed) "
+            f"and there are {machine.ports * load.sources:,}"
         )
-        found.append(Finding("warning", "local ports", detail, _PORTS_REMEDY))
+        remedy = (
+            f"{sources_needed(machine, load)} source addresses have them: --source-address, or source_addresses: "
+            "(auto: for a target on this machine); more for each: " + _PORTS_REMEDY
+        )
+        found.append(Finding("warning", "local ports", detail, remedy))
     memory_mib = load.calls * MEMORY_KB_PER_CALL / 1024 + load.processes * PROCESS_MIB
     if memory_mib > machine.memory_mib:
         detail = f"about {memory_mib:,.0f} MiB are needed and {machine.memory_mib:,} are free"
@@ -132,8 +149,14 @@ def obstacles(machine: Machine, load: Load) -> list[Finding]:
     return found
 
 
+def sources_needed(machine: Machine, load: Load) -> int:
+    """Return how many source addresses a load needs towards one address of a target."""
+    return max(1, math.ceil(load.ports * PORTS_SPARE / machine.ports))
+
+
 _FILES_REMEDY = "raise it: ulimit -n 1048576 (limits.conf: nofile; systemd: LimitNOFILE; docker: --ulimit nofile)"
-_PORTS_REMEDY = "sysctl -w net.ipv4.ip_local_port_range='1024 65535', or give the target more addresses"
+_PORTS_REMEDY = "sysctl -w net.ipv4.ip_local_port_range='1024 65535'"
+_SOURCES = "; as many more from each further --source-address of a run"
 
 
 def _clock(machine: Machine) -> Finding:

@@ -19,13 +19,14 @@ from voxload.measure.cost import CostModel
 from voxload.measure.extra import require
 from voxload.measure.quality import EXTRA
 from voxload.model.plan import Plan
-from voxload.model.scenario import TWIN_TARGET, Scenario
+from voxload.model.scenario import AUTO, TWIN_TARGET, Scenario
 from voxload.model.source import Source, read_source, validate, validate_partly
 from voxload.runners.checks import Findings, check_scenario
 from voxload.runners.overrides import Amount, override_load, stretched
 from voxload.runners.probe_settings import check_probes
 from voxload.runners.resources import gather
 from voxload.runners.scoring import reference_file
+from voxload.runners.source_addresses import check_sources
 from voxload.runners.tiers import Reshaped, reshape, scaled_load
 
 RUN_NAME_LENGTH_MAX = 40
@@ -53,6 +54,7 @@ def prepare(
     record: str | None = None,
     ca: Path | None = None,
     insecure: bool = False,
+    source_addresses: Sequence[str] = (),
     tier: str | None = None,
     time_scale: float | None = None,
     share: float | None = None,
@@ -68,7 +70,8 @@ def prepare(
             environment.
     """
     source = read_source(path)
-    source = _with_options(source, target, seed, record, _tls(source, ca, insecure))
+    changes = {"target": target, "seed": seed, "record": record, "tls": _tls(source, ca, insecure)}
+    source = _with_options(source, {**changes, "source_addresses": _written(source_addresses)})
     written, problems = validate_partly(source, Scenario)
     if written is None:
         raise BadInputError(problems)
@@ -90,6 +93,7 @@ def prepare(
     findings.problems += wrong
     findings.warnings += warnings
     resolved = check_scenario(scenario, resources, written.load, findings)
+    addresses = check_sources(scenario, resolved, findings)
     if scenario.tls.insecure:
         findings.warn(("tls", "insecure"), INSECURE, "--ca FILE trusts an authority of your own")
     if findings.problems:
@@ -104,6 +108,7 @@ def prepare(
         tables=resources.tables,
         media=resources.media,
         authorities=resources.authorities,
+        source_addresses=addresses,
     )
     return Prepared(plan, scenario, source, tuple(findings.warnings))
 
@@ -168,13 +173,19 @@ def _tls(source: Source, ca: Path | None, insecure: bool) -> dict[str, Any] | No
     return {**written, **changes} if isinstance(written, dict) else changes
 
 
-def _with_options(
-    source: Source, target: str | None, seed: int | None, record: str | None, tls: dict[str, Any] | None
-) -> Source:
+def _written(source_addresses: Sequence[str]) -> str | list[str] | None:
+    """Return what a scenario says of source addresses after `--source-address`; None where it is not given."""
+    if AUTO in source_addresses and len(source_addresses) > 1:
+        raise BadInputError([Problem("--source-address: auto goes alone")])
+    return AUTO if AUTO in source_addresses else list(source_addresses) or None
+
+
+def _with_options(source: Source, changes: dict[str, Any]) -> Source:
+    """Return the file with the parts that options have set; None: not set."""
+    target = changes["target"]
     if target is not None and target != TWIN_TARGET and not target.startswith(("http://", "https://")):
         message = f"--target: {target!r} does not start with http:// or https://, and is not twin"
         raise BadInputError([Problem(message)])
-    changes: dict[str, Any] = {"target": target, "seed": seed, "record": record, "tls": tls}
     changes = {key: value for key, value in changes.items() if value is not None}
     if not changes or not isinstance(source.data, dict):
         return source

@@ -18,6 +18,8 @@ class Hello(msgspec.Struct, tag="hello"):
     processes: int
     region: str
     version: str
+    source_addresses: tuple[str, ...] = ()
+    """Addresses of its machine that its calls come from, instead of the plan's."""
 
 
 class Assign(msgspec.Struct, tag="assign"):

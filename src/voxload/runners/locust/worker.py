@@ -1,6 +1,7 @@
 """The worker's process: a Locust worker that owns the shards of one machine.
 
-Run as `python -m voxload.runners.locust.worker HOST PORT PROCESSES REGION`. It stops its calls when the master is gone.
+Run as `python -m voxload.runners.locust.worker HOST PORT PROCESSES REGION [ADDRESS ...]`.
+It stops its calls when the master is gone.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class Callers(User):
 class Worker:
     """Obeys the master: prepare shards, go, stop."""
 
-    def __init__(self, processes: int, region: str) -> None:
-        self._hello = Hello(platform.node(), processes, region, __version__)
+    def __init__(self, processes: int, region: str, source_addresses: tuple[str, ...]) -> None:
+        self._hello = Hello(platform.node(), processes, region, __version__, source_addresses)
         self._pool = ShardPool(self._said, self._gone)
         self._assigned = False
         self._final: set[int] = set()
@@ -136,7 +137,7 @@ def main() -> int:
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
     logging.getLogger("locust").setLevel(logging.ERROR)
     host, port, processes, region = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    return Worker(processes, region).serve(host, port)
+    return Worker(processes, region, tuple(sys.argv[5:])).serve(host, port)
 
 
 if __name__ == "__main__":
