@@ -3,7 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp-dev
-NATIVE := hatch_build.py $(wildcard src/voxload/*.c src/voxload/engine/*.c)
+NATIVE := hatch_build.py $(shell find src -name '_*.[ch]')
 # These tests keep real time. On a busy machine one may fail for that alone, so a failed one is run again, and said to be.
 AGAIN := --reruns 2 --reruns-delay 2
 # its last test looks back on all before it

@@ -13,7 +13,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from setuptools import Distribution, Extension
 from setuptools.command.build_ext import build_ext
 
-SOURCES = ("src/voxload/_ring.c", "src/voxload/engine/_mouth.c")
+SOURCES = "src/voxload/**/_*.c"
 
 
 class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -24,8 +24,9 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002  # hatchling's signature
         """Compile; a wheel with a compiled part is for this Python and machine alone."""
         root = Path(self.root)
-        built = [made for source in SOURCES if (made := compile_extension(root / source)) is not None]
-        if len(built) == len(SOURCES):
+        sources = sorted(root.glob(SOURCES))
+        built = [made for source in sources if (made := compile_extension(source)) is not None]
+        if len(built) == len(sources):
             build_data["pure_python"] = False
             build_data["infer_tag"] = True
             build_data["artifacts"] += [str(made.relative_to(root)) for made in built]

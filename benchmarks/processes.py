@@ -62,15 +62,15 @@ class Sink:
     """The sink as a child process; use it in a `with`.
 
     `light`: the one in C, where there is a compiler, which hears more than one in Python can and never speaks. It is
-    pinned to the second core, or with `anywhere` to none.
+    pinned to the second core, or with `anywhere` to none. With `linger_ms` it reads each socket once in that time only.
     """
 
-    def __init__(self, speak: bool, light: bool = False, anywhere: bool = False) -> None:
+    def __init__(self, speak: bool, light: bool = False, anywhere: bool = False, linger_ms: int = 0) -> None:
         self._folder = tempfile.TemporaryDirectory()
         core = -1 if anywhere else cores()[1]
         if light and compiler() is not None:
             assert not speak
-            command = [str(build(SINK_SOURCE, Path(self._folder.name))), str(core)]
+            command = [str(build(SINK_SOURCE, Path(self._folder.name))), str(core), str(linger_ms)]
         else:
             command = [sys.executable, "-m", "benchmarks.sink", *(["--speak"] if speak else [])]
             command += [] if anywhere else ["--cpu", str(core)]

@@ -1,6 +1,8 @@
 /* A light target: takes `POST /api/v1/calls/start` and any WebSocket, counts the frames that it hears, drops them.
  *
- * usage: sink CPU (-1: any)    (one line of JSON with its URL on standard output; ends when standard input does)
+ * usage: sink CPU LINGER_MS    (one line of JSON with its URL on standard output; ends when standard input does)
+ * CPU -1: any. LINGER_MS 0: reads each socket as soon as something has come; else each WebSocket once in that time, by turns,
+ * as a receiver that moderates its interrupts: it then costs a fraction, and its answers to pings are that much later.
  * `GET /stats` answers as benchmarks/sink.py does: samples of 250 ms since the last such request. For loads that a sink
  * in Python cannot hear. It never speaks; it answers pings and closing handshakes.
  */
@@ -32,6 +34,7 @@ typedef struct {
     unsigned char frame[14], control[CONTROL_MAX]; /* a frame's header; the payload of a ping or close */
     size_t frame_length, control_length;
     int opcode;
+    int turn;                 /* its place among those that are read by turns; -1: read at once */
 } Peer;
 
 typedef struct {
@@ -41,7 +44,8 @@ typedef struct {
 } Sample;
 
 static Sample samples[SAMPLES_MAX];
-static int sample_count, connections, next_call;
+static int sample_count, connections, next_call, turn_count, turn_room;
+static Peer **turns;
 static long long frames_in, frames_before;
 static ns_t last_at, last_cpu, last_wait;
 static unsigned char buffer[BUFFER];
@@ -254,12 +258,20 @@ static int take_frames(Peer *peer, const unsigned char *data, size_t size) {
 
 static void drop(Peer *peer) {
     if (peer->is_websocket) connections--;
+    if (peer->turn >= 0) turns[peer->turn] = turns[--turn_count], turns[peer->turn]->turn = peer->turn;
     close(peer->socket);
     free(peer->head);
     free(peer);
 }
 
-static void serve(Peer *peer) {
+/* Take a socket from the poll and read it by turns from now on. */
+static void take_turns(Peer *peer, int poll) {
+    if (turn_count == turn_room) turns = realloc(turns, (size_t)(turn_room = turn_room ? 2 * turn_room : 1024) * sizeof *turns);
+    epoll_ctl(poll, EPOLL_CTL_DEL, peer->socket, NULL);
+    peer->turn = turn_count, turns[turn_count++] = peer;
+}
+
+static void serve(Peer *peer, int poll) {
     ssize_t got = recv(peer->socket, buffer, sizeof buffer, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     int over = got <= 0;
@@ -274,10 +286,28 @@ static void serve(Peer *peer) {
         else data += taken, got -= taken;
     }
     if (over) drop(peer);
+    else if (peer->is_websocket && poll >= 0) take_turns(peer, poll);
+}
+
+/* Read those whose turn has come; returns for how many ms there is nothing to do. */
+static int serve_turns(ns_t linger_ns) {
+    static ns_t before;
+    static double owed;
+    static int next;
+    ns_t at = clock_ns(CLOCK_MONOTONIC);
+    owed += before ? (double)(at - before) / linger_ns * turn_count : 0;
+    before = at;
+    if (owed > turn_count) owed = turn_count;
+    for (; owed >= 1 && turn_count; owed--) {
+        if (next >= turn_count) next = 0;
+        serve(turns[next++], -1); /* one that ends here leaves its place to the last, whose turn comes later */
+    }
+    return turn_count ? 2 : 50;
 }
 
 int main(int count, char **words) {
-    if (count != 2) return 2;
+    if (count != 3) return 2;
+    ns_t linger_ns = atoi(words[2]) * 1000000LL;
     if (atoi(words[1]) >= 0) {
         cpu_set_t set;
         CPU_ZERO(&set);
@@ -301,18 +331,18 @@ int main(int count, char **words) {
     fflush(stdout);
     struct epoll_event events[512];
     for (;;) {
-        int ready = epoll_wait(poll, events, 512, 50);
+        int ready = epoll_wait(poll, events, 512, linger_ns ? serve_turns(linger_ns) : 50);
         if (!last_at || clock_ns(CLOCK_MONOTONIC) - last_at >= SAMPLE_NS) take_sample();
         for (int n = 0; n < ready; n++) {
             if (events[n].data.ptr == &on) {
                 if (read(0, buffer, sizeof buffer) <= 0) return 0;
             } else if (events[n].data.ptr) {
-                serve(events[n].data.ptr);
+                serve(events[n].data.ptr, linger_ns ? poll : -1);
             } else {
                 int made;
                 while ((made = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
                     Peer *peer = calloc(1, sizeof *peer);
-                    peer->socket = made;
+                    peer->socket = made, peer->turn = -1;
                     setsockopt(made, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
                     want.data.ptr = peer;
                     epoll_ctl(poll, EPOLL_CTL_ADD, made, &want);

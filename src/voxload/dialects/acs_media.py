@@ -23,7 +23,6 @@ import msgspec
 import pybase64
 from pydantic import Field, field_validator
 
-from voxload.clock import utc_text
 from voxload.dialects.base import (
     NO_EVENTS,
     AgentSession,
@@ -43,6 +42,7 @@ from voxload.dialects.base import (
     SetupStep,
     Unknown,
 )
+from voxload.dialects.splice import PREPARED, UTC_MS, new_splice
 
 Casing = Literal["pascal", "camel", "mixed"]
 """How a backend writes: `Kind`/`AudioData` (C#), `kind`/`audioData` with camel-case kinds, or `kind`/`AudioData`."""
@@ -51,6 +51,7 @@ CONNECTION_ID_HEADER = "x-ms-call-connection-id"
 CORRELATION_ID_HEADER = "x-ms-call-correlation-id"
 SAMPLE_RATES_HZ = (16_000, 24_000)
 
+_STAMP_HEAD = b'{"kind":"AudioData","audioData":{"timestamp":"'
 _AUDIO: dict[Casing, tuple[bytes, bytes]] = {
     "pascal": (b'{"Kind":"AudioData","AudioData":{"Data":"', b'"},"StopAudio":null}'),
     "camel": (b'{"kind":"audioData","audioData":{"data":"', b'","isSilent":false},"stopAudio":{}}'),
@@ -158,8 +159,8 @@ class AcsMediaCaller(CallerSession):
         participant = number if ":" in number else f"4:{number}"
         self._url = url
         self._format = AudioFormat(options.sample_rate)
-        self._participant = b'","participantRawID":' + json.dumps(participant).encode() + b',"data":"'
-        self._second, self._second_text = -1, b""
+        raw_id = json.dumps(participant).encode()
+        self.splice = new_splice(_STAMP_HEAD, UTC_MS, b'Z","participantRawID":' + raw_id + b',"data":"', PREPARED)
         self.connection_id = str(uuid.uuid5(uuid.NAMESPACE_OID, identity.call_id))
         self.subscription_id = self.connection_id
 
@@ -178,18 +179,6 @@ class AcsMediaCaller(CallerSession):
             "length": self._format.frame_bytes,
         }
         return (_message({"kind": "AudioMetadata", "audioMetadata": metadata}),)
-
-    def stamp(self, prepared: bytes, sequence: int, unix_ns: int) -> bytes:
-        """Add the time of day and the participant."""
-        second, rest_ns = divmod(unix_ns, 1_000_000_000)
-        if second != self._second:
-            self._second, self._second_text = second, utc_text(second).encode()
-        return b'{"kind":"AudioData","audioData":{"timestamp":"%b.%03dZ%b%b' % (
-            self._second_text,
-            rest_ns // 1_000_000,
-            self._participant,
-            prepared,
-        )
 
     def decode(self, payload: bytes, text: bool) -> Sequence[Event]:
         """Return what the backend says."""

@@ -38,6 +38,7 @@ from voxload.dialects.events import (
     Usage,
 )
 from voxload.dialects.setup import Dial, ExchangeJob, HttpRequest, HttpResponse, SetupFailed, SetupStep, Signal
+from voxload.dialects.splice import Splicer
 from voxload.model.outcome import Outcome
 
 __all__ = [
@@ -121,6 +122,8 @@ class CallIdentity(NamedTuple):
 class CallerSession(ABC):
     """The caller's side of one call: setup steps, outgoing messages, and the meaning of incoming ones."""
 
+    splice: Splicer | None = None
+    """What a send adds to a prepared frame, as a layout; without one, `stamp` says it."""
     stops_agent: bool = False
     """Whether this side itself drops the agent's unplayed audio when the caller begins to speak (push to talk)."""
 
@@ -144,9 +147,9 @@ class CallerSession(ABC):
         """Return the messages to send as soon as the media socket is open."""
         return ()
 
-    @abstractmethod
     def stamp(self, prepared: bytes, sequence: int, unix_ns: int) -> bytes:
         """Return the message that carries a prepared frame now; `sequence` counts the frames of the call from 0."""
+        return prepared if self.splice is None else self.splice(prepared, sequence, unix_ns)
 
     @abstractmethod
     def decode(self, payload: bytes, text: bool) -> Sequence[Event]:

@@ -35,6 +35,7 @@ from voxload.dialects.base import (
 )
 from voxload.dialects.json_protocol import CompiledRule, Protocol, decode_audio, decode_json
 from voxload.dialects.json_template import AUDIO, JsonTemplate, fill_text, get, literal, put
+from voxload.dialects.splice import PREPARED, Splicer, new_splice
 from voxload.model.outcome import Outcome
 
 SIGNS: dict[str, Event] = {
@@ -48,6 +49,8 @@ SIGNS: dict[str, Event] = {
 class JsonCaller(CallerSession):
     """The caller's side of one call."""
 
+    splice: Splicer
+
     def __init__(self, target: str, protocol: Protocol, identity: CallIdentity) -> None:
         self._target = target
         self._protocol = protocol
@@ -55,12 +58,14 @@ class JsonCaller(CallerSession):
         self.stops_agent = protocol.fields.send.interrupt is not None
         self._told_to_stop = False  # the agent itself has said that its audio is to be dropped
         self._last_error = ""
+        self.splice = new_splice(PREPARED)
         self._bind()
 
     def _bind(self) -> None:
         """Make the messages of what is known now."""
         audio = self._protocol.audio
-        self._stamp = (lambda prepared, _sequence, _unix_ns: prepared) if audio is None else audio.stamper(self._values)
+        if audio is not None:
+            self.splice.lay_out(audio.layout(self._values))
 
     # --- set-up ---
 
@@ -118,10 +123,6 @@ class JsonCaller(CallerSession):
     def _say(self, name: str, **values: Any) -> Sequence[Message]:
         template = self._protocol.sent.get(name)
         return () if template is None else (Message(template.render({**self._values, **values})),)
-
-    def stamp(self, prepared: bytes, sequence: int, unix_ns: int) -> bytes:
-        """Add what differs from call to call and from send to send."""
-        return self._stamp(prepared, sequence, unix_ns)
 
     def start_of_speech(self) -> Sequence[Message]:
         """Send `start_of_speech`."""
@@ -225,7 +226,7 @@ class JsonAgent(AgentSession):
         audio = protocol.audio
         self._prefix = b"" if audio is None else audio.prefix
         agent_audio = protocol.agent_audio
-        self._stamp = None if agent_audio is None else agent_audio.stamper({})
+        self._splice = new_splice(*((PREPARED,) if agent_audio is None else agent_audio.layout({})))
 
     def decode(self, payload: bytes, text: bool) -> Sequence[Event]:
         """Return what the caller says, by the templates that it fills."""
@@ -263,8 +264,8 @@ class JsonAgent(AgentSession):
                 return NO_EVENTS
 
     def stamp(self, prepared: bytes, sequence: int, unix_ns: int) -> bytes:
-        """Return the message as it is: nothing in it differs."""
-        return prepared if self._stamp is None else self._stamp(prepared, sequence, unix_ns)
+        """Add what differs from send to send."""
+        return self._splice(prepared, sequence, unix_ns)
 
     def on_connected(self) -> Sequence[Message]:
         """Say that the agent is ready, where the protocol has a word for it."""

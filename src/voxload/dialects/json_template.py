@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from string import Template
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote
@@ -12,6 +12,8 @@ from urllib.parse import quote
 import pybase64
 from pydantic import AfterValidator
 
+from voxload.dialects.splice import PREPARED, SEQUENCE, UNIX_MS, UNIX_S, Blank
+from voxload.dialects.splice import Part as Piece
 from voxload.model.template import expand_known, template_names
 
 AUDIO = "audio"
@@ -20,8 +22,6 @@ STAMPS = ("sequence", "media_ms", "timestamp_ms", "timestamp_s")
 time of day."""
 
 Path = tuple[str, ...]
-Stamper = Callable[[bytes, int, int], bytes]
-"""Returns the message that carries a prepared frame: (prepared, number of the frame, time of day in ns)."""
 
 _WHOLE = re.compile(r"\$\{(\w+)\}|\$(\w+)")
 
@@ -132,6 +132,7 @@ class Hole(NamedTuple):
 
 
 Part = bytes | Hole
+_PREPARED = Hole("", whole=False)  # no name is empty
 
 
 class JsonTemplate:
@@ -257,46 +258,22 @@ class AudioTemplate:
         """Return the frames in base64 with what always stands around them."""
         return [self._head + pybase64.b64encode(frame) + self._tail for frame in frames]
 
-    def stamper(self, values: Mapping[str, Any]) -> Stamper:
-        """Return what makes a message of a prepared frame in a call with these values."""
-        before, after = self._stamp(self._before, values), self._stamp(self._after, values)
-        if before is None and after is None:
-            return lambda prepared, _sequence, _unix_ns: prepared
-        if before is None:
-            assert after is not None
-            return lambda prepared, sequence, unix_ns: prepared + after(sequence, unix_ns)
-        if after is None:
-            return lambda prepared, sequence, unix_ns: before(sequence, unix_ns) + prepared
-        return lambda prepared, sequence, unix_ns: before(sequence, unix_ns) + prepared + after(sequence, unix_ns)
+    def layout(self, values: Mapping[str, Any]) -> tuple[Piece, ...]:
+        """Return what a message is made of around a prepared frame, in a call with these values."""
+        sides = fill([*self._before, _PREPARED, *self._after], values)
+        return tuple(part if isinstance(part, bytes) else self._field(part) for part in sides)
 
-    def _stamp(self, parts: Sequence[Part], values: Mapping[str, Any]) -> Callable[[int, int], bytes] | None:
-        """Return what writes one side of the audio at each send; None where there is nothing to write."""
-        filled = fill(parts, values)
-        if not filled:
-            return None
-        layout = b"".join(self._layout(part) for part in filled)
-        sources = [self._source(part.name) for part in filled if isinstance(part, Hole) and part.name in STAMPS]
-        if not sources:
-            constant = layout.replace(b"%%", b"%")
-            return lambda _sequence, _unix_ns: constant
-        return lambda sequence, unix_ns: layout % tuple(source(sequence, unix_ns) for source in sources)
-
-    @staticmethod
-    def _layout(part: Part) -> bytes:
-        if isinstance(part, bytes):
-            return part.replace(b"%", b"%%")
-        if part.name not in STAMPS:
-            return _unfilled(part)
-        return b"%b" if part.name == "timestamp_s" else b"%d"
-
-    def _source(self, name: str) -> Callable[[int, int], int | bytes]:
-        frame_ms = self._frame_ms
-        match name:
+    def _field(self, hole: Hole) -> Piece:
+        match hole.name:
+            case _PREPARED.name:
+                return PREPARED
             case "sequence":
-                return lambda sequence, _unix_ns: sequence
+                return SEQUENCE
             case "media_ms":
-                return lambda sequence, _unix_ns: sequence * frame_ms
+                return Blank("sequence", self._frame_ms, 0)
             case "timestamp_ms":
-                return lambda _sequence, unix_ns: unix_ns // 1_000_000
+                return UNIX_MS
+            case "timestamp_s":
+                return UNIX_S
             case _:
-                return lambda _sequence, unix_ns: b"%d.%03d" % divmod(unix_ns // 1_000_000, 1000)
+                return _unfilled(hole)

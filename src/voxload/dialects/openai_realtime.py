@@ -52,6 +52,7 @@ from voxload.dialects.openai_realtime_events import (
     event_kind,
 )
 from voxload.dialects.openai_realtime_session import AUDIO_FORMATS, build_session, merged, spoken_format, turn_detection
+from voxload.dialects.splice import PREPARED, new_splice
 
 PATHS = {"openai": "/v1/realtime", "azure_v1": "/openai/v1/realtime", "azure": "/openai/realtime"}
 BETA_HEADER = "openai-beta"
@@ -151,6 +152,8 @@ class OpenaiRealtimeOptions(DialectOptions):
 class OpenaiRealtimeCaller(CallerSession):
     """The caller's side of one call: a client of the API."""
 
+    splice = new_splice(PREPARED)
+
     def __init__(self, dialect: OpenaiRealtimeDialect, identity: CallIdentity) -> None:
         options, values = dialect.options, identity.values
         self._options = options
@@ -194,10 +197,6 @@ class OpenaiRealtimeCaller(CallerSession):
         }
         options = self._options.model_copy(update=texts) if texts else self._options
         return _message({"type": "session.update", "session": options.merged_session()})
-
-    def stamp(self, prepared: bytes, sequence: int, unix_ns: int) -> bytes:
-        """Return the message as it is: nothing in it differs from call to call."""
-        return prepared
 
     def decode(self, payload: bytes, text: bool) -> Sequence[Event]:
         """Return what the agent says."""

@@ -48,6 +48,7 @@ from voxload.dialects.base import (
     Unknown,
     Usage,
 )
+from voxload.dialects.splice import PREPARED, UNIX_S, new_splice
 from voxload.model.outcome import Outcome
 
 START_PATH = "/api/v1/calls/start"
@@ -144,25 +145,12 @@ def _audio(encoded: str) -> AudioIn | Malformed:
         return Malformed(f"audio is not base64: {error}")
 
 
-class _Stamps:
-    """The end of a chunk, with its time stamp: written once a millisecond for all calls, which share it."""
-
-    __slots__ = ("text", "unix_ms")
-
-    def __init__(self) -> None:
-        self.unix_ms = -1
-        self.text = b""
-
-    def at(self, unix_ms: int) -> bytes:
-        self.unix_ms, self.text = unix_ms, b"%d.%03d}" % divmod(unix_ms, 1000)
-        return self.text
-
-
 class RtmedCaller(CallerSession):
     """The caller's side of one call."""
 
-    def __init__(self, target: str, options: RtmedOptions, identity: CallIdentity, stamps: _Stamps) -> None:
-        self._stamps = stamps
+    splice = new_splice(PREPARED, UNIX_S, b"}")
+
+    def __init__(self, target: str, options: RtmedOptions, identity: CallIdentity) -> None:
         self._target = target
         self._options = options
         self._identity = identity
@@ -192,11 +180,6 @@ class RtmedCaller(CallerSession):
         scheme, rest = self._target.split("://", 1)
         socket_scheme = "wss" if scheme == "https" else "ws"
         return Dial(f"{socket_scheme}://{rest}{SOCKET_PREFIX}{quote(session_id, safe='')}", (SUBPROTOCOL,))
-
-    def stamp(self, prepared: bytes, sequence: int, unix_ns: int) -> bytes:
-        """Add the time stamp, in seconds."""
-        unix_ms = unix_ns // 1_000_000
-        return prepared + (self._stamps.text if unix_ms == self._stamps.unix_ms else self._stamps.at(unix_ms))
 
     def decode(self, payload: bytes, text: bool) -> Sequence[Event]:
         """Return what the agent says."""
@@ -325,7 +308,6 @@ class RtmedDialect(Dialect):
 
     def __init__(self, target: str, options: DialectOptions) -> None:
         super().__init__(target, options)
-        self._stamps = _Stamps()
 
     @property
     def caller_format(self) -> AudioFormat:
@@ -343,7 +325,7 @@ class RtmedDialect(Dialect):
 
     def caller(self, identity: CallIdentity) -> RtmedCaller:
         """Return the caller's side of a new call."""
-        return RtmedCaller(self.target, self.options, identity, self._stamps)
+        return RtmedCaller(self.target, self.options, identity)
 
     def prepare_agent(self, frames: Sequence[bytes]) -> list[bytes]:
         """Encode all but the sequence number."""

@@ -47,6 +47,7 @@ from voxload.dialects.base import (
     Template,
     Unknown,
 )
+from voxload.dialects.splice import COUNT, PREPARED, Blank, Splicer, new_splice
 from voxload.dialects.twilio_webhook import SIGNATURE, Stream, Webhook, connect_stream, read_form, sign
 from voxload.model.outcome import Outcome
 from voxload.model.template import expand_known
@@ -149,6 +150,8 @@ def _audio(encoded: str) -> AudioIn | Malformed:
 class TwilioCaller(CallerSession):
     """The caller's side of one call: Twilio, as the backend sees it."""
 
+    splice: Splicer
+
     def __init__(self, target: str, options: TwilioOptions, identity: CallIdentity) -> None:
         values = identity.values
         self._target = target
@@ -158,8 +161,12 @@ class TwilioCaller(CallerSession):
         self._call_sid = _sid("CA", identity.call_id)
         self._stream_sid = _sid("MZ", identity.call_id)
         self._parameters = {name: expand_known(text, values) for name, text in options.parameters.items()}
-        self._number = 1  # of the next message; `connected` has none
-        self._head = f'{{"event":"media","streamSid":"{self._stream_sid}","sequenceNumber":"'.encode()
+        self.splice = new_splice(
+            f'{{"event":"media","streamSid":"{self._stream_sid}","sequenceNumber":"'.encode(), COUNT,
+            b'","media":{"track":"inbound","chunk":"', Blank("sequence", 1, 1),
+            b'","timestamp":"', Blank("sequence", FRAME_MS, 0), b'",', PREPARED,
+            count=1,  # of the next message; `connected` has none
+        )  # fmt: skip
         caller = values.get("caller_number", options.caller_number)
         callee = values.get("callee_number", options.callee_number)
         details = {
@@ -221,19 +228,8 @@ class TwilioCaller(CallerSession):
         return (Message(json.dumps(fields).encode()),)
 
     def _next(self) -> str:
-        number, self._number = self._number, self._number + 1
-        return str(number)
-
-    def stamp(self, prepared: bytes, sequence: int, unix_ns: int) -> bytes:
-        """Add the numbers of message and chunk, and the time since the stream's start in ms."""
-        number, self._number = self._number, self._number + 1
-        return b'%b%d","media":{"track":"inbound","chunk":"%d","timestamp":"%d",%b' % (
-            self._head,
-            number,
-            sequence + 1,
-            sequence * FRAME_MS,
-            prepared,
-        )
+        self.splice.count += 1
+        return str(self.splice.count - 1)
 
     def decode(self, payload: bytes, text: bool) -> Sequence[Event]:
         """Return what the backend says; Twilio leaves out what names another stream."""

@@ -2,19 +2,16 @@
  *
  * Optional: where it was not compiled, the Python classes of the same names do the work. Both are held to the same tests.
  * A Ledger is what the frames of a process leave behind; a Mouth sends the frames of one call: stamps one (by the dialect's
- * own Python function), masks it (RFC 6455, 5.3) and hands it to the kernel. While the socket is not its own to write to
+ * own Python function, or by a layout in C), masks it (RFC 6455, 5.3) and hands it to the kernel. While the socket is not its own to write to
  * (TLS, or the event loop still holds older bytes), `fd` is -1 and frames go through the line.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <structmember.h>
+#include "../_native.h"
+#include "_frame.h"
 #include <errno.h>
-#include <stdint.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 
-enum { HEAD_MAX = 14, OPCODE_TEXT = 1, OPCODE_BINARY = 2, FIN = 0x80, MASKED = 0x80 };
+static PyTypeObject *splice_type; /* voxload.dialects._splice.Splice; NULL: it was not compiled */
 
 static int64_t now_ns(void) {
     struct timespec at;
@@ -95,13 +92,16 @@ static PyTypeObject LedgerType = {
 /* --- Mouth --- */
 
 typedef struct {
-    PyObject_HEAD
+    Timed base;
+    int fd, text, stopped, spliced; /* spliced: `stamp` is a layout in C */
     Ledger *ledger;
-    PyObject *stamp, *send, *ended, *bed, *payloads, *unsent;
+    PyObject *stamp, *bed, *payloads;
     int64_t frame_ns, unix_offset_ns, utterance_ns;
     Py_ssize_t sequence, position;
-    int fd, text, stopped;
+    PyObject *send, *ended, *unsent;
 } Mouth;
+
+static int64_t mouth_due(PyObject *self, int64_t due_ns);
 
 static int mouth_init(Mouth *self, PyObject *args, PyObject *words) {
     static char *names[] = {"ledger", "stamp", "send", "ended", "bed", "frame_ns", "unix_offset_ns", "text", NULL};
@@ -117,6 +117,7 @@ static int mouth_init(Mouth *self, PyObject *args, PyObject *words) {
     Py_XSETREF(self->send, Py_NewRef(send));
     Py_XSETREF(self->ended, Py_NewRef(ended));
     Py_XSETREF(self->bed, Py_NewRef(bed));
+    self->base.due = mouth_due, self->spliced = splice_type && Py_IS_TYPE(stamp, splice_type);
     self->frame_ns = frame_ns, self->unix_offset_ns = unix_offset_ns, self->text = text, self->fd = -1;
     return 0;
 }
@@ -149,38 +150,23 @@ static void mouth_dealloc(Mouth *self) {
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-/* Write one masked frame; returns the bytes of `payload` that count as sent, -1 when it was dropped, -2 on an exception. */
-static Py_ssize_t write_frame(Mouth *self, const unsigned char *payload, size_t size) {
-    Ledger *ledger = self->ledger;
-    if (ledger->scratch_size < size + HEAD_MAX + 8) {
-        unsigned char *grown = PyMem_Realloc(ledger->scratch, size + HEAD_MAX + 8);
-        if (!grown) return PyErr_NoMemory(), -2;
-        ledger->scratch = grown, ledger->scratch_size = size + HEAD_MAX + 8;
+/* Return room for a message of up to so many bytes, with that for a frame's header before it; NULL with an exception. */
+static unsigned char *room_for(Ledger *ledger, size_t size) {
+    if (ledger->scratch_size < size + FRAME_ROOM) {
+        unsigned char *grown = PyMem_Realloc(ledger->scratch, size + FRAME_ROOM);
+        if (!grown) return (unsigned char *)PyErr_NoMemory();
+        ledger->scratch = grown, ledger->scratch_size = size + FRAME_ROOM;
     }
-    unsigned char *frame = ledger->scratch;
-    size_t head = 2;
-    frame[0] = FIN | (self->text ? OPCODE_TEXT : OPCODE_BINARY);
-    if (size < 126) {
-        frame[1] = MASKED | (unsigned char)size;
-    } else if (size < 65536) {
-        frame[1] = MASKED | 126, frame[2] = (unsigned char)(size >> 8), frame[3] = (unsigned char)size, head = 4;
-    } else {
-        frame[1] = MASKED | 127, head = 10;
-        for (int at = 0; at < 8; at++) frame[2 + at] = (unsigned char)((uint64_t)size >> (56 - 8 * at));
-    }
-    ledger->random ^= ledger->random << 13, ledger->random ^= ledger->random >> 7, ledger->random ^= ledger->random << 17;
-    uint32_t key = (uint32_t)(ledger->random >> 16);
-    uint64_t mask = (uint64_t)key << 32 | key;
-    memcpy(frame + head, &key, 4), head += 4;
-    size_t at = 0;
-    for (; at + 8 <= size; at += 8) {
-        uint64_t word;
-        memcpy(&word, payload + at, 8);
-        word ^= mask;
-        memcpy(frame + head + at, &word, 8);
-    }
-    for (; at < size; at++) frame[head + at] = payload[at] ^ ((unsigned char *)&key)[at & 3];
-    size_t length = head + size;
+    return ledger->scratch + FRAME_HEAD_MAX;
+}
+
+/* Send the message that stands there as one masked frame; returns its bytes, -1 when it was dropped, -2 on an exception. */
+static Py_ssize_t send_frame(Mouth *self, unsigned char *message, size_t size) {
+    uint64_t random = self->ledger->random;
+    random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+    self->ledger->random = random;
+    unsigned char *frame = frame_seal(message, size, self->text, (uint32_t)(random >> 16));
+    size_t length = size + (size_t)(message - frame);
     ssize_t taken = send(self->fd, frame, length, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (taken == (ssize_t)length) return (Py_ssize_t)size;
     if (taken <= 0) return -1; /* full, or gone: the event loop will read of the latter */
@@ -191,23 +177,34 @@ static Py_ssize_t write_frame(Mouth *self, const unsigned char *payload, size_t 
     return (Py_ssize_t)size;
 }
 
-/* Stamp and send; returns the time, or -1 on an exception. */
-static int64_t speak(Mouth *self, PyObject *prepared, int64_t due_ns) {
-    int64_t at_ns = now_ns();
-    PyObject *sequence = PyLong_FromSsize_t(self->sequence), *unix_ns = PyLong_FromLongLong(at_ns + self->unix_offset_ns);
-    PyObject *words[] = {NULL, prepared, sequence, unix_ns};
-    PyObject *payload = sequence && unix_ns ? PyObject_Vectorcall(self->stamp, words + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-                                            : NULL;
-    Py_XDECREF(sequence);
-    Py_XDECREF(unix_ns);
-    if (!payload) return -1;
+/* Have a layout in C write the message into the frame; returns as `send_frame`. */
+static Py_ssize_t splice_and_send(Mouth *self, PyObject *prepared, int64_t unix_ns) {
+    Spliced *splice = (Spliced *)self->stamp;
+    size_t size = (size_t)PyBytes_GET_SIZE(prepared);
+    unsigned char *message = room_for(self->ledger, size + splice->room);
+    if (!message) return -2;
+    size = splice->write(self->stamp, PyBytes_AS_STRING(prepared), size, self->sequence++, unix_ns, message);
+    return send_frame(self, message, size);
+}
+
+/* Have Python stamp the frame, and send it or give it to the line; returns as `send_frame`. */
+static Py_ssize_t stamp_and_send(Mouth *self, PyObject *prepared, int64_t unix_ns) {
+    PyObject *sequence = PyLong_FromSsize_t(self->sequence), *time = PyLong_FromLongLong(unix_ns);
     self->sequence++;
-    Py_ssize_t sent;
+    PyObject *words[] = {NULL, prepared, sequence, time}, *payload = NULL;
+    if (sequence && time) payload = PyObject_Vectorcall(self->stamp, words + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_XDECREF(sequence);
+    Py_XDECREF(time);
+    if (!payload) return -2;
+    Py_ssize_t sent = -2;
     if (!PyBytes_Check(payload)) {
         PyErr_Format(PyExc_TypeError, "stamp returned %.80s, not bytes", Py_TYPE(payload)->tp_name);
-        sent = -2;
     } else if (self->fd >= 0) {
-        sent = write_frame(self, (const unsigned char *)PyBytes_AS_STRING(payload), (size_t)PyBytes_GET_SIZE(payload));
+        unsigned char *message = room_for(self->ledger, (size_t)PyBytes_GET_SIZE(payload));
+        if (message) {
+            memcpy(message, PyBytes_AS_STRING(payload), (size_t)PyBytes_GET_SIZE(payload));
+            sent = send_frame(self, message, (size_t)PyBytes_GET_SIZE(payload));
+        }
     } else {
         PyObject *words_of_line[] = {NULL, payload, self->text ? Py_True : Py_False};
         PyObject *taken = PyObject_Vectorcall(self->send, words_of_line + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
@@ -216,33 +213,40 @@ static int64_t speak(Mouth *self, PyObject *prepared, int64_t due_ns) {
         sent = truth < 0 ? -2 : truth ? PyBytes_GET_SIZE(payload) : -1;
     }
     Py_DECREF(payload);
+    return sent;
+}
+
+/* Stamp and send; returns the time, or -1 on an exception. */
+static int64_t speak(Mouth *self, PyObject *prepared, int64_t due_ns) {
+    int64_t at_ns = now_ns(), unix_ns = at_ns + self->unix_offset_ns;
+    if (!PyBytes_Check(prepared)) return PyErr_SetString(PyExc_TypeError, "a prepared frame is bytes"), -1;
+    int straight = self->spliced && self->fd >= 0;
+    Py_ssize_t sent = straight ? splice_and_send(self, prepared, unix_ns) : stamp_and_send(self, prepared, unix_ns);
     if (sent == -2) return -1;
     if (sent < 0) self->ledger->dropped++;
     else self->ledger->sent++, self->ledger->bytes += (uint64_t)sent;
     return ledger_note(self->ledger, at_ns - due_ns) < 0 ? -1 : at_ns;
 }
 
-static PyObject *mouth_on_frame(Mouth *self, PyObject *due) {
-    int64_t due_ns = PyLong_AsLongLong(due);
-    if (due_ns == -1 && PyErr_Occurred()) return NULL;
-    if (self->stopped) return PyLong_FromLong(0);
+static int64_t mouth_due(PyObject *object, int64_t due_ns) {
+    Mouth *self = (Mouth *)object;
+    if (self->stopped) return 0;
     if (!self->payloads || due_ns <= self->utterance_ns) { /* its samples were spoken before the utterance */
         PyObject *prepared = PyTuple_GET_ITEM(self->bed, self->sequence % PyTuple_GET_SIZE(self->bed));
-        if (speak(self, prepared, due_ns) < 0) return NULL;
-        return PyLong_FromLongLong(due_ns + self->frame_ns);
+        return speak(self, prepared, due_ns) < 0 ? -1 : due_ns + self->frame_ns;
     }
     PyObject *payloads = Py_NewRef(self->payloads);
     int64_t at_ns = speak(self, PyTuple_GET_ITEM(payloads, self->position), due_ns);
     int last = ++self->position == PyTuple_GET_SIZE(payloads);
     Py_DECREF(payloads);
-    if (at_ns < 0) return NULL;
+    if (at_ns < 0) return -1;
     if (last) {
         Py_CLEAR(self->payloads);
         PyObject *done = PyObject_CallFunction(self->ended, "LL", (long long)(at_ns - due_ns), (long long)at_ns);
-        if (!done) return NULL;
+        if (!done) return -1;
         Py_DECREF(done);
     }
-    return PyLong_FromLongLong(due_ns + self->frame_ns);
+    return due_ns + self->frame_ns;
 }
 
 static PyObject *mouth_say(Mouth *self, PyObject *args) {
@@ -277,7 +281,6 @@ static PyObject *mouth_detach(Mouth *self, PyObject *Py_UNUSED(none)) {
 static PyObject *mouth_attached(Mouth *self, void *Py_UNUSED(closure)) { return PyBool_FromLong(self->fd >= 0); }
 
 static PyMethodDef mouth_methods[] = {
-    {"on_frame", (PyCFunction)mouth_on_frame, METH_O, "on_frame(due_ns) -> the next deadline, or 0."},
     {"say", (PyCFunction)mouth_say, METH_VARARGS, "say(payloads, from_ns): speak the frames that are due after from_ns."},
     {"stop", (PyCFunction)mouth_stop, METH_NOARGS, "stop(): send nothing more."},
     {"attach", (PyCFunction)mouth_attach, METH_VARARGS, "attach(fd, unsent): write to a socket; unsent(rest) takes what it does not."},
@@ -295,7 +298,7 @@ static PyTypeObject MouthType = {
     .tp_name = "voxload.engine._mouth.Mouth",
     .tp_basicsize = sizeof(Mouth),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_doc = "Sends the frames of one call.",
+    .tp_doc = "Sends the frames of one call; called with a deadline, returns the next one, or 0.",
     .tp_new = PyType_GenericNew,
     .tp_init = (initproc)mouth_init,
     .tp_dealloc = (destructor)mouth_dealloc,
@@ -308,6 +311,10 @@ static PyTypeObject MouthType = {
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "voxload.engine._mouth", .m_size = -1};
 
 PyMODINIT_FUNC PyInit__mouth(void) {
+    MouthType.tp_base = type_of_module("voxload._ring", "Timed");
+    if (!MouthType.tp_base) return NULL;
+    splice_type = type_of_module("voxload.dialects._splice", "Splice");
+    if (!splice_type) PyErr_Clear();
     PyObject *made = PyModule_Create(&module);
     if (!made) return NULL;
     if (PyModule_AddType(made, &LedgerType) < 0 || PyModule_AddType(made, &MouthType) < 0) {

@@ -22,9 +22,9 @@ Ended = Callable[[int, int], None]
 
 
 class FrameMouth(Protocol):
-    """Sends the frames of one call."""
+    """Sends the frames of one call: a callback of the wheel, due when a frame is complete."""
 
-    def on_frame(self, due_ns: int, /) -> int:
+    def __call__(self, due_ns: int, /) -> int:
         """Send the frame that is due; returns when the next one is, 0 when there is none."""
 
     def say(self, payloads: tuple[bytes, ...], from_ns: int, /) -> None:
@@ -92,7 +92,7 @@ class Mouth:
         """Send nothing more."""
         self._stopped = True
 
-    def on_frame(self, due_ns: int, /) -> int:
+    def __call__(self, due_ns: int, /) -> int:
         """Send the frame that is due; returns when the next one is, 0 when there is none."""
         if self._stopped:
             return 0

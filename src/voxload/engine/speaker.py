@@ -44,8 +44,9 @@ class Speaker:
         self._finished: Finished | None = None
         self.saying: PreparedUtterance | None = None
         """The utterance that is being spoken."""
+        stamp = session.splice or session.stamp
         words = (
-            context.recorder.ledger, session.stamp, line.send, self._end, bed, self._frame_ns, context.unix_offset_ns,
+            context.recorder.ledger, stamp, line.send, self._end, bed, self._frame_ns, context.unix_offset_ns,
             context.dialect.audio_is_text, context.clock,
         )  # fmt: skip
         self._mouth: FrameMouth | None
@@ -60,7 +61,7 @@ class Speaker:
         """Begin to send; `phase` (0 to 1) places t0 within the first frame."""
         self._start_ns = now_ns + int(phase * self._frame_ns)
         if self._mouth is not None:
-            self._context.wheel.at(self._start_ns + self._frame_ns, self._mouth.on_frame)
+            self._context.wheel.at(self._start_ns + self._frame_ns, self._mouth)
 
     def stop(self) -> None:
         """Send nothing more."""

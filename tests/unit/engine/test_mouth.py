@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from voxload.clock import monotonic_ns
+from voxload.dialects.splice import COUNT, PREPARED, UNIX_S, new_splice
 from voxload.engine.mouth import Ledger, Mouth, native_ledger, native_mouth, new_ledger, new_mouth
+from voxload.wheel import Wheel
 
 FRAME_NS = 20_000_000
 BED = (b"bed0", b"bed1", b"bed2")
@@ -53,11 +55,11 @@ def test_bed_and_utterance_and_counts(ledger_type):
     side = Side(ledger_type)
     due_ns = start_ns = monotonic_ns() - 5 * FRAME_NS
     for _ in range(2):
-        assert side.mouth.on_frame(due_ns) == due_ns + FRAME_NS
+        assert side.mouth(due_ns) == due_ns + FRAME_NS
         due_ns += FRAME_NS
     side.mouth.say((b"one", b"two"), due_ns)
     for _ in range(4):
-        assert side.mouth.on_frame(due_ns) == due_ns + FRAME_NS
+        assert side.mouth(due_ns) == due_ns + FRAME_NS
         due_ns += FRAME_NS
     assert side.sent == [
         (b"bed0#0", True), (b"bed1#1", True),
@@ -79,7 +81,7 @@ def test_a_line_that_does_not_take_a_frame_drops_it(ledger_type):
     side = Side(ledger_type, text=False)
     side.takes = False
     side.mouth.say((b"one",), 0)
-    side.mouth.on_frame(monotonic_ns())
+    side.mouth(monotonic_ns())
     assert side.sent == [(b"one#0", False)]
     late_ns, *counts = side.counts()
     assert (len(late_ns), counts) == (1, [0, 1, 0])
@@ -90,7 +92,7 @@ def test_a_line_that_does_not_take_a_frame_drops_it(ledger_type):
 def test_silence_after_stop(ledger_type):
     side = Side(ledger_type)
     side.mouth.stop()
-    assert side.mouth.on_frame(monotonic_ns()) == 0
+    assert side.mouth(monotonic_ns()) == 0
     assert not side.sent
 
 
@@ -103,7 +105,7 @@ def test_words_that_begin_at_the_end_of_others(ledger_type):
     )
     mouth.say((b"first",), 0)
     for _ in range(3):
-        mouth.on_frame(monotonic_ns())
+        mouth(monotonic_ns())
     assert [payload for payload, _ in side.sent] == [b"first#0", b"next#1", b"next#2"]
 
 
@@ -114,7 +116,7 @@ def test_an_error_of_the_dialect_comes_out(ledger_type):
 
     side = Side(ledger_type, stamp=broken)
     with pytest.raises(ValueError, match="broken"):
-        side.mouth.on_frame(monotonic_ns())
+        side.mouth(monotonic_ns())
     assert side.counts()[1:] == (0, 0, 0)
 
 
@@ -123,7 +125,7 @@ def test_a_call_that_is_over_is_let_go(ledger_type):
     side = Side(ledger_type)
     side.mouth.say((b"one",), 0)
     seen = weakref.ref(side)
-    side.mouth.on_frame(monotonic_ns())
+    side.mouth(monotonic_ns())
     del side
     gc.collect()
     assert seen() is None
@@ -171,8 +173,8 @@ def test_frames_on_the_wire(pair, size, text):
     side = Side(native_ledger, text=text, stamp=lambda prepared, sequence, unix_ns: prepared)
     side.mouth.attach(ours.fileno(), lambda rest: pytest.fail("the socket has room"))
     side.mouth.say((payload, payload), 0)
-    side.mouth.on_frame(monotonic_ns())
-    side.mouth.on_frame(monotonic_ns())
+    side.mouth(monotonic_ns())
+    side.mouth(monotonic_ns())
     data = b""
     while len(frames_of(data)[0]) < 2:
         data += theirs.recv(1 << 18)
@@ -185,6 +187,54 @@ def test_frames_on_the_wire(pair, size, text):
 
 
 @native_only
+@pytest.mark.parametrize("size", [0, 1, 100, 125, 126, 900, 65_530, 70_001])
+def test_a_layout_is_written_straight_into_the_frame(pair, size):
+    ours, theirs = pair
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    payload = bytes(n * 7 % 251 for n in range(size))
+    layout = new_splice(b"<", COUNT, b":", PREPARED, b":", UNIX_S, b">", count=8)
+    side = Side(native_ledger, stamp=layout)
+    side.mouth.say((payload, payload), 0)
+    side.mouth(monotonic_ns())
+    side.mouth.attach(ours.fileno(), lambda rest: pytest.fail("the socket has room"))
+    side.mouth(monotonic_ns())
+    (through_the_line, _), data = side.sent[0], b""
+    while not frames_of(data)[0]:
+        data += theirs.recv(1 << 18)
+    ((opcode, message, _),), rest = frames_of(data)
+    assert (opcode, rest) == (1, b"")
+    for number, told in ((b"8", through_the_line), (b"9", message)):
+        head, unix_s = told.removesuffix(b">").rsplit(b":", 1)
+        assert head == b"<" + number + b":" + payload
+        assert abs(float(unix_s) - ((1 << 60) + monotonic_ns()) / 1e9) < 10
+    assert side.counts()[1:] == (2, 0, len(message) + len(through_the_line))
+
+
+@native_only
+def test_the_wheel_runs_it_without_the_interpreter_and_tells_its_errors():
+    def broken(prepared, sequence, unix_ns):
+        raise ValueError("broken")
+
+    told, wheel = [], Wheel(0)
+    wheel.failed = lambda callback, error: told.append((callback, str(error)))
+    well, ill = Side(native_ledger), Side(native_ledger, stamp=broken)
+    for side in (well, ill):
+        wheel.at(FRAME_NS, side.mouth)
+    wheel.advance(4 * FRAME_NS)
+    assert [payload for payload, _ in well.sent] == [b"bed0#0", b"bed1#1", b"bed2#2", b"bed0#3"]
+    assert told == [(ill.mouth, "broken")]
+    well.mouth.stop()
+    wheel.advance(6 * FRAME_NS)
+    assert len(wheel) == 0
+    seen = weakref.ref(well)
+    del well, side
+    gc.collect()
+    assert seen() is None
+    with pytest.raises(TypeError, match="no keywords"):
+        ill.mouth(due_ns=1)
+
+
+@native_only
 def test_a_frame_that_the_kernel_takes_in_part_is_finished_by_the_loop(pair):
     ours, theirs = pair
     payload = bytes(30_000)
@@ -194,7 +244,7 @@ def test_a_frame_that_the_kernel_takes_in_part_is_finished_by_the_loop(pair):
     side.mouth.say((payload,) * 1000, 0)
     count = 0
     while not rests and side.mouth.attached and count < 900:
-        side.mouth.on_frame(monotonic_ns())
+        side.mouth(monotonic_ns())
         count += 1
         _, sent, dropped, _ = side.counts()
         if dropped:  # full to the byte: nothing of it has left, and the socket is still the mouth's
@@ -202,7 +252,7 @@ def test_a_frame_that_the_kernel_takes_in_part_is_finished_by_the_loop(pair):
         assert sent == 1
     if rests:
         assert not side.mouth.attached
-        side.mouth.on_frame(monotonic_ns())
+        side.mouth(monotonic_ns())
         assert side.sent == [(payload, True)], "until it is attached again, frames go through the line"
         expected = count
     else:
@@ -226,13 +276,13 @@ def test_a_full_socket_drops_frames_and_a_dead_one_too(pair):
     side = Side(native_ledger, stamp=lambda prepared, sequence, unix_ns: bytes(200))
     side.mouth.attach(ours.fileno(), lambda rest: side.mouth.attach(ours.fileno(), None))
     for _ in range(20_000):
-        side.mouth.on_frame(monotonic_ns())
+        side.mouth(monotonic_ns())
     _, sent, dropped, _ = side.counts()
     assert sent + dropped == 20_000
     assert dropped > 100
     theirs.close()
     side.mouth.attach(ours.fileno(), lambda rest: None)
-    side.mouth.on_frame(monotonic_ns())
+    side.mouth(monotonic_ns())
     assert side.counts()[1:] == (0, 1, 0)
 
 
@@ -243,12 +293,12 @@ def test_a_mouth_that_was_stopped_or_detached_leaves_the_socket_alone(pair):
     side.mouth.attach(ours.fileno(), None)
     assert side.mouth.attached
     side.mouth.detach()
-    side.mouth.on_frame(monotonic_ns())
+    side.mouth(monotonic_ns())
     assert len(side.sent) == 1
     side.mouth.stop()
     side.mouth.attach(ours.fileno(), None)
     assert not side.mouth.attached
-    assert side.mouth.on_frame(monotonic_ns()) == 0
+    assert side.mouth(monotonic_ns()) == 0
 
 
 @native_only
@@ -264,4 +314,4 @@ def test_wrong_arguments():
         native_mouth(Ledger(), stamp, side.send, side.end, BED, FRAME_NS, 0, True)
     broken = Side(native_ledger, stamp=lambda prepared, sequence, unix_ns: "text")
     with pytest.raises(TypeError, match="not bytes"):
-        broken.mouth.on_frame(monotonic_ns())
+        broken.mouth(monotonic_ns())

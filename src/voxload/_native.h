@@ -1,0 +1,34 @@
+/* What the C parts of different modules know of each other: objects that begin with a function in C. */
+#ifndef VOXLOAD_NATIVE_H
+#define VOXLOAD_NATIVE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+
+/* `voxload._ring.Timed`, the base of what the wheel calls without the interpreter: as Python calls it, due(due_ns). */
+typedef struct {
+    PyObject_HEAD
+    int64_t (*due)(PyObject *self, int64_t due_ns); /* the next deadline, or 0; -1: an exception */
+} Timed;
+
+/* `voxload.dialects._splice.Splice`: writes a message around what was prepared. */
+typedef struct {
+    PyObject_HEAD
+    size_t room; /* no message is longer than this and what was prepared */
+    size_t (*write)(PyObject *self, const char *prepared, size_t size, int64_t sequence, int64_t unix_ns, unsigned char *out);
+} Spliced;
+
+/* Return a type of another module (a new reference), or NULL with an exception. */
+static inline PyTypeObject *type_of_module(const char *module, const char *name) {
+    PyObject *found = PyImport_ImportModule(module);
+    PyObject *type = found ? PyObject_GetAttrString(found, name) : NULL;
+    Py_XDECREF(found);
+    if (type && !PyType_Check(type)) {
+        PyErr_Format(PyExc_TypeError, "%s.%s is no type", module, name);
+        Py_CLEAR(type);
+    }
+    return (PyTypeObject *)type;
+}
+
+#endif
