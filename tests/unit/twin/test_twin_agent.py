@@ -108,7 +108,7 @@ def test_without_an_end_message_the_agent_hears_the_silence():
 
     class MuteDialect(RtmedDialect):
         def caller(self, identity):
-            return Mute(self.target, self.options, identity, self._stamps)
+            return Mute(self.target, self.options, identity)
 
     dialect = MuteDialect("http://twin", RtmedOptions(message_rate=50))
     for latency_ms, expected_ms in ((900, 900), (200, 500)):
