@@ -314,7 +314,8 @@ int main(int count, char **words) {
         CPU_SET(atoi(words[1]), &set);
         sched_setaffinity(0, sizeof set, &set);
     }
-    setpriority(PRIO_PROCESS, 0, -10); /* as all processes of the benchmark; without the right to it nothing happens */
+    /* as all processes of the benchmark (without the right to it nothing happens); one that lingers can wait */
+    if (!linger_ns) setpriority(PRIO_PROCESS, 0, -10);
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
