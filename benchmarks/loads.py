@@ -152,7 +152,7 @@ def judge_machine(summary: dict[str, Any], calls: int, steady_s: float, exit_cod
     full = next((point["start_s"] + point["duration_s"] for point in points if point["active"] == calls), None)
     seconds = sum(point["duration_s"] for point in steady)
     frames = sum(point["frames_sent"] for point in steady)
-    late_ms = [point["latencies"]["frame_lateness"]["p99_ms"] for point in steady]
+    late_ms = [point["latencies"]["frame_lateness"]["p99_ms"] for point in steady if point["frames_sent"]]
     found: dict[str, Any] = {
         "calls": calls,
         "exit_code": exit_code,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import os
 import resource
@@ -14,12 +15,30 @@ BACKGROUND = 15
 """Niceness of work that can wait."""
 
 
+FILES_RESERVED_MAX = 65_536
+
+
 def raise_file_limit() -> int:
     """Raise the soft limit on open files to the hard one; returns the limit that is now in force."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    _reserve_files(min(hard, FILES_RESERVED_MAX))
     return hard
+
+
+def _reserve_files(count: int) -> None:
+    """Have the kernel make room for so many open files at once.
+
+    It doubles a process's table of files when that is full, and where the process has threads each time waits for all
+    cores to have let go of the old one (`expand_fdtable` in Linux' fs/file.c): 15 ms in which no frame is sent.
+    """
+    with contextlib.suppress(OSError):
+        some = os.open(os.devnull, os.O_RDONLY)
+        try:
+            os.close(fcntl.fcntl(some, fcntl.F_DUPFD_CLOEXEC, count - 1))
+        finally:
+            os.close(some)
 
 
 def prefer_this_process() -> bool:

@@ -1,8 +1,25 @@
-"""What a process asks of its garbage collector."""
+"""What a process asks of its system: room for open files, a garbage collector that holds up no frames."""
 
 import gc
+import re
+import subprocess
+import sys
+from pathlib import Path
 
-from voxload.process import YOUNG_MAX, tidy_garbage
+import pytest
+
+from voxload.process import FILES_RESERVED_MAX, YOUNG_MAX, tidy_garbage
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
+def test_the_table_of_files_is_as_large_as_it_will_ever_be():
+    code = "import resource; from voxload.process import raise_file_limit; limit = raise_file_limit();"
+    code += "print(limit, len(__import__('os').listdir('/proc/self/fd'))); print(open('/proc/self/status').read())"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    limit, open_files = map(int, told.splitlines()[0].split())
+    size = int(re.search(r"FDSize:\s+(\d+)", told)[1])
+    assert size >= min(limit, FILES_RESERVED_MAX) > 64
+    assert open_files <= len(list(Path("/proc/self/fd").iterdir())) + 4, "nothing stays open"
 
 
 def test_many_new_objects_are_left_alone_and_few_are_looked_through():
