@@ -55,7 +55,7 @@ format: $(STAMP) ## put the code into its form
 	@$(VENV)/bin/ruff check --fix src tests benchmarks scripts
 	@$(VENV)/bin/ruff format src tests benchmarks scripts
 
-bench: $(STAMP)  ## measure voxload beside its peers, in one run (12 minutes), into benchmarks/RESULTS.md
+bench: $(STAMP)  ## measure voxload beside its peers, in one run (15 minutes), into benchmarks/RESULTS.md
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@-$(PY) -m benchmarks.peer_artillery --install
 	@$(PY) -m benchmarks.run --write

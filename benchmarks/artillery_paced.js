@@ -16,13 +16,24 @@ const nowMs = () => Number(process.hrtime.bigint()) / 1e6;
 
 function usage() {
   const { user, system } = process.cpuUsage(); // of the whole process: main thread and worker
-  let waitNs = 0;
+  const threads = {};
   for (const thread of fs.readdirSync('/proc/self/task')) {
     try {
-      waitNs += Number(fs.readFileSync(`/proc/self/task/${thread}/schedstat`, 'utf8').split(' ')[1]);
+      threads[thread] = fs.readFileSync(`/proc/self/task/${thread}/schedstat`, 'utf8').split(' ').map(Number);
     } catch (error) { /* a thread may end meanwhile */ }
   }
-  return { at_ns: Math.round(nowMs() * 1e6), cpu_ns: (user + system) * 1000, wait_ns: waitNs };
+  return { at_ns: Math.round(nowMs() * 1e6), cpu_ns: (user + system) * 1000, wait_ns: 0, threads };
+}
+
+// Threads of this process wait for each other on its one core: what its busiest thread has waited beyond what all the
+// others have run is the least for which other processes held the core.
+function waitNs(before, after) {
+  const used = Object.entries(after.threads).map(([thread, [ran, waited]]) => {
+    const [ranBefore, waitedBefore] = before.threads[thread] || [0, 0];
+    return { ran: ran - ranBefore, waited: waited - waitedBefore };
+  }).sort((one, other) => other.ran - one.ran);
+  const others = used.slice(1).reduce((sum, { ran }) => sum + ran, 0);
+  return used.length ? Math.max(used[0].waited - others, 0) : 0;
 }
 
 function measure() {
@@ -32,6 +43,9 @@ function measure() {
   setTimeout(() => {
     const after = usage(), late = Float64Array.from(lateness).sort();
     const quantile = (share) => late.length ? late[Math.max(Math.ceil(share * late.length), 1) - 1] : null;
+    after.wait_ns = waitNs(before, after);
+    delete before.threads;
+    delete after.threads;
     fs.writeSync(1, '\nBENCHMARK ' + JSON.stringify({
       before, after, frames: late.length, frames_in: framesIn, errors, error: firstError, rss_bytes: rss,
       late_p50_ms: quantile(0.5), late_p99_ms: quantile(0.99),

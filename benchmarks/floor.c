@@ -40,6 +40,17 @@ static ns_t cpu_ns(void) {
     return at.tv_sec * 1000000000LL + at.tv_nsec;
 }
 
+/* Time for which this process could have run and another one had its core; 0 where the kernel does not tell. */
+static ns_t wait_ns(void) {
+    ns_t ran = 0, waited = 0;
+    FILE *file = fopen("/proc/self/schedstat", "r");
+    if (file) {
+        if (fscanf(file, "%lld %lld", &ran, &waited) != 2) waited = 0;
+        fclose(file);
+    }
+    return waited;
+}
+
 static void die(const char *what) {
     fprintf(stderr, "floor: %s: %s\n", what, strerror(errno));
     exit(1);
@@ -123,7 +134,7 @@ int main(int count, char **words) {
     ns_t period = 1000000000LL / rate, start = now_ns() + 100000000LL;
     ns_t open_at = start + (ns_t)(settle_s * 1e9), close_at = open_at + (ns_t)(seconds * 1e9);
     size_t room = (size_t)(calls * (rate * (seconds + 1) + 2)), late_count = 0;
-    ns_t *late = malloc(room * sizeof *late), window_start = 0, cpu_start = 0;
+    ns_t *late = malloc(room * sizeof *late), window_start = 0, cpu_start = 0, wait_start = 0;
     long long next = 0, frames_in = 0, errors = 0; /* the next send, counted over all calls in order of their deadlines */
     struct epoll_event events[512];
     for (;;) {
@@ -132,7 +143,7 @@ int main(int count, char **words) {
         ns_t due;
         while ((due = start + next / calls * period + period * (next % calls) / calls) <= now) {
             ns_t at = now_ns();
-            if (!window_start && at >= open_at) window_start = at, cpu_start = cpu_ns(), frames_in = 0, late_count = 0;
+            if (!window_start && at >= open_at) window_start = at, cpu_start = cpu_ns(), wait_start = wait_ns(), frames_in = 0, late_count = 0;
             if (late_count < room) late[late_count++] = at - due;
             if (send(all[next % calls].socket, frame, length, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)length) errors++;
             next++;
@@ -160,9 +171,9 @@ int main(int count, char **words) {
     qsort(late, late_count, sizeof *late, compare);
     struct rusage used;
     getrusage(RUSAGE_SELF, &used);
-    printf("{\"frames\":%zu,\"frames_in\":%lld,\"cpu_ns\":%lld,\"start_ns\":%lld,\"end_ns\":%lld,\"errors\":%lld,"
+    printf("{\"frames\":%zu,\"frames_in\":%lld,\"cpu_ns\":%lld,\"wait_ns\":%lld,\"start_ns\":%lld,\"end_ns\":%lld,\"errors\":%lld,"
            "\"late_p50_ns\":%lld,\"late_p99_ns\":%lld,\"rss_kib\":%ld}\n",
-           late_count, frames_in, cpu_end - cpu_start, window_start, window_end, errors,
+           late_count, frames_in, cpu_end - cpu_start, wait_ns() - wait_start, window_start, window_end, errors,
            late_count ? late[late_count / 2] : -1, late_count ? late[late_count * 99 / 100] : -1, used.ru_maxrss);
     return 0;
 }

@@ -78,5 +78,10 @@ def grid(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     return form + ["| " + " | ".join(row) + " |" for row in rows]
 
 
+def kept_data(name: str) -> Any:
+    """Return what a section has found when it was last measured, or None."""
+    return _kept().get(name, {}).get("data")
+
+
 def _kept() -> dict[str, Any]:
     return dict(json.loads(KEPT.read_text())) if KEPT.exists() else {}

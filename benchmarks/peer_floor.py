@@ -40,7 +40,7 @@ def run(job: Job) -> Result:
         result.errors, result.error = 1, done.stderr.decode(errors="replace")[-200:]
         return result
     seen = json.loads(done.stdout)
-    result.set_window(Usage(seen["start_ns"], 0, 0), Usage(seen["end_ns"], seen["cpu_ns"], 0))
+    result.set_window(Usage(seen["start_ns"], 0, 0), Usage(seen["end_ns"], seen["cpu_ns"], seen["wait_ns"]))
     result.frames, result.frames_in, result.errors = seen["frames"], seen["frames_in"], seen["errors"]
     result.error = "frames that the kernel did not take, or closed sockets" if result.errors else ""
     result.lateness_p50_ms, result.lateness_p99_ms = seen["late_p50_ns"] / 1e6, seen["late_p99_ns"] / 1e6

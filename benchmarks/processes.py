@@ -22,6 +22,8 @@ READY_S_MAX = 20.0
 DRAIN_S_MAX = 5.0
 START_S = 1.5
 """Interpreter and imports of a peer, about."""
+SETUPS_PER_S_OF = {"locust": 100, "artillery": 100, "floor": 4000}
+"""Calls that a peer opens a second, where it is not voxload's rate."""
 assert CONNECTS_AT_ONCE < 4096  # the sink's backlog
 
 
@@ -141,9 +143,9 @@ def setup_s(samples: list[dict[str, Any]], calls: int) -> float | None:
     return (last - first) / NS_PER_S
 
 
-def step_s(calls: int, seconds: float) -> float:
+def step_s(peer: str, calls: int, seconds: float) -> float:
     """Return about how long a step takes: start, set-up, settling, window, end."""
-    return START_S + calls / 300 + SETTLE_S + seconds + 1.0
+    return START_S + calls / SETUPS_PER_S_OF.get(peer, max(SETUPS_PER_S, calls // 8)) + SETTLE_S + seconds + 1.0
 
 
 def run_peer(
@@ -167,7 +169,7 @@ def run_peer(
             env={**os.environ, "BENCHMARK_CA": sink.authorities} if tls else None,
             capture_output=True,
             text=True,
-            timeout=START_S + SETUP_S_MAX + 3 * step_s(calls, seconds),
+            timeout=START_S + SETUP_S_MAX + 3 * step_s(peer, calls, seconds),
             check=False,
         )
         lines = done.stdout.strip().splitlines()

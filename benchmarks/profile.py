@@ -109,7 +109,7 @@ def measure(peer: str, rate: int, duplex: bool, calls: int, seconds: float) -> t
         command += ["-o", str(data), "--", sys.executable, "-m", f"benchmarks.peer_{peer}", "--url", sink.url]
         command += ["--rate", str(rate), "--calls", str(calls), "--seconds", str(seconds), "--cpu", str(cores()[0])]
         command += ["--duplex"] if duplex else []
-        limit_s = START_S + 3 * step_s(calls, seconds) + 60
+        limit_s = START_S + 3 * step_s(peer, calls, seconds) + 60
         said, problem = _run(command, limit_s)
         lines = [line for line in said.splitlines() if line.startswith('{"peer"')]
         if not lines:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.run`: all of the benchmark, or parts of it, in one run (under twelve minutes on two cores)."""
+"""`python -m benchmarks.run`: all of the benchmark, or parts of it, in one run (about fifteen minutes on two cores)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from benchmarks import growth, loads, memory, page, peers, pieces, profile, redis_rates, table
 from benchmarks.page import Section
+from voxload.clock import NS_PER_S, monotonic_ns
 from voxload.process import raise_file_limit
 
 DEFAULT = ("peers", "loads", "growth", "profile", "soak", "redis", "micro")
@@ -36,8 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     raise_file_limit()
     found, all_held = {}, True
     for name in names:
-        about = table.facts()
+        about, began_ns = table.facts(), monotonic_ns()
         section = _measure(name, chosen, args.quick, progress, about, None if args.json else console, args.write)
+        progress.print(f"{page.TITLES[name]}: {(monotonic_ns() - began_ns) / NS_PER_S:.0f} s", markup=False)
         found[name] = section.data
         all_held = all_held and section.held
         if args.write:

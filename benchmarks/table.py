@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.table import Table
 from benchmarks import peer_artillery
 from benchmarks.page import LOAD, grid
 from benchmarks.processes import cores
-from benchmarks.search import FIXED_CALLS, LATENESS_P99_MS_MAX, Cell, Mode, Step
+from benchmarks.search import LATENESS_P99_MS_MAX, Cell, Mode, Step
 from voxload.ring import Ring, new_slots
 
 LABELS = {
@@ -36,12 +37,46 @@ COLUMNS = (
     "",
     "calls a core",
     "voxload carries",
-    f"µs/frame, {FIXED_CALLS} calls",
+    "µs/frame at {calls} calls",
     "ratio",
-    "µs/frame at limit",
-    "ratio",
+    "lateness p50, p99 there",
     "kB a call",
 )
+DOES_COLUMNS = ("", "masks with", "a frame is", "frames received are", "beside the frames")
+DOES = {
+    "voxload": (
+        "a new key each, C",
+        "stamped anew, its audio encoded once",
+        "recognised, decoded, heard by all meters",
+        "a start by HTTP, pings, script, histograms by label",
+    ),
+    "floor": ("nothing (key 0)", "the same bytes each time", "counted by their headers", "nothing"),
+    "locust": (
+        "a new key each, Python",
+        "stamped anew by our code, its audio encoded once",
+        "counted, unread",
+        "a lateness in an array; no event a frame",
+    ),
+    "artillery": (
+        "a new key each, JavaScript or C",
+        "the same text each time",
+        "counted, unread",
+        "a lateness in an array",
+    ),
+    "websockets": (
+        "a new key each, C",
+        "stamped anew by our code, its audio encoded once",
+        "counted, unread",
+        "a lateness in an array; pings every 20 s",
+    ),
+    "aiohttp": (
+        "a new key each, C",
+        "stamped anew by our code, its audio encoded once",
+        "counted, unread",
+        "a lateness in an array",
+    ),
+}
+"""What is paid for in each peer's µs; all of them keep absolute deadlines and take how late each frame was."""
 
 
 def facts() -> dict[str, str]:
@@ -79,10 +114,15 @@ def _processor() -> str:
 
 
 def _calls(cell: Cell) -> str:
+    if not cell.steps or (cell.best is None and cell.failed_at is None):
+        return "—"
     if cell.best is None:
-        return "—" if not cell.steps else f"< {cell.failed_at}"
+        return f"< {cell.failed_at}"
+    if cell.mode.peers and cell.open_end:
+        return "—"  # no limit was searched
     if cell.lower_bound:
-        return f"≥ {cell.best.result.calls}"
+        reason = "the target's limit" if cell.target_bound else "disturbed" if cell.disturbed_end else "search ended"
+        return f"≥ {cell.best.result.calls} ({reason})"
     return f"{cell.best.result.calls} (not {cell.failed_at})"
 
 
@@ -108,40 +148,55 @@ def _carries(ours: Cell | None, cell: Cell) -> str:
     return f"≤ {ratio}" if cell.lower_bound else ratio
 
 
-def _fixed_us(cell: Cell) -> float | None:
-    return cell.fixed.result.us_per_frame if cell.fixed is not None else None
+def same_us(cell: Cell) -> float | None:
+    """Return the median cost of a frame at the load that all hold, µs."""
+    costs = [step.result.us_per_frame for step in cell.same if step.result.us_per_frame]
+    return statistics.median(costs) if costs else None
 
 
-def _limit_us(cell: Cell) -> float | None:
-    return cell.best.result.us_per_frame if cell.best is not None else None
+def _same(cell: Cell) -> str:
+    """Return that cost, with its range where there are several rounds, and what is wrong with them."""
+    costs = [step.result.us_per_frame for step in cell.same if step.result.us_per_frame]
+    spread = f" ({min(costs):.1f}-{max(costs):.1f})" if len(costs) > 1 else ""
+    marks = " (failed)" if cell.same and all(step.failed for step in cell.same) else ""
+    marks += " (disturbed)" if cell.same and all(step.disturbed for step in cell.same) else ""
+    return _us(same_us(cell)) + spread + marks
+
+
+def _late(cell: Cell) -> str:
+    """Return the medians of the rounds' lateness at the load that all hold."""
+    texts = []
+    for name in ("lateness_p50_ms", "lateness_p99_ms"):
+        values = [getattr(step.result, name) for step in cell.same]
+        known = [value for value in values if value is not None]
+        texts.append(_us(statistics.median(known)) if known else "—")
+    return f"{texts[0]}, {texts[1]} ms"
+
+
+def columns(mode: Mode) -> tuple[str, ...]:
+    """Return the columns of a mode's table."""
+    return tuple(text.format(calls=mode.same_calls) for text in COLUMNS)
 
 
 def rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
     """Return one mode's rows: numbers, and ratios to voxload (calls: voxload's divided by the peer's)."""
-    ours = next((cell for cell in cells if cell.peer in {"voxload", "voxload_acs"}), None)
+    ours = next((cell for cell in cells if cell.peer == "voxload"), None)
     lines: list[tuple[str, ...]] = []
     for cell in cells:
         label = LABELS[cell.peer]
-        if cell.missing or cell.broken:
+        if not cell.usable:
             reason = f"missing: {cell.missing}" if cell.missing else "did not run, see the raw steps"
             lines.append((label, reason, *[""] * (len(COLUMNS) - 2)))
             continue
-        marks = ""
-        if cell.fixed is not None:
-            marks = (" (failed)" if cell.fixed.failed else "") + (" (disturbed)" if cell.fixed.disturbed else "")
-        lines.append(
-            (
-                label,
-                _calls(cell),
-                _carries(ours, cell),
-                _us(_fixed_us(cell)) + marks,
-                _ratio(_fixed_us(cell), _fixed_us(ours) if ours is not None else None),
-                _us(_limit_us(cell)),
-                _ratio(_limit_us(cell), _limit_us(ours) if ours is not None else None),
-                _us(memory_kb(cell.fixed, cell.best)),
-            )
-        )
+        ratio = _ratio(same_us(cell), same_us(ours) if ours is not None else None)
+        memory = _us(memory_kb(cell.same[0] if cell.same else None, _largest(cell)))
+        lines.append((label, _calls(cell), _carries(ours, cell), _same(cell), ratio, _late(cell), memory))
     return lines
+
+
+def _largest(cell: Cell) -> Step | None:
+    """Return the step of the most calls that were up, whether it held or not: memory does not ask."""
+    return max((step for step in cell.steps if step.result.rss_mib), key=lambda step: step.result.calls, default=None)
 
 
 def memory_kb(few: Step | None, many: Step | None) -> float | None:
@@ -154,42 +209,39 @@ def memory_kb(few: Step | None, many: Step | None) -> float | None:
 
 
 def _notes(cells: Sequence[Cell]) -> list[str]:
-    notes = []
     disturbed = sum(step.disturbed for cell in cells for step in cell.steps)
     steps = sum(len(cell.steps) for cell in cells)
-    if disturbed:
-        notes.append(
-            f"{disturbed} of {steps} steps were disturbed: other processes held a core of the benchmark for over 1 % "
-            "of the time."
-        )
-    if any(cell.disturbed_end for cell in cells):
-        notes.append(
-            "A ≥ where the failing step was disturbed, and no quiet repeat was possible: not the peer's own limit."
-        )
-    if any(cell.target_bound for cell in cells):
-        notes.append("A ≥ where a step failed because the sink could not follow: the client may carry more.")
-    if any(cell.open_end for cell in cells):
-        notes.append("A ≥ where the time, or the limit of the search, ended it before a step failed.")
-    return notes
+    if not disturbed:
+        return []
+    text = (
+        f"{disturbed} of {steps} steps were disturbed: other processes held a core of the benchmark for over 1 % "
+        "of the time. They were repeated while there was time; none stands as a limit."
+    )
+    return [text]
 
 
 def caption() -> str:
     """Return what the columns mean."""
     return (
         "calls a core: the largest step without errors, with at least 99 % of its frames and a frame lateness p99 of "
-        f"at most {LATENESS_P99_MS_MAX:g} ms, one process on one core; beside it, how many times as many voxload "
-        "carries. µs/frame: CPU time (user + system) of that process per frame sent; in duplex, the frame received "
-        "meanwhile included; beside it, the ratio to voxload. The limits are different loads: like is compared with "
-        f"like at {FIXED_CALLS} calls only, where waking up idle cores is a large part of the cost. kB a call: "
-        f"resident memory of the process that each call adds between {FIXED_CALLS} calls and the limit."
+        f"at most {LATENESS_P99_MS_MAX:g} ms, one process on one core (in brackets the smallest that failed); beside "
+        "it, how many times as many voxload carries. µs/frame: CPU time (user + system) of that process per frame "
+        "sent, all at the same load, measured in turn: median of the rounds (and their range); in duplex, the frame "
+        "received meanwhile included; beside it, the ratio to voxload. kB a call: resident memory of the process "
+        "that each call adds, where the steps had at least twice as many calls."
     )
+
+
+def does() -> list[str]:
+    """Return what each peer does for its frames, as lines of a page."""
+    return grid(DOES_COLUMNS, [(LABELS[peer], *words) for peer, words in DOES.items()])
 
 
 def show(console: Console, modes: Sequence[tuple[Mode, Sequence[Cell]]], about: dict[str, str]) -> None:
     """Print the tables."""
     for mode, cells in modes:
         table = Table(title=mode.name, title_justify="left")
-        for number, column in enumerate(COLUMNS):
+        for number, column in enumerate(columns(mode)):
             table.add_column(column, justify="left" if number == 0 else "right")
         for row in rows(cells):
             table.add_row(*row)
@@ -260,9 +312,8 @@ def as_data(modes: Sequence[tuple[Mode, Sequence[Cell]]], about: dict[str, str])
                         "failed_at": cell.failed_at,
                         "lower_bound_only": cell.lower_bound,
                         "bound_disturbed": cell.disturbed_end,
-                        "us_per_frame_fixed": _fixed_us(cell),
-                        "us_per_frame_at_limit": _limit_us(cell),
-                        "memory_kb_per_call": memory_kb(cell.fixed, cell.best),
+                        "us_per_frame_at_same_calls": same_us(cell),
+                        "memory_kb_per_call": memory_kb(cell.same[0] if cell.same else None, _largest(cell)),
                         "steps": [{**asdict(step), "disturbed": step.disturbed} for step in cell.steps],
                     }
                     for cell in cells
@@ -277,6 +328,14 @@ def as_markdown(modes: Sequence[tuple[Mode, Sequence[Cell]]]) -> list[str]:
     """Return the tables as lines of a page."""
     lines: list[str] = []
     for mode, cells in modes:
-        lines += [f"### {mode.name}", "", *grid(COLUMNS, rows(cells)), ""]
+        lines += [f"### {mode.name}", "", *grid(columns(mode), rows(cells)), ""]
     notes = _notes([cell for _, cells in modes for cell in cells])
-    return [*lines, caption(), *(line for note in notes for line in ("", note))]
+    return [
+        *lines,
+        caption(),
+        "",
+        "What each does for its µs, so that the ratios are read for what they are:",
+        "",
+        *does(),
+        *(line for note in notes for line in ("", note)),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))  # `benchmarks` is a folder of the repository, not a part of the package
 
 from benchmarks.harness import Result  # noqa: E402
-from benchmarks.peers import NEEDS, missing  # noqa: E402
+from benchmarks.peers import GUESSES, NEEDS, PEERS, guesses, missing  # noqa: E402
 from benchmarks.processes import Sink, SinkView, compiler, run_peer  # noqa: E402
 from benchmarks.search import Cell, Mode, Search, Step, judge  # noqa: E402
-from benchmarks.table import as_data, as_markdown, rows  # noqa: E402
+from benchmarks.table import DOES, DOES_COLUMNS, as_data, as_markdown, rows  # noqa: E402
 
 CALLS = 5
 
@@ -144,7 +145,8 @@ def test_a_step_limited_by_the_sink_is_marked() -> None:
 
 
 @pytest.mark.parametrize("limit", [7, 60, 100, 437, 1290, 3999])
-def test_the_search_closes_in_on_the_limit(limit: int) -> None:
+@pytest.mark.parametrize(("guess", "steps_max"), [(0, 14), (1, 4), (0.8, 6), (1.3, 7), (3, 14)])
+def test_the_search_closes_in_on_the_limit(limit: int, guess: float, steps_max: int) -> None:
     """A machine that carries exactly `limit` calls, at a cost a frame that falls with the load, as real ones do."""
 
     def run(calls: int) -> Step:
@@ -154,33 +156,33 @@ def test_the_search_closes_in_on_the_limit(limit: int) -> None:
         return Step(result, SEEN, failed="" if calls <= limit else "too many")
 
     cell = Cell("voxload", Mode("up", "up", 50, duplex=False))
-    Search(cell, run, window_s=4.0, budget_s=1e6).find()
-    assert len(cell.steps) <= 14
+    cell.add(run(200))
+    Search(cell, run, 4.0, 1e6, guess=round(limit * guess)).find()
+    assert len(cell.steps) <= steps_max
     assert cell.best is not None
     assert cell.failed_at is not None
     assert cell.best.result.calls <= limit < cell.failed_at
-    assert cell.failed_at <= max(1.06 * cell.best.result.calls, cell.best.result.calls + 1)
+    assert cell.failed_at <= max(1.16 * cell.best.result.calls, cell.best.result.calls + 1)
+    assert not cell.lower_bound
 
 
 def test_missing_peers_are_said_to_bemissing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(NEEDS, "locust", ("no_such_package",))
     mode = Mode("up", "up", 50, duplex=False)
     ours = Cell("voxload", mode)
-    ours.fixed = ours.best = Step(_result(), SEEN)
-    ours.steps.append(ours.best)
+    ours.add(Step(_result(), SEEN))
     cells = [ours, Cell("locust", mode, missing=missing("locust"))]
     assert rows(cells)[1][1] == "missing: no_such_package not installed (pip install -e '.[bench]')"
-    assert rows(cells)[0][1] == "≥ 100"
+    assert rows(cells)[0][1] == "≥ 100 (search ended)"
     assert as_data([(mode, cells)], {})["modes"][0]["peers"][1]["calls_a_core"] is None
     assert any("no_such_package not installed" in line for line in as_markdown([(mode, cells)]))
 
 
 def _cell(peer: str, held: int, failed_at: int, disturbed: bool) -> Cell:
     cell = Cell(peer, Mode("up", "up", 50, duplex=False))
-    cell.fixed = cell.best = Step(_result(peer=peer, calls=held), SEEN)
     wait_s = 1.0 if disturbed else 0.0
-    cell.steps = [cell.best, Step(_result(peer=peer, calls=failed_at, wait_s=wait_s), SEEN, failed="late")]
-    cell.failed_at = failed_at
+    cell.add(Step(_result(peer=peer, calls=held), SEEN))
+    cell.add(Step(_result(peer=peer, calls=failed_at, wait_s=wait_s, cpu_s=3.6), SEEN, failed="late"))
     return cell
 
 
@@ -188,9 +190,9 @@ def _cell(peer: str, held: int, failed_at: int, disturbed: bool) -> Cell:
     ("ours_disturbed", "theirs_disturbed", "calls", "ratio"),
     [
         (False, False, ("800 (not 1600)", "400 (not 500)"), "2.00"),
-        (True, False, ("≥ 800", "400 (not 500)"), "≥ 2.00"),
-        (False, True, ("800 (not 1600)", "≥ 400"), "≤ 2.00"),
-        (True, True, ("≥ 800", "≥ 400"), "unknown"),
+        (True, False, ("≥ 800 (disturbed)", "400 (not 500)"), "≥ 2.00"),
+        (False, True, ("800 (not 1600)", "≥ 400 (disturbed)"), "≤ 2.00"),
+        (True, True, ("≥ 800 (disturbed)", "≥ 400 (disturbed)"), "unknown"),
     ],
 )
 def test_a_disturbed_failure_is_no_limit_and_gives_no_firm_ratio(
@@ -208,10 +210,78 @@ def test_a_quiet_repeat_makes_the_limit_firm_again() -> None:
     assert not cell.lower_bound
 
 
+def _searched(*verdicts: Step, guess: int) -> Cell:
+    """A cell whose search gets these steps, whatever numbers of calls it asks for."""
+    cell, left = Cell("voxload", Mode("up", "up", 50, duplex=False, same_calls=100)), list(verdicts)
+
+    def run(calls: int) -> Step:
+        step = left.pop(0)
+        return replace(step, result=replace(step.result, calls=calls))
+
+    cell.add(run(100))
+    Search(cell, run, 4.0, 1e6, guess).find()
+    assert not left
+    return cell
+
+
+HELD = Step(_result(cpu_s=3.6), SEEN)
+LATE = Step(_result(cpu_s=3.6, lateness_p99_ms=9.0), SEEN, failed="late")
+LATE_WITH_TIME_TO_SPARE = Step(_result(cpu_s=1.0, lateness_p99_ms=9.0), SEEN, failed="late")
+LATE_BY_OTHERS = Step(_result(cpu_s=3.6, lateness_p99_ms=9.0, wait_s=0.5), SEEN, failed="late")
+
+
+def test_a_disturbed_failure_is_tried_again_and_then_no_limit() -> None:
+    cell = _searched(HELD, LATE_BY_OTHERS, HELD, LATE, guess=400)
+    assert (cell.best.result.calls, cell.failed_at, cell.lower_bound) == (400, 460, False)
+    cell = _searched(HELD, HELD, *[LATE_BY_OTHERS] * 4, guess=400)
+    assert (cell.best.result.calls, cell.failed_at, cell.lower_bound) == (400, 460, True)
+
+
+def test_a_client_that_had_time_to_spare_must_be_late_twice() -> None:
+    cell = _searched(HELD, HELD, LATE_WITH_TIME_TO_SPARE, LATE_WITH_TIME_TO_SPARE, guess=400)
+    assert (cell.best.result.calls, cell.failed_at, cell.lower_bound) == (400, 460, False)
+    assert _searched(HELD, HELD, LATE_WITH_TIME_TO_SPARE, HELD, LATE, guess=400).best.result.calls >= 460
+
+
+def test_a_search_without_time_says_so() -> None:
+    cell = Cell("voxload", Mode("up", "up", 50, duplex=False))
+    cell.add(HELD)
+    Search(cell, lambda _: pytest.fail("there was no time"), 4.0, 0.0, 400).find()
+    assert rows([cell])[0][1] == "≥ 100 (search ended)"
+
+
+def test_all_are_compared_at_one_load_by_the_median_of_their_good_rounds() -> None:
+    mode = Mode("up", "up", 50, duplex=False, same_calls=100)
+    ours, theirs = Cell("voxload", mode), Cell("aiohttp", mode)
+    for cpu_s in (0.2, 0.4, 0.3):
+        ours.add(Step(_result(cpu_s=cpu_s), SEEN))
+    ours.add(Step(_result(cpu_s=4.0, wait_s=1.0), SEEN))  # disturbed
+    theirs.add(Step(_result(cpu_s=0.6), SEEN))
+    theirs.add(Step(_result(calls=400, cpu_s=0.6, frames=80_000), SEEN))  # another load
+    assert [row[3:5] for row in rows([ours, theirs])] == [("15.0 (10.0-20.0)", "1.00"), ("30.0", "2.00")]
+    disturbed = Cell("aiohttp", mode)
+    disturbed.add(Step(_result(cpu_s=0.6, wait_s=1.0), SEEN))
+    assert rows([ours, disturbed])[1][3] == "30.0 (disturbed)"
+
+
+def test_the_last_limits_are_where_the_next_search_begins() -> None:
+    mode = Mode("50/s up", "up", 50, duplex=False)
+    firm, open_end = _cell("voxload", 800, 900, disturbed=False), _cell("aiohttp", 400, 500, disturbed=True)
+    found = guesses(as_data([(mode, [firm, open_end])], {}))
+    assert found["50/s up"]["voxload"] == 800
+    assert found["50/s up"]["aiohttp"] == GUESSES["50/s up"]["aiohttp"]
+    assert guesses(None) == GUESSES
+
+
+def test_every_peer_says_what_it_does_for_its_cost() -> None:
+    assert set(DOES) == set(PEERS)
+    assert all(len(words) == len(DOES_COLUMNS) - 1 for words in DOES.values())
+
+
 def test_a_peer_that_does_not_start_is_no_result_of_zero_calls() -> None:
     cell = Cell("locust", Mode("up", "up", 50, duplex=False))
     crashed = _result(peer="locust", seconds=0.0, frames=0, errors=1, error="exit 1: ImportError")
-    Search(cell, lambda _: judge(crashed, SinkView()), window_s=4.0, budget_s=1e6).find()
-    assert len(cell.steps) == 1
+    cell.add(judge(crashed, SinkView()))
+    Search(cell, lambda _: pytest.fail("fewer calls would not help"), window_s=4.0, budget_s=1e6).find()
     assert "ImportError" in cell.broken
     assert rows([cell])[0][1] == "did not run, see the raw steps"
