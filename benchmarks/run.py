@@ -79,9 +79,9 @@ def _measure(
                 profile.write(found)
             return found
         case "soak":
-            return memory.section("10m", "20s", 100) if quick else memory.section("30m", "30s", 500)
+            return memory.section("20m" if quick else "1h")
         case "long_soak":
-            return memory.section("24h", "10m", 500, must_be_flat=True)
+            return memory.section("10m", "60s", 100) if quick else memory.section("24h", "10m", 500)
         case "redis":
             return redis_rates.section(0.5 if quick else 4.0)
         case _:

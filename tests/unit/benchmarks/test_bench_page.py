@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from benchmarks import growth, loads, page, pieces, profile, run
+from benchmarks import growth, loads, memory, page, pieces, profile, run
 from benchmarks.harness import Result
 from benchmarks.page import Section
 from benchmarks.processes import SinkView, compiler, setup_s
@@ -188,3 +189,38 @@ def test_a_run_of_all_cores_is_judged(summary: dict[str, object], verdict: str) 
     found = loads.judge_machine(summary, 100, 9.0, 0)
     assert found["verdict"] == verdict
     assert f"**{verdict}**" in " ".join(loads.machine_lines(found))
+
+
+def _soak(**levels: object) -> dict[str, object]:
+    """Readings of ten minutes, once a second: MiB as a function of the second."""
+    readings = {f"{name} (1)": [[second, mib(second)] for second in range(600)] for name, mib in levels.items()}
+    return {"duration_s": 600.0, "start_s": 60.0, "readings": readings}
+
+
+def test_a_soak_is_judged_after_its_start_up_and_every_process_counts() -> None:
+    steady = {"command": lambda second: 20.0 if second < 50 else 100.0, "agent": lambda second: 90 + second / 600}
+    lines, flat = memory.told(_soak(**steady))
+    assert flat
+    assert lines[0] == "| process | from 1 m 00 s, MiB | 25% | 50% | 75% | end | end against start |"
+    assert lines[2] == "| command | 100.0 | 100.0 | 100.0 | 100.0 | 100.0 | +0.0% |"
+    assert lines[-1] == "**Flat within 5%**: at most +0.9% (agent)."
+    lines, flat = memory.told(_soak(**steady, shard=lambda second: 80 + second / 60))
+    assert not flat
+    assert lines[-1].startswith("**NOT flat within 5%**: at most +9.")
+
+
+def test_a_process_that_was_hardly_read_is_not_called_flat() -> None:
+    found = _soak(command=lambda _: 100.0)
+    found["readings"]["agent (2)"] = [[599, 90.0]]
+    lines, flat = memory.told(found)
+    assert not flat
+    assert "Not told" in lines[-1]
+
+
+def test_a_short_soak_is_measured_from_real_processes() -> None:
+    found = memory._soak(["--duration", "12s", "--calls", "5"])
+    roles = Counter(name.split(" (")[0] for name in found["readings"])
+    assert roles["command, collector"] == roles["embedded agent"] == 1
+    assert roles["generator shard"] >= 1
+    assert set(roles) == {"command, collector", "embedded agent", "generator shard"}
+    assert all(20 < mib < 1000 for _, mib in found["readings"][next(iter(found["readings"]))][-3:])
