@@ -8,7 +8,7 @@ NATIVE := hatch_build.py $(shell find src -name '_*.[ch]')
 AGAIN := --reruns 2 --reruns-delay 2
 # its last test looks back on all before it
 IN_ONE_PROCESS := tests/unit/standins/test_acs_exchange.py
-SYSTEM_PACKAGES := chromium flite openssl redis-server redis-tools
+SYSTEM_PACKAGES := chromium flite iproute2 openssl redis-server redis-tools
 # Hundreds of processes start during the tests. Where the environment (as that of many containers) forbids to keep
 # compiled modules, each would compile all of voxload again: a third of its start.
 export PYTHONDONTWRITEBYTECODE :=

@@ -85,7 +85,7 @@ def test_workers_that_are_killed_or_hang_make_the_run_unknown(voxload):
     assert done.code == 4, done.err
     assert done.summary.verdict.status == "unknown"
     told = " ".join(done.summary.verdict.reasons)
-    assert "was lost" in told
+    assert any(f"(process {shard}) was lost" in told for shard in range(3)), told
     assert told.count("hung: no report") == 2, told
     assert sum(done.summary.totals.outcomes.values()) >= 30  # the third worker has gone on
     for worker in (killed, hung):

@@ -78,6 +78,13 @@ class _Worker:
         """The numbers of its shards."""
         return range(self.first, self.first + self.count)
 
+    @property
+    def place(self) -> str:
+        """What a person calls it; several workers of one machine differ by their shards."""
+        region = f", region {self.hello.region}" if self.hello.region else ""
+        held = f"process{'es' if self.count > 1 else ''} {'-'.join(map(str, sorted({self.first, self.shards[-1]})))}"
+        return f"{self.hello.host} ({held}{region})" if self.count else self.hello.host
+
 
 @dataclass(slots=True)
 class _Peers:
@@ -290,7 +297,7 @@ class DistributedRunner(Runner):
         if all(self._shards[shard].final for shard in worker.shards):
             return  # it has done its part
         worker.gone = True
-        self._doubt(f"the worker on {worker.hello.host} was lost: {reason}")
+        self._doubt(f"the worker on {worker.place} was lost: {reason}")
 
     def _on_report(self, message: wire.FromShard) -> None:
         if isinstance(message, wire.Prepared):
