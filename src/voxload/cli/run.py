@@ -8,7 +8,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import msgspec
@@ -40,6 +40,7 @@ from voxload.measure.summarize import build_summary
 from voxload.measure.summary import PlanFacts, RunFacts, Summary
 from voxload.model.fingerprint import fingerprint
 from voxload.model.plan import Plan
+from voxload.model.recovery import RecoverySettings
 from voxload.report.files import write_reports
 from voxload.report.terminal import LiveView, print_summary
 from voxload.runners.distributed import DistributedRunner, Settings
@@ -52,7 +53,6 @@ from voxload.runners.prepare import Prepared
 from voxload.runners.probes import Probes
 from voxload.runners.progress import ProgressTracker
 from voxload.runners.recordings import RecordingWriter
-from voxload.runners.recovery import RecoveryCheck
 from voxload.runners.results import RecordingFiles, ResultsFolder
 from voxload.runners.runner import RunData, Runner
 from voxload.runners.scoring import reference_file, score_calls
@@ -62,6 +62,9 @@ from voxload.runners.usage.source import UsageSource
 from voxload.verdict.gate import judge
 from voxload.verdict.implied import implied_gates
 from voxload.verdict.rules import NamedGate, stop_gates
+
+if TYPE_CHECKING:
+    from voxload.runners.recovery import RecoveryCheck
 
 EPILOG = """\b
 Examples:
@@ -123,9 +126,7 @@ def run_command(
         collector = Collector.of_duration(facts.load_duration_s)
         view = None if quiet or as_json else LiveView(console)
         settings = prepared.scenario.recovery
-        check = RecoveryCheck(prepared, settings) if settings is not None else None
-        if check is not None:
-            check.look_before()
+        check = _recovery_check(prepared, settings) if settings is not None else None
         runner = _runner(prepared.plan, count, spread, collector, console)
         runner.stop_when = lambda _: died()
         runner.end_when = StopRules(stop_gates(rules, lambda *_: None))
@@ -154,6 +155,15 @@ def run_command(
     _print(summary, paths, console, as_json)
     tell_ci(summary, paths, os.environ, to_stderr=as_json)
     return summary.verdict.exit_code
+
+
+def _recovery_check(prepared: Prepared, settings: RecoverySettings) -> RecoveryCheck:
+    """Return the look after the load; it has read the health endpoints before."""
+    from voxload.runners.recovery import RecoveryCheck  # noqa: PLC0415  # places calls: aiohttp and picows, for few runs
+
+    check = RecoveryCheck(prepared, settings)
+    check.look_before()
+    return check
 
 
 def _runner(plan: Plan, processes: int, spread: Settings | None, collector: Collector, console: Console) -> Runner:

@@ -19,7 +19,8 @@ from voxload.model.template import fill_options
 from voxload.model.twin import AgentLatency, LatencySettings, TwinSettings
 from voxload.model.units import parse_duration_ns
 from voxload.runners.prepare import prepare
-from voxload.twin.service import TwinJob, run_twin
+from voxload.twin.job import TwinJob
+from voxload.twin.service import run_twin
 
 EPILOG = """\b
 Examples:

@@ -6,7 +6,8 @@ import sys
 
 from voxload.child import announce, read_job
 from voxload.errors import VoxloadError
-from voxload.twin.service import decode_job, run_twin
+from voxload.twin.job import decode_job
+from voxload.twin.service import run_twin
 
 
 def main() -> int:

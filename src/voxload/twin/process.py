@@ -7,7 +7,7 @@ from typing import Any
 
 from voxload.child import START_TIMEOUT_S, ChildProcess
 from voxload.model.twin import TwinSettings
-from voxload.twin.service import TwinJob, encode_job
+from voxload.twin.job import TwinJob, encode_job
 
 
 class TwinProcess(ChildProcess):

@@ -5,24 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import uvloop
-from pydantic import BaseModel, Field
 
-from voxload.certificates import ensure_certificates, server_tls
 from voxload.dialects.base import Dialect
 from voxload.dialects.registry import build_dialect
 from voxload.errors import RunAbortedError
-from voxload.model.base import Model
-from voxload.model.twin import Port, TwinSettings
+from voxload.model.twin import TwinSettings
 from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit
 from voxload.serving import listen, stop_signal
 from voxload.twin.agent import Agent
 from voxload.twin.extras import REAL_MODULES, require
+from voxload.twin.job import TwinJob
 from voxload.twin.real import APOLOGY, Interpreter, RealAgent
 from voxload.twin.replies import CorpusRepertoire
 from voxload.twin.server import MakeAgent, TwinServer
@@ -30,62 +26,6 @@ from voxload.twin.synthesis import synthesise
 from voxload.twin.worker import RecogniserWorker
 
 DIED_INTERVAL_S = 0.5
-
-
-class TwinJob(Model):
-    """All that a twin in a process of its own needs to know."""
-
-    settings: TwinSettings = TwinSettings()
-    dialect: str = "rtmed"
-    options: dict[str, Any] = Field(default_factory=dict)
-    host: str = "127.0.0.1"
-    port: Port = 0
-    certificates: str = ""
-    """Folder of certificates with which it speaks https and wss; empty: http and ws."""
-    server_name: str = ""
-    """A further name in the certificate."""
-
-
-def encode_job(job: TwinJob) -> str:
-    """Return the job as one line of JSON, which `decode_job` reads back to an equal one."""
-    return json.dumps(_plain(job))
-
-
-def decode_job(line: str) -> TwinJob:
-    """Return the job that `encode_job` wrote.
-
-    Raises:
-        pydantic.ValidationError: it is not one.
-    """
-    return TwinJob.model_validate_json(line)
-
-
-def _plain(model: BaseModel) -> dict[str, Any]:
-    """Return what was set in a model, with durations as text: a bare number in a user's file means seconds."""
-    found: dict[str, Any] = {}
-    for name in model.model_fields_set:
-        value = getattr(model, name)
-        if value is None:
-            continue
-        if name.endswith("_ns"):
-            found[name] = _duration(value) if isinstance(value, int) else [_duration(item) for item in value]
-        else:
-            found[name] = _plain_value(value)
-    return found
-
-
-def _plain_value(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return _plain(value)
-    if isinstance(value, tuple | list):
-        return [_plain_value(item) for item in value]
-    if isinstance(value, Mapping):
-        return {key: _plain_value(item) for key, item in value.items()}
-    return value
-
-
-def _duration(duration_ns: int) -> str:
-    return f"{duration_ns // 1000}.{duration_ns % 1000:03d}us"
 
 
 def run_twin(
@@ -109,6 +49,8 @@ async def _serve(job: TwinJob, announce: Callable[[str], None], parent: bool, di
     listener, url = listen(job.host, job.port)
     tls = None
     if job.certificates:
+        from voxload.certificates import ensure_certificates, server_tls  # noqa: PLC0415  # few need cryptography
+
         tls = server_tls(ensure_certificates(Path(job.certificates), job.server_name or job.host))
         url = url.replace("http://", "https://", 1)
     with listener:

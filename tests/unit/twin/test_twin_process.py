@@ -14,8 +14,8 @@ import pytest
 from voxload.errors import BadInputError, RunAbortedError
 from voxload.model.twin import AgentFaults, AgentLatency, Gamma, LatencySettings, TwinSettings
 from voxload.twin import process
+from voxload.twin.job import TwinJob, decode_job, encode_job
 from voxload.twin.process import TwinProcess
-from voxload.twin.service import TwinJob, decode_job, encode_job
 
 
 def get(url):

@@ -17,7 +17,6 @@ from voxload.measure.collector import Collector
 from voxload.model.usage import ResourceSource
 from voxload.runners.usage.azure_monitor import AzureMonitorSource
 from voxload.runners.usage.processes import ProcessUsage, by_name, by_pid, by_port, our_service
-from voxload.runners.usage.prometheus import PrometheusSource
 from voxload.runners.usage.source import Reading, UnreadableError, UsageSource
 
 COVERED_MIN = 0.8
@@ -148,6 +147,8 @@ def build_sources(
             if item.prometheus.token_env and not token:
                 message = f"resources: {item.label}: the environment variable {item.prometheus.token_env} is not set"
                 problems.append(Problem(message))
+            from voxload.runners.usage.prometheus import PrometheusSource  # noqa: PLC0415  # aiohttp, which few runs need
+
             found.append(PrometheusSource(item.label, item.prometheus, token))
         elif item.azure_monitor is not None:
             found.append(AzureMonitorSource(item.label, item.azure_monitor, unix_ns))
