@@ -17,6 +17,8 @@ from voxload.clock import NS_PER_S, monotonic_ns
 PEERS = ("voxload", "floor", "locust", "artillery", "websockets", "aiohttp")
 OURS = frozenset({"voxload", "voxload_acs", "voxload_tls"})
 BUDGET_S, QUICK_BUDGET_S = 470, 100
+KNOWN = 1.35
+"""Between the calls that held and those that did not, when a limit is called known."""
 SHARE = {"locust": 1.6, "artillery": 1.6}
 """Of the time: those that open their calls slowly need more."""
 Found = list[tuple[Mode, list[Cell]]]
@@ -82,8 +84,9 @@ def guesses(kept: Any) -> dict[str, dict[str, int]]:
     found = {mode: dict(by_peer) for mode, by_peer in GUESSES.items()}
     for entry in kept["modes"] if kept else ():
         for cell in entry["peers"]:
-            if cell["calls_a_core"] and cell["failed_at"] and not cell["lower_bound_only"]:
-                found.setdefault(entry["mode"]["short"], {})[cell["peer"]] = cell["calls_a_core"]
+            calls, failed_at = cell["calls_a_core"], cell["failed_at"]
+            if calls and failed_at and not cell["lower_bound_only"] and failed_at <= KNOWN * calls:
+                found.setdefault(entry["mode"]["short"], {})[cell["peer"]] = calls
     return found
 
 

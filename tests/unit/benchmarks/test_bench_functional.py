@@ -267,7 +267,9 @@ def test_all_are_compared_at_one_load_by_the_median_of_their_good_rounds() -> No
 def test_the_last_limits_are_where_the_next_search_begins() -> None:
     mode = Mode("50/s up", "up", 50, duplex=False)
     firm, open_end = _cell("voxload", 800, 900, disturbed=False), _cell("aiohttp", 400, 500, disturbed=True)
-    found = guesses(as_data([(mode, [firm, open_end])], {}))
+    wide = _cell("websockets", 100, 400, disturbed=False)
+    found = guesses(as_data([(mode, [firm, open_end, wide])], {}))
+    assert found["50/s up"]["websockets"] == GUESSES["50/s up"]["websockets"]
     assert found["50/s up"]["voxload"] == 800
     assert found["50/s up"]["aiohttp"] == GUESSES["50/s up"]["aiohttp"]
     assert guesses(None) == GUESSES
