@@ -72,9 +72,9 @@ def page(kept: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def grid(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    """Return a table in Markdown."""
-    form = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
+def grid(columns: tuple[str, ...], rows: list[tuple[str, ...]], align: str = "---:") -> list[str]:
+    """Return a table in Markdown; all columns but the first are aligned so: numbers to the right, texts `---`."""
+    form = ["| " + " | ".join(columns) + " |", "|---|" + f"{align}|" * (len(columns) - 1)]
     return form + ["| " + " | ".join(row) + " |" for row in rows]
 
 

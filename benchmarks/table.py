@@ -42,6 +42,8 @@ COLUMNS = (
     "lateness p50, p99 there",
     "kB a call",
 )
+KB_MIN = 0.5
+"""Memory a call that the process's own ups and downs hide."""
 DOES_COLUMNS = ("", "masks with", "a frame is", "frames received are", "beside the frames")
 DOES = {
     "voxload": (
@@ -58,7 +60,7 @@ DOES = {
         "a lateness in an array; no event a frame",
     ),
     "artillery": (
-        "a new key each, JavaScript or C",
+        "a new key each, JavaScript",
         "the same text each time",
         "counted, unread",
         "a lateness in an array",
@@ -117,7 +119,7 @@ def _calls(cell: Cell) -> str:
     if not cell.steps or (cell.best is None and cell.failed_at is None):
         return "—"
     if cell.best is None:
-        return f"< {cell.failed_at}"
+        return "unknown (disturbed)" if cell.disturbed_end else f"< {cell.failed_at}"
     if cell.mode.peers and cell.open_end:
         return "—"  # no limit was searched
     if cell.lower_bound:
@@ -189,7 +191,8 @@ def rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
             lines.append((label, reason, *[""] * (len(COLUMNS) - 2)))
             continue
         ratio = _ratio(same_us(cell), same_us(ours) if ours is not None else None)
-        memory = _us(memory_kb(cell.same[0] if cell.same else None, _largest(cell)))
+        memory_kb_each = memory_kb(cell.same[0] if cell.same else None, _largest(cell))
+        memory = "≈ 0" if memory_kb_each is not None and memory_kb_each < KB_MIN else _us(memory_kb_each)
         lines.append((label, _calls(cell), _carries(ours, cell), _same(cell), ratio, _late(cell), memory))
     return lines
 
@@ -234,7 +237,7 @@ def caption() -> str:
 
 def does() -> list[str]:
     """Return what each peer does for its frames, as lines of a page."""
-    return grid(DOES_COLUMNS, [(LABELS[peer], *words) for peer, words in DOES.items()])
+    return grid(DOES_COLUMNS, [(LABELS[peer], *words) for peer, words in DOES.items()], "---")
 
 
 def show(console: Console, modes: Sequence[tuple[Mode, Sequence[Cell]]], about: dict[str, str]) -> None:

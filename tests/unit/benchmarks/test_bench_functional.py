@@ -243,6 +243,14 @@ def test_a_client_that_had_time_to_spare_must_be_late_twice() -> None:
     assert _searched(HELD, HELD, LATE_WITH_TIME_TO_SPARE, HELD, LATE, guess=400).best.result.calls >= 460
 
 
+def test_what_never_held_while_others_had_the_core_is_unknown() -> None:
+    cell = Cell("voxload", Mode("up", "up", 50, duplex=False, same_calls=100))
+    cell.add(LATE_BY_OTHERS)
+    assert rows([cell])[0][1] == "unknown (disturbed)"
+    cell.add(LATE)
+    assert rows([cell])[0][1] == "< 100"
+
+
 def test_a_search_without_time_says_so() -> None:
     cell = Cell("voxload", Mode("up", "up", 50, duplex=False))
     cell.add(HELD)
