@@ -36,7 +36,7 @@ from voxload.errors import BadInputError, Problem, RunAbortedError
 from voxload.measure.collector import Collector
 from voxload.measure.recovery import with_recovery
 from voxload.measure.snapshot import Snapshot
-from voxload.measure.summarize import build_summary
+from voxload.measure.summarize import build_summary, timeline_of
 from voxload.measure.summary import PlanFacts, RunFacts, Summary
 from voxload.model.fingerprint import fingerprint
 from voxload.model.plan import Plan
@@ -282,10 +282,10 @@ def _partial(
     def so_far(elapsed_s: float) -> Summary:
         words = f"killed: incomplete, this is what had been measured after {elapsed_s:.0f} s"
         run = msgspec.structs.replace(begun, duration_s=elapsed_s, cut_short=words)
-        summary = build_summary(collector, run, facts, prepared.scenario.load)
+        summary = build_summary(collector, run, facts, prepared.scenario.load, with_timeline=False)
         return judge(msgspec.structs.replace(summary, probes=probes.results()), gates)
 
-    return PartialSummary(folder.path, so_far)
+    return PartialSummary(folder.path, so_far, lambda: timeline_of(collector, prepared.scenario.load))
 
 
 def run_facts(prepared: Prepared, data: RunData, started_at: str) -> RunFacts:

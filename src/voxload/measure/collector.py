@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 
 import msgspec
 
@@ -229,33 +230,29 @@ class Collector:
         items = sorted(self._series.items())
         return [Series(metric, dict(labels), histogram.to_data()) for (metric, labels), histogram in items]
 
-    def timeline(self, planned: dict[int, float]) -> list[TimelinePoint]:
-        """Return the time line; `planned` holds the planned concurrency at the end of each second."""
+    def timeline(self, planned: dict[int, float]) -> Iterator[TimelinePoint]:
+        """Yield the time line; `planned` holds the planned concurrency at the end of each second."""
         levels = self.levels()
-        points = []
         for number in range(max(self._stretches, default=-1) + 1):
             stretch = self._stretches.get(number) or Stretch()
             latencies, means = stretch.values()
             last_second = min((number + 1) * self.stretch_s, len(levels)) - 1
-            points.append(
-                TimelinePoint(
-                    start_s=float(number * self.stretch_s),
-                    duration_s=float(self.stretch_s),
-                    active=levels[last_second] if 0 <= last_second < len(levels) else 0,
-                    planned=planned.get((number + 1) * self.stretch_s, 0.0),
-                    started=stretch.started,
-                    ended=stretch.ended,
-                    outcomes=dict(stretch.outcomes),
-                    frames_sent=stretch.frames_sent,
-                    frames_received=stretch.frames_received,
-                    bytes_sent=stretch.bytes_sent,
-                    bytes_received=stretch.bytes_received,
-                    latencies=latencies,
-                    means=means,
-                    cpu_percent=stretch.cpu,
-                )
+            yield TimelinePoint(
+                start_s=float(number * self.stretch_s),
+                duration_s=float(self.stretch_s),
+                active=levels[last_second] if 0 <= last_second < len(levels) else 0,
+                planned=planned.get((number + 1) * self.stretch_s, 0.0),
+                started=stretch.started,
+                ended=stretch.ended,
+                outcomes=dict(stretch.outcomes),
+                frames_sent=stretch.frames_sent,
+                frames_received=stretch.frames_received,
+                bytes_sent=stretch.bytes_sent,
+                bytes_received=stretch.bytes_received,
+                latencies=latencies,
+                means=means,
+                cpu_percent=stretch.cpu,
             )
-        return points
 
     def shard_health(self) -> list[ShardHealth]:
         """Return how each process fared."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from voxload.measure.collector import Collector
 from voxload.measure.summary import (
@@ -10,6 +10,7 @@ from voxload.measure.summary import (
     PlanFacts,
     RunFacts,
     Summary,
+    TimelinePoint,
     Verdict,
 )
 from voxload.model.load import ConcurrencyLoad, Load, Phase
@@ -19,15 +20,10 @@ from voxload.model.outcome import Outcome
 NS_PER_S = 1e9
 
 
-def build_summary(collector: Collector, run: RunFacts, plan: PlanFacts, load: Load) -> Summary:
-    """Return the summary of a finished run, not yet judged."""
-    duration = collector.histogram("call_duration")
-    setup = collector.histogram("call_setup_uncorrected")
-    whole = collector.histogram("operation_latency_uncorrected")  # a component test: all of it
-    mean_call_s = (whole.mean or (duration.mean or 0.0) + (setup.mean or 0.0)) / NS_PER_S
-    seconds = len(collector.levels()) + collector.stretch_s
-    ends = range(0, seconds + 1, collector.stretch_s)
-    planned = {second: planned_level(load, float(second), mean_call_s) for second in ends}
+def build_summary(
+    collector: Collector, run: RunFacts, plan: PlanFacts, load: Load, with_timeline: bool = True
+) -> Summary:
+    """Return the summary of a run, not yet judged; the time line is most of it (`timeline_of` has its points)."""
     return Summary(
         version=SUMMARY_VERSION,
         run=run,
@@ -35,7 +31,7 @@ def build_summary(collector: Collector, run: RunFacts, plan: PlanFacts, load: Lo
         totals=collector.totals(),
         levels={**_levels(collector, plan), **_token_levels(collector, run, plan)},
         series=collector.series(),
-        timeline=collector.timeline(planned),
+        timeline=list(timeline_of(collector, load)) if with_timeline else [],
         shards=collector.shard_health(),
         errors=collector.errors(),
         worst_calls=collector.worst_calls(),
@@ -43,6 +39,17 @@ def build_summary(collector: Collector, run: RunFacts, plan: PlanFacts, load: Lo
         cost=dict(collector.costs),
         verdict=Verdict("unknown", 4, ["not yet judged"]),
     )
+
+
+def timeline_of(collector: Collector, load: Load) -> Iterator[TimelinePoint]:
+    """Yield the points of the time line, with what the load planned for each."""
+    duration = collector.histogram("call_duration")
+    setup = collector.histogram("call_setup_uncorrected")
+    whole = collector.histogram("operation_latency_uncorrected")  # a component test: all of it
+    mean_call_s = (whole.mean or (duration.mean or 0.0) + (setup.mean or 0.0)) / NS_PER_S
+    seconds = len(collector.levels()) + collector.stretch_s
+    ends = range(0, seconds + 1, collector.stretch_s)
+    return collector.timeline({second: planned_level(load, float(second), mean_call_s) for second in ends})
 
 
 def _levels(collector: Collector, plan: PlanFacts) -> dict[str, float]:

@@ -91,18 +91,19 @@ class RecordingFiles(Mapping[str, bytes]):
         return len(self._names)
 
 
-def write_atomically(path: Path, content: bytes | str) -> Path:
-    """Write a file by way of a temporary one beside it, so that no reader ever sees half of it.
+def write_atomically(path: Path, content: bytes | str | Iterable[bytes]) -> Path:
+    """Write a file, in one piece or several, by way of a temporary one: no reader ever sees half of it.
 
     Raises:
         RunAbortedError: the disk is full or the folder is gone.
     """
-    data = content.encode() if isinstance(content, str) else content
+    text = content.encode() if isinstance(content, str) else content
+    pieces = [text] if isinstance(text, bytes) else text
     temporary = ""
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = file.name
-            file.write(data)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)

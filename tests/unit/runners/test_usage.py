@@ -131,7 +131,7 @@ async def test_values_stand_on_the_time_axis_under_their_resource():
     assert (histogram.minimum, histogram.maximum) == (10 * 10**9, 50 * 10**9)
     labels = Counter(series.labels["resource"] for series in collector.series())
     assert set(labels) == {"fake", "other"}
-    point = collector.timeline({})[0]
+    point = next(collector.timeline({}))
     assert 10 < point.means["target_cpu"] < 50
 
 
@@ -153,7 +153,7 @@ async def test_values_that_come_late_keep_their_place():
         collector.observe_at("target_cpu", (), float(second), second * 10**9)
         collector._freeze_old()
     collector.observe_at("target_memory", (), 33.0, 5 * 10**9)
-    timeline = collector.timeline({})
+    timeline = list(collector.timeline({}))
     assert timeline[5].means == {"target_cpu": 5.0, "target_memory": 33.0}
     assert collector.histogram("target_memory").count == 1
 
