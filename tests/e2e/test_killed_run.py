@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import subprocess
 import time
 
 import msgspec
@@ -12,7 +13,7 @@ from conftest import VoxloadRunner, scenario_with
 
 from voxload.measure.summary import read_summary
 from voxload.runners import partial
-from voxload.runners.results import CALLS_FILE, read_calls
+from voxload.runners.results import CALLS_FILE, ResultsFolder, read_calls
 
 LONG = scenario_with(load={"shape": "constant", "arrival_rate": 20, "duration": "60s"})
 
@@ -54,6 +55,59 @@ def test_a_killed_run_keeps_what_was_written(voxload):
         assert (done.folder / name).with_suffix(".txt").read_text()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive, "shards and the embedded agent end with the command"
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A file system of 64 KiB."""
+    place = tmp_path / "tiny"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_neither_ends_the_run_nor_loses_the_verdict(voxload, tiny_disk, monkeypatch):
+    others = voxload.folder / "temporary"
+    others.mkdir()
+    monkeypatch.setenv("TMPDIR", str(others))
+    load = {"shape": "constant", "arrival_rate": 5, "duration": "2s"}
+    done = voxload.run(scenario_with(load=load), "--out", str(tiny_disk / "results"), "--record", "100%")
+    assert "Traceback" not in done.err
+    told = " ".join(done.out.split())
+    assert "recordings are missing" in told
+    assert "No space left on device" in told
+    (folder,) = [path for path in (tiny_disk / "results").iterdir() if path.is_dir()]
+    assert not [
+        path for path in folder.rglob("*") if path.is_file() and not path.stat().st_size and path.suffix == ".spool"
+    ]
+    (kept,) = others.glob(f"{folder.name}-*")  # the summary, which the disk did not hold
+    assert str(kept) in told
+    summary = read_summary(kept)
+    assert summary.totals.outcomes == {"completed": 10}
+    assert done.code == summary.verdict.exit_code
+    assert voxload("report", str(kept)).code == 0
+
+
+@pytest.mark.parametrize("room", ["none", "little"])
+def test_a_file_of_calls_on_a_full_disk_is_closed_without_a_traceback(tiny_disk, finished, room):
+    results = ResultsFolder(tiny_disk / "run")
+    calls = list(read_calls(finished))
+    results.append_calls(calls[:1])
+    free = os.statvfs(tiny_disk).f_bavail * 4096
+    (tiny_disk / "filler").write_bytes(bytes(free - (4096 if room == "little" else 0)))
+    for number in range(40):
+        noise = [msgspec.structs.replace(call, call_id=os.urandom(400).hex(), index=number) for call in calls]
+        results.append_calls(noise)
+    results.close()
+    assert results.losses() == ["calls.jsonl.zst: No space left on device; calls are missing"]
+    kept = list(read_calls(tiny_disk / "run"))
+    assert kept[0] == calls[0]
+    assert len(kept) < len(calls) * 40
 
 
 @pytest.fixture(scope="module")

@@ -142,9 +142,8 @@ def component_command(
     summary = msgspec.structs.replace(build_summary(collector, run, facts, settings.load), facts=component.facts())
     summary = after.judged(judge(summary, gates), folder.path)
     paths = write_reports(summary, folder.write)
-    for warning in (*result.warnings, folder.write_error and f"{folder.write_error}; calls are missing from it"):
-        if warning:
-            console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+    for warning in (*result.warnings, *folder.losses()):
+        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
     after.remember(summary, folder.path, console)
     _print(summary, paths, console, as_json)
     tell_ci(summary, paths, os.environ, to_stderr=as_json)

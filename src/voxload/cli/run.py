@@ -149,7 +149,8 @@ def run_command(
     summary = judge(summary, [*gates, *implied_gates(prepared.scenario, gates)])
     summary = after.judged(summary, folder.path)
     paths = write_reports(summary, folder.write, RecordingFiles(folder.path))
-    partial.done()
+    if folder.elsewhere is None:
+        partial.done()
     _tell_losses(folder, recordings, console)
     after.remember(summary, folder.path, console)
     _print(summary, paths, console, as_json)
@@ -198,9 +199,9 @@ def _tell_before(console: Console, warnings: Sequence[Problem], *facts: str) -> 
 
 
 def _tell_losses(folder: ResultsFolder, recordings: RecordingWriter, console: Console) -> None:
-    for trouble, lost in ((folder.write_error, "calls"), (recordings.write_error, "recordings")):
-        if trouble:
-            console.print(f"[yellow]warning:[/] {trouble}; {lost} are missing", highlight=False)
+    missing = [f"{recordings.write_error}; recordings are missing"] if recordings.write_error else []
+    for loss in (*folder.losses(), *missing):
+        console.print(f"[yellow]warning:[/] {escape(loss)}", highlight=False, soft_wrap=True)
 
 
 class _Beside(NamedTuple):
@@ -228,7 +229,9 @@ async def _run(
         folder.append_calls(snapshot.calls)
 
     def on_recording(recording: wire.Recording) -> None:
-        collector.recordings[recording.call_id] = beside.recordings.take(recording)
+        name = beside.recordings.take(recording)
+        if name:
+            collector.recordings[recording.call_id] = name
         collector.recordings.pop(recording.replaces, None)
 
     runner.on_snapshot, runner.on_recording = on_snapshot, on_recording

@@ -69,6 +69,6 @@ class Book:
         summary = judge(build_summary(collector, run, facts, prepared.scenario.load), gates)
         paths = write_reports(summary, self._folder.write)
         print(f"voxload: {summary.verdict.status}; {paths['report.html']}")
-        for reason in summary.verdict.reasons:
+        for reason in (*summary.verdict.reasons, *self._folder.losses()):
             print(f"voxload:   {reason}")
         return ExitCode(summary.verdict.exit_code)

@@ -37,14 +37,16 @@ class RecordingWriter:
         self.write_error = ""
 
     def take(self, recording: wire.Recording) -> str:
-        """Take in the recording of a call that is over; returns its file within the folder."""
+        """Take in the recording of a call that is over; returns its file within the folder, "" if there is none."""
         name = recording_file(recording.call_id)
         spool = (self._folder / name).with_suffix(SPOOL_SUFFIX)
         try:
             spool.parent.mkdir(exist_ok=True)
             spool.write_bytes(msgspec.msgpack.encode(recording))
         except OSError as error:
+            name = ""
             self._trouble(f"{spool.name}: {error.strerror}")
+            spool.unlink(missing_ok=True)  # a part of it is of no use
         else:
             self._thread.submit(self._render, spool)
         if recording.replaces:

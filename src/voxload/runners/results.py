@@ -30,6 +30,8 @@ class ResultsFolder:
         self._stream: zstandard.ZstdCompressionWriter | None = None
         self.write_error = ""
         """Why calls are missing from the file (a full disk); empty while all is well."""
+        self.elsewhere: Path | None = None
+        """The folder of those reports that found no place here (a full disk); None while all is well."""
         try:
             path.mkdir(parents=True, exist_ok=False)
         except FileExistsError:
@@ -59,17 +61,30 @@ class ResultsFolder:
         try:
             if self._stream is not None:
                 self._stream.flush(zstandard.FLUSH_FRAME)
+            if self._calls is not None:
+                self._calls.close()
         except OSError as error:
             self.write_error = self.write_error or f"{CALLS_FILE}: {error.strerror}"
-        if self._calls is not None:
-            self._calls.close()
         self._stream = self._calls = None
 
     def write(self, name: str, content: bytes | str) -> Path:
-        """Write a file atomically; see `write_atomically`."""
-        path = self.path / name
-        path.parent.mkdir(exist_ok=True)
-        return write_atomically(path, content)
+        """Write a file atomically, where this folder's disk is full into a temporary folder; see `write_atomically`."""
+        try:
+            return write_atomically(self.path / name, content)
+        except RunAbortedError as error:
+            try:
+                if self.elsewhere is None:
+                    self.elsewhere = Path(tempfile.mkdtemp(prefix=f"{self.path.name}-"))
+                return write_atomically(self.elsewhere / name, content)
+            except (OSError, RunAbortedError):
+                raise error from None
+
+    def losses(self) -> list[str]:
+        """Return what is not in the folder, in words; nothing while all is well."""
+        found = [f"{self.write_error}; calls are missing"] if self.write_error else []
+        if self.elsewhere is not None:
+            found.append(f"{self.path} took no more files: the reports that are missing there are in {self.elsewhere}")
+        return found
 
 
 class RecordingFiles(Mapping[str, bytes]):
