@@ -44,7 +44,8 @@ def test_outcome(voxload, name):
     assert "Traceback" not in done.err
     assert done.summary.totals.outcomes == {outcome: CALLS}, done.summary.errors
     assert done.summary.errors[0].outcome == outcome
-    assert done.code == 1, done.summary.verdict
+    # where nothing was connected at all, the run says nothing of the agent
+    assert done.code == (3 if outcome == "connect_failed" else 1), done.summary.verdict
 
 
 def test_unknown_words_are_counted(voxload):

@@ -55,6 +55,8 @@ def test_the_authority_of_the_scenario_is_trusted_everywhere(voxload, agent):
 
 def test_an_unknown_authority_is_no_connection_and_says_what_to_do(voxload, agent):
     done = voxload.run(scenario_with(target=agent[0], **calls_of()))
+    assert done.code == 3
+    assert "cannot be reached" in done.summary.run.cut_short
     assert done.summary.totals.outcomes == {"connect_failed": 5}
     assert "not trusted" in done.summary.errors[0].text
     assert "--ca" in done.summary.errors[0].text
@@ -76,6 +78,10 @@ def test_a_file_without_a_certificate_is_bad_input(voxload):
     done = voxload("check", str(path))
     assert done.code == 2
     assert "there is no certificate in it" in done.err
+    (voxload.folder / "ca.der").write_bytes(bytes(range(256)))
+    done = voxload("check", str(path), "--ca", str(voxload.folder / "ca.der"))
+    assert done.code == 2
+    assert "-inform der" in done.err
     assert voxload("check", str(voxload.write(scenario_with())), "--ca", "missing.pem").code == 2
 
 
@@ -104,6 +110,31 @@ def test_a_proxy_that_refuses_is_named(voxload, agent, monkeypatch):
     assert summary.totals.outcomes == {"connect_failed": 5}
     assert "proxy" in summary.errors[0].text
     assert "407" in summary.errors[0].text
+
+
+def test_a_proxy_that_wants_another_password_is_not_taken_for_the_agent(voxload, monkeypatch):
+    """Over http:// its answer comes in the agent's place."""
+    with tiny_proxies.running(tiny_proxies.connect_proxy) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://user:wrong-secret@127.0.0.1:{proxy.port}")
+        load = {"shape": "constant", "arrival_rate": 5, "duration": "1s"}
+        done = voxload.run(scenario_with(target="http://agent.test:8080", load=load))
+    assert done.code == 3
+    assert f"Calls go through the proxy http://127.0.0.1:{proxy.port}" in " ".join(done.out.split())
+    assert done.summary.totals.outcomes == {"connect_failed": 5}
+    assert "proxy" in done.summary.errors[0].text
+    assert "wrong-secret" not in done.out + (done.folder / "summary.json").read_text()
+
+
+@pytest.mark.parametrize("proxy", ["gopher://proxy.test", "http://proxy.test:port", "http://:3128"])
+def test_a_proxy_that_is_none_is_bad_input(voxload, monkeypatch, proxy):
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    path = str(voxload.write(scenario_with(target="http://agent.test:8080")))
+    for command in (["check", path], ["run", path]):
+        done = voxload(*command)
+        assert done.code == 2, done.err
+        assert "the environment's proxy for http://agent.test:8080" in done.err
+        assert "HTTPS_PROXY" in done.err
+    assert not (voxload.folder / "results").exists()
 
 
 def test_which_proxy(monkeypatch):

@@ -27,7 +27,7 @@ from voxload.model.usage import ResourceSource
 from voxload.runners.checks import PLACEHOLDER_TARGET
 from voxload.runners.durations import ASSUMED_LATENCY_S, ASSUMED_REPLY_S
 from voxload.runners.estimate import Estimate, estimate_plan
-from voxload.runners.preflight import machine_warnings, sources_in_words, with_auto_sources
+from voxload.runners.preflight import machine_warnings, proxies_in_words, sources_in_words, with_auto_sources
 from voxload.runners.prepare import Prepared
 from voxload.runners.probe_settings import probe_words
 from voxload.runners.usage.sampler import build_sources
@@ -55,14 +55,16 @@ def check_command(scenario: Path, as_json: bool, **overrides: Any) -> int:
     prepared, about = prepare_in_environment(scenario, overrides)
     prepared = with_auto_sources(prepared)
     scenario_target = prepared.plan.target or PLACEHOLDER_TARGET  # that of the embedded agent is known when it listens
+    proxies = proxies_in_words(prepared)
     build_sources(prepared.scenario.resources, scenario_target, os.environ)
     estimate = estimate_plan(prepared)
     cores = len(os.sched_getaffinity(0))
     warnings = [*prepared.warnings, *_capacity_warnings(prepared, estimate)]
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
-    if about:
-        click.echo(about, err=True)
+    for fact in (about, proxies):
+        if fact:
+            click.echo(fact, err=True)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(_as_json(prepared, estimate, warnings)), indent=2))
     else:

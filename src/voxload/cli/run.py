@@ -48,7 +48,13 @@ from voxload.runners.environment import environment_facts
 from voxload.runners.estimate import estimate_plan, plan_facts
 from voxload.runners.local import LocalRunner
 from voxload.runners.partial import PartialSummary
-from voxload.runners.preflight import CONNECTIONS, machine_warnings, sources_in_words, with_auto_sources
+from voxload.runners.preflight import (
+    CONNECTIONS,
+    machine_warnings,
+    proxies_in_words,
+    sources_in_words,
+    with_auto_sources,
+)
 from voxload.runners.prepare import Prepared
 from voxload.runners.probes import Probes
 from voxload.runners.progress import ProgressTracker
@@ -111,14 +117,14 @@ def run_command(
     spread = spread_settings(count, overrides)
     after_run = AfterRun.options(overrides)
     prepared, about = prepare_in_environment(scenario, overrides)
-    prepared, limits = _from_sources(prepared, spread)
+    prepared, limits, ways = _from_sources(prepared, spread)
     gates, rules = read_gates(prepared.scenario, gates_file, extra_gates)
     after = AfterRun.of(after_run, rules.thresholds())
     after.check(prepared.scenario.name, fingerprint(prepared.scenario))
     reference = reference_file(prepared.scenario, str(scenario))
     folder = ResultsFolder(out / prepared.plan.run_id)
     console = Console(stderr=as_json)
-    _tell_before(console, [*prepared.warnings, *limits], about, sources_in_words(prepared))
+    _tell_before(console, [*prepared.warnings, *limits], about, *ways)
     started_at = utc_now().isoformat(timespec="seconds")
     with ExitStack() as stack:
         prepared, died = start_peers(prepared, stack, console)
@@ -174,11 +180,12 @@ def _runner(plan: Plan, processes: int, spread: Settings | None, collector: Coll
     return DistributedRunner(plan, spread, collector, told=lambda text: console.print(text, highlight=False))
 
 
-def _from_sources(prepared: Prepared, spread: Settings | None) -> tuple[Prepared, list[Problem]]:
-    """Return the run with its source addresses, and the limits of this machine that its connections would meet.
+def _from_sources(prepared: Prepared, spread: Settings | None) -> tuple[Prepared, list[Problem], list[str]]:
+    """Return the run with its source addresses, the limits of this machine that it would meet, and its way in words.
 
     Raises:
-        BadInputError: addresses of this machine for calls that are all placed elsewhere, or too few for `auto`.
+        BadInputError: addresses of this machine for calls that are all placed elsewhere, too few for `auto`, or a proxy
+            that is none.
     """
     elsewhere = spread is not None and not spread.start_local
     if elsewhere and prepared.plan.source_addresses:
@@ -187,7 +194,10 @@ def _from_sources(prepared: Prepared, spread: Settings | None) -> tuple[Prepared
             [Problem("source addresses of this machine are not those of --remote workers", suggestion=hint)]
         )
     prepared = with_auto_sources(prepared)
-    return prepared, [] if elsewhere else machine_warnings(prepared, estimate_plan(prepared), CONNECTIONS)
+    if elsewhere:
+        return prepared, [], []
+    limits = machine_warnings(prepared, estimate_plan(prepared), CONNECTIONS)
+    return prepared, limits, [sources_in_words(prepared), proxies_in_words(prepared)]
 
 
 def _tell_before(console: Console, warnings: Sequence[Problem], *facts: str) -> None:

@@ -37,7 +37,7 @@ from voxload.dialects.events import (
     Unknown,
     Usage,
 )
-from voxload.dialects.setup import Dial, ExchangeJob, HttpRequest, HttpResponse, SetupFailed, SetupStep, Signal
+from voxload.dialects.setup import Dial, ExchangeJob, HttpRequest, HttpResponse, SetupFailed, SetupStep, Signal, refused
 from voxload.dialects.splice import Splicer
 from voxload.model.outcome import Outcome
 
@@ -79,6 +79,7 @@ __all__ = [
     "TurnTaking",
     "Unknown",
     "Usage",
+    "refused",
 ]
 
 Outgoing = Message | Signal

@@ -32,6 +32,7 @@ from voxload.dialects.base import (
     SpeechStarted,
     Transcript,
     Unknown,
+    refused,
 )
 from voxload.dialects.json_protocol import CompiledRule, Protocol, decode_audio, decode_json
 from voxload.dialects.json_template import AUDIO, JsonTemplate, fill_text, get, literal, put
@@ -89,7 +90,7 @@ class JsonCaller(CallerSession):
         assert start is not None
         what = f"{start.method} {start.path}"
         if response.status >= 300:
-            return SetupFailed(Outcome.REJECTED, f"{what} answered {response.status}")
+            return refused(what, response.status)
         data = decode_json(response.body) if self._protocol.start_take else None
         for name, path in self._protocol.start_take:
             value = get(data, path)

@@ -47,6 +47,7 @@ from voxload.dialects.base import (
     Transcript,
     Unknown,
     Usage,
+    refused,
 )
 from voxload.dialects.splice import PREPARED, UNIX_S, new_splice
 from voxload.model.outcome import Outcome
@@ -169,7 +170,7 @@ class RtmedCaller(CallerSession):
     def on_response(self, response: HttpResponse) -> SetupStep:
         """Dial the media socket of the session that the target opened."""
         if response.status >= 400:
-            return SetupFailed(Outcome.REJECTED, f"POST {START_PATH} answered {response.status}")
+            return refused(f"POST {START_PATH}", response.status)
         try:
             session_id = json.loads(response.body).get("session_id")
         except (ValueError, AttributeError):

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from voxload.model.outcome import Outcome
 
+PROXY_WANTS_PASSWORD = 407
+
 
 class HttpRequest(NamedTuple):
     """An HTTP request; the engine sends it and hands the answer to `CallerSession.on_response`."""
@@ -41,6 +43,15 @@ class SetupFailed(NamedTuple):
 
     outcome: Outcome
     reason: str
+
+
+def refused(what: str, status: int) -> SetupFailed:
+    """Return the end of an attempt whose request `what` got an error for an answer; 407 is a proxy's."""
+    if status == PROXY_WANTS_PASSWORD:
+        return SetupFailed(
+            Outcome.CONNECT_FAILED, f"{what}: the proxy of the environment wants another user or password"
+        )
+    return SetupFailed(Outcome.REJECTED, f"{what} answered {status}")
 
 
 class Signal(NamedTuple):

@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from voxload.dialects.setup import HttpRequest, HttpResponse, SetupFailed
+from voxload.dialects.setup import HttpRequest, HttpResponse, SetupFailed, refused
 from voxload.model.outcome import Outcome
 
 REDIRECTS_MAX = 10
@@ -71,7 +71,7 @@ class Webhook:
         """Return what the TwiML of an answer leads to."""
         where = urlsplit(self._url).path
         if response.status >= 300:
-            return SetupFailed(Outcome.REJECTED, f"the webhook {where} answered {response.status}")
+            return refused(f"the webhook {where}", response.status)
         try:
             root = fromstring(response.body, forbid_dtd=True)
         except (ParseError, DefusedXmlException, ValueError, LookupError) as error:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import msgspec
 
-from voxload.errors import Problem
+from voxload.engine.reach import proxy_for
+from voxload.errors import BadInputError, Problem, RunAbortedError
 from voxload.model.scenario import AUTO
 from voxload.runners.estimate import CORE_SHARE_MAX, GENERATOR_CPU_US, Estimate, estimate_plan
 from voxload.runners.machine import Load, obstacles, read_machine, sources_needed
@@ -17,6 +19,7 @@ from voxload.runners.source_addresses import auto_sources
 
 CONNECTIONS = ("open files", "local ports")
 """What is used up by calls: where it ends, calls fail that the target would have taken."""
+PROXY_HINT = "HTTPS_PROXY, HTTP_PROXY and ALL_PROXY are written http://proxy.example:3128"
 
 
 def load_of(estimate: Estimate, sources: int = 1) -> Load:
@@ -65,3 +68,24 @@ def sources_in_words(prepared: Prepared) -> str:
         if addresses[1:]
         else f"Calls come from {listed}"
     )
+
+
+def proxies_in_words(prepared: Prepared) -> str:
+    """Return through which proxies this machine's environment leads the calls; empty where there is none.
+
+    Raises:
+        BadInputError: a variable names no proxy that can be used.
+    """
+    plan, found = prepared.plan, dict[str, None]()
+    for url in [plan.target, *(target.url for target in plan.targets)]:
+        try:
+            proxy = urlsplit(proxy_for(url) or "") if url else urlsplit("")
+            if proxy.scheme and not proxy.hostname:
+                raise ValueError("it names no host")
+            if proxy.scheme:  # without user and password
+                port = f":{proxy.port}" if proxy.port is not None else ""
+                found[f"{proxy.scheme}://{proxy.hostname}{port}"] = None
+        except (RunAbortedError, ValueError) as error:
+            message = f"the environment's proxy for {plan.redact(url)}: {error}"
+            raise BadInputError([Problem(message, suggestion=PROXY_HINT)]) from None
+    return f"Calls go through the proxy {', '.join(found)}" if found else ""

@@ -85,8 +85,8 @@ def _read_authorities(path: Path) -> str:
     pem = read_bytes(path).decode("ascii", "replace")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
-    except ssl.SSLError:
-        hint = "a PEM file: -----BEGIN CERTIFICATE-----"
+    except (ssl.SSLError, TypeError):  # the latter where there is more than text in it
+        hint = "a PEM file: -----BEGIN CERTIFICATE-----; openssl x509 -inform der makes one of a DER file"
         raise BadInputError([Problem("there is no certificate in it", str(path), 0, hint)]) from None
     return pem
 

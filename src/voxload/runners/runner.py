@@ -21,6 +21,7 @@ SILENT_SHARD_S = 15.0
 """A shard that has not reported for this long is taken for hung."""
 UNREACHABLE_CALLS = 20
 """After this many calls without one connection the run ends as unreachable."""
+UNREACHABLE = "the target cannot be reached: no call found a connection"
 TICK_S = 0.5
 
 
@@ -195,19 +196,26 @@ class Runner(ABC):
                 if not seen.over and not seen.final and (now_ns - seen.last_ns) / NS_PER_S > SILENT_SHARD_S:
                     self._shard_over(shard, f"hung: no report for {SILENT_SHARD_S:g} s")
                     self._give_up(shard)
+        self._consider_contact()
+
+    def _out_of_contact(self, calls_min: int) -> bool:
+        """Whether so many calls have ended, and none of them had found a connection."""
+        outcomes = self.collector.outcomes
+        ended = sum(outcomes.values())
+        return ended >= calls_min and outcomes[Outcome.CONNECT_FAILED] == ended and not any(self.collector.levels())
+
+    def _consider_contact(self) -> None:
+        """A short run in which no call at all found a connection says nothing of the agent either."""
+        if not self.stopping and self._out_of_contact(1):
+            self._unreachable = True
+            self._cut_short = UNREACHABLE
 
     def _consider_ending(self) -> None:
         if self.stopping:
             return
-        outcomes = self.collector.outcomes
-        ended = sum(outcomes.values())
-        if (
-            ended >= UNREACHABLE_CALLS
-            and outcomes[Outcome.CONNECT_FAILED] == ended
-            and not any(self.collector.levels())
-        ):
+        if self._out_of_contact(UNREACHABLE_CALLS):
             self._unreachable = True
-            self.stop("the target cannot be reached: no call found a connection")
+            self.stop(UNREACHABLE)
             return
         reason = self.stop_when(self.collector)
         if reason:
