@@ -21,13 +21,15 @@ from picows import WSFrame, WSMsgType, WSTransport, WSUpgradeRequest
 
 from voxload.audio.playout import Ear
 from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns
-from voxload.dialects.base import CallIdentity, Dial, HttpRequest, Signal
+from voxload.dialects.base import AudioIn, CallIdentity, Dial, HttpRequest, Signal
 from voxload.dialects.registry import build_dialect
 from voxload.engine.call import Call
 from voxload.engine.hearing import HearingMeter
 from voxload.engine.mouth import FrameMouth, new_ledger, new_mouth
 from voxload.engine.transport import Network, SocketLine
+from voxload.inlet import Inlet
 from voxload.measure.histogram import Histogram
+from voxload.measure.recorder import Recorder
 from voxload.model.plan import Plan
 from voxload.testing.virtual import VirtualWorld
 from voxload.wheel import SLOT_NS, Wheel
@@ -123,18 +125,45 @@ def agent_frame(dialect_name: str) -> bytes:
 
 
 def ear() -> Run:
-    """One frame of speech heard: playout, speech detector, jitter, late frames, clipping."""
+    """One frame of speech heard: playout, speech detector, jitter, late frames, clipping; as a call has it done."""
     form = build_dialect("rtmed", "http://agent.example", {}).agent_format
     hears = Ear(form.sample_rate_hz, form.encoding, 60 * NS_PER_MS)
-    meter = HearingMeter(hears, form, 60 * NS_PER_MS)
+    meter, inlet = HearingMeter(hears, form, 60 * NS_PER_MS), Inlet(Recorder(), 1_000)
+    meter.open(inlet, None)
     audio, state = tone(form.sample_rate_hz, form.frame_samples), [NS_PER_S]
 
     def run(times: int) -> None:
         now_ns = state[0]
         for _ in range(times):
-            before_ns = hears.heard_ns
-            hears.hear(audio, now_ns)
-            meter.heard(audio, before_ns, now_ns)
+            if not inlet.hear(audio, now_ns):
+                before_ns = hears.heard_ns
+                hears.hear(audio, now_ns)
+                meter.heard(audio, before_ns, now_ns)
+            now_ns += FRAME_NS
+        state[0] = now_ns
+
+    return run
+
+
+def message(dialect_name: str) -> Run:
+    """One frame of the agent on the wire understood and heard by a call that is up: all but the socket."""
+    dialect = build_dialect(dialect_name, "http://agent.example", {})
+    session, form = dialect.caller(CallIdentity(0, "bench")), dialect.agent_format
+    hears, recorder = Ear(form.sample_rate_hz, form.encoding, 60 * NS_PER_MS), Recorder()
+    meter, inlet = HearingMeter(hears, form, 60 * NS_PER_MS), Inlet(recorder, 1 << 40)
+    meter.open(inlet, session.audio_form)
+    payload, text, state = agent_frame(dialect_name), dialect.agent_audio_is_text, [NS_PER_S]
+
+    def run(times: int) -> None:
+        now_ns = state[0]
+        for _ in range(times):
+            if not inlet.message(payload, text, now_ns):
+                inlet.flooded(len(payload), now_ns)
+                for event in session.decode(payload, text):
+                    recorder.frames_received += 1
+                    before_ns = hears.heard_ns
+                    hears.hear(cast("AudioIn", event).audio, now_ns)
+                    meter.heard(cast("AudioIn", event).audio, before_ns, now_ns)
             now_ns += FRAME_NS
         state[0] = now_ns
 
@@ -287,6 +316,8 @@ class _Counting:
     def __init__(self) -> None:
         self.heard, self.back = 0, asyncio.Event()
         self.wanted = 0
+        self.inlet = None
+        self.spec = type("Spec", (), {"index": 0})()
 
     def on_connected(self, now_ns: int) -> None:
         self.back.set()
@@ -323,7 +354,7 @@ def socket_echo() -> Run:
         port = server.sockets[0].getsockname()[1]
         unused = cast("Any", None)
         timeouts = type("Timeouts", (), {"setup_ns": 5 * NS_PER_S})()
-        web = type("Web", (), {"tls": None})()
+        web = type("Web", (), {"tls": None, "socket_factory": lambda *_: None})()
         line = SocketLine(cast("Call", counting), Network(web, lambda: 0, timeouts, {}, unused))
         line.dial(Dial(f"ws://127.0.0.1:{port}/"))
         await counting.back.wait()
@@ -355,6 +386,7 @@ WORKLOADS: dict[str, tuple[Callable[[], Run], int]] = {
         for name in ("rtmed", "acs_media", "twilio", "openai_realtime")
     },
     "ear and meters": (ear, 1_000),
+    **{f"decode and hear {name}": ((lambda name=name: message(name)), 1_000) for name in ("rtmed", "acs_media")},
     "caller up, but for the socket": (caller_up, 2_000),
     "caller duplex, but for the socket": (caller_duplex, 1_000),
     "whole call, both sides": (virtual_call, 4),

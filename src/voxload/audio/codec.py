@@ -36,6 +36,10 @@ peak = audioop.max
 """peak(pcm16, 2): the largest absolute sample; 0 for no samples."""
 
 
+MULAW_SAMPLES = audioop.ulaw2lin(bytes(range(256)), 2)
+"""The 16-bit samples of all 256 µ-law bytes."""
+
+
 def amplitude(level_dbfs: float) -> float:
     """Return the amplitude of a level in dB relative to full scale (0 dBFS is an RMS of 32,768)."""
     return float(FULL_SCALE * 10 ** (level_dbfs / 20))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from voxload.audio.codec import Encoding, amplitude, decode_pcm, rms
+from voxload.audio.codec import MULAW_SAMPLES, Encoding, amplitude, decode_pcm, rms
 from voxload.audio.speech import OPEN_DBFS, SpeechDetector
 from voxload.clock import NS_PER_MS, NS_PER_S
+from voxload.inlet import EarNumbers, PlayoutNumbers
 
 GAP_MAX_NS = NS_PER_S
 """A longer gap is a pause between two replies, never an underrun."""
@@ -17,7 +18,7 @@ FIRST_SOUND_DBFS = -70.0
 _NEVER_NS = -(1 << 62)
 
 
-class Playout:
+class Playout(PlayoutNumbers):
     """The listener's buffer: from the arrival of packets to the instants at which they play.
 
     The first packet of a talk spurt plays `buffer_ns` after its arrival and anchors those that follow: each plays when
@@ -34,7 +35,7 @@ class Playout:
     late.
     """
 
-    __slots__ = ("buffer_ns", "end_ns", "spurts", "underrun_ns", "underruns")
+    __slots__ = ()
 
     end_ns: int
     """When the audio that has arrived will have played."""
@@ -79,17 +80,14 @@ class Playout:
         return dropped_ns
 
 
-class Ear:
+class Ear(EarNumbers):
     """One caller's ear: hears the agent's audio in the playing timeline and knows when the agent speaks.
 
     All instants are ns of the monotonic clock at which the audio plays, less the constant buffer (see `Playout`),
     except `first_sound_ns`, which is an arrival. 0 stands for "not yet".
     """
 
-    __slots__ = (
-        "_detector", "_encoding", "_opened", "_pcm16", "_quiet", "_rate_hz", "_since_ns", "first_sound_ns",
-        "heard_ns", "last_start_ns", "playout", "reply_onset_ns",
-    )  # fmt: skip
+    __slots__ = ("_encoding", "_pcm16", "detector", "playout", "reply_onset_ns")
 
     first_sound_ns: int
     """Arrival of the first packet above -70 dBFS at or after the instant given to `await_reply`."""
@@ -104,9 +102,11 @@ class Ear:
         self._rate_hz = sample_rate_hz
         self._encoding: Encoding = encoding
         self._pcm16 = encoding == "pcm16"
+        self._mulaw = MULAW_SAMPLES if encoding == "mulaw" else None
         self.playout = Playout(buffer_ns)
         """The buffer that the audio passes."""
-        self._detector = SpeechDetector(sample_rate_hz, open_dbfs)
+        self.detector = SpeechDetector(sample_rate_hz, open_dbfs)
+        """What finds speech in it."""
         self._opened = 0
         self._quiet = int(amplitude(FIRST_SOUND_DBFS))
         self._since_ns = 0
@@ -124,7 +124,7 @@ class Ear:
             audio = decode_pcm(audio, self._encoding)
         if not audio:
             return False
-        detector = self._detector
+        detector = self.detector
         duration_ns = len(audio) * 500_000_000 // self._rate_hz
         self.heard_ns += duration_ns
         if not self.first_sound_ns and arrival_ns >= self._since_ns and rms(audio, 2) > self._quiet:
@@ -144,18 +144,18 @@ class Ear:
 
     def turn_over(self, now_ns: int, silence_ns: int) -> bool:
         """Return whether a reply was heard and has been over for `silence_ns` (audio still to play is not over)."""
-        return self.reply_onset_ns != 0 and now_ns >= self._detector.last_active_ns + silence_ns
+        return self.reply_onset_ns != 0 and now_ns >= self.detector.last_active_ns + silence_ns
 
     def speaks_at(self, now_ns: int) -> bool:
         """Return whether the agent is heard at `now_ns`: exact for bursts too, where `speaking` runs ahead of time."""
-        return self._detector.speaks_at(now_ns)
+        return self.detector.speaks_at(now_ns)
 
     def flush(self, now_ns: int) -> int:
         """Drop what has not played at `now_ns` (an interruption) and return how many ns of audio that was."""
         dropped_ns = min(self.playout.flush(now_ns), self.heard_ns)
         self.heard_ns -= dropped_ns
-        self._detector.cut(now_ns)
-        self._opened = self._detector.opened
+        self.detector.cut(now_ns)
+        self._opened = self.detector.opened
         if self.reply_onset_ns >= now_ns:
             self.reply_onset_ns = 0
         return dropped_ns
@@ -163,17 +163,17 @@ class Ear:
     @property
     def speaking(self) -> bool:
         """A segment of speech is open at the end of the audio heard so far."""
-        return self._detector.speaking
+        return self.detector.speaking
 
     @property
     def onset_ns(self) -> int:
         """Onset of the current or last segment of speech."""
-        return self._detector.onset_ns
+        return self.detector.onset_ns
 
     @property
     def last_active_ns(self) -> int:
         """End of the last active window of speech; after a burst it lies in the future."""
-        return self._detector.last_active_ns
+        return self.detector.last_active_ns
 
     @property
     def plays_until_ns(self) -> int:
@@ -183,16 +183,16 @@ class Ear:
     @property
     def segments(self) -> int:
         """How many segments of speech have opened."""
-        return self._detector.opened
+        return self.detector.opened
 
     @property
     def ended_segments(self) -> Iterable[tuple[int, int]]:
         """(onset_ns, end_ns) of the segments that have ended, the latest 64, oldest first."""
-        return self._detector.closed
+        return self.detector.closed
 
     def _note_segments(self) -> None:
         """See whether one of the segments that have just opened begins the reply."""
-        detector = self._detector
+        detector = self.detector
         new = detector.opened - self._opened
         self._opened = detector.opened
         if self.reply_onset_ns:

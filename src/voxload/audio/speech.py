@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from voxload.audio.codec import Samples, amplitude, encode_audio, peak, rms, samples_to_ns
 from voxload.clock import NS_PER_MS
+from voxload.inlet import DetectorNumbers
 
 OPEN_DBFS = -45.0
 CLOSE_BELOW_DB = 6.0
@@ -25,7 +26,7 @@ _SEGMENTS_KEPT = 64
 _NEVER_NS = -(1 << 62)
 
 
-class SpeechDetector:
+class SpeechDetector(DetectorNumbers):
     """Finds segments of speech in 16-bit mono audio that arrives in chunks of any length.
 
     The level is the RMS of 10 ms windows. A segment opens when it has been at least `open_dbfs` for 50 ms and
@@ -37,10 +38,7 @@ class SpeechDetector:
     window from the end of the last chunk is rounding or jitter and is bridged; a longer one is silence.
     """
 
-    __slots__ = (
-        "_close_level", "_history", "_history_bytes", "_next_ns", "_open_level", "_open_windows", "_rate_hz", "_rest",
-        "_run", "_window_bytes", "_window_ns", "closed", "last_active_ns", "onset_ns", "opened", "speaking",
-    )  # fmt: skip
+    __slots__ = ("_history_bytes", "_open_level", "_open_windows", "closed")
 
     speaking: bool
     """A segment is open at the end of what was fed."""
@@ -62,6 +60,7 @@ class SpeechDetector:
         # `rms` truncates, so "at least the threshold" is "at least the next integer".
         self._open_level = math.ceil(amplitude(open_dbfs))
         self._close_level = math.ceil(amplitude(open_dbfs - CLOSE_BELOW_DB))
+        self._close_ns = CLOSE_NS
         self._rest = b""  # less than a window, waiting for its other part
         self._run = 0  # loud windows in a row, while no segment is open
         self._history = b""  # the latest whole windows before the next one; empty when they are all quiet

@@ -28,6 +28,7 @@ from voxload.dialects.acs_media import (
 )
 from voxload.dialects.acs_signing import sign
 from voxload.dialects.base import (
+    AudioForm,
     AudioFormat,
     AudioIn,
     CallDesk,
@@ -171,6 +172,11 @@ class AcsCaller(AcsMediaCaller):
             return ()
         self._one_way_told = True
         return (PeerError("one-way stream", "the backend sends audio, but answered without enable_bidirectional"),)
+
+    @property
+    def audio_form(self) -> AudioForm | None:
+        """As over the media socket alone, unless audio is not wanted."""
+        return None if self._one_way else super().audio_form
 
     def said(self, text: str) -> Sequence[Outgoing]:
         """Tell the exchange, which may have been asked to recognise speech."""

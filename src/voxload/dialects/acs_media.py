@@ -26,6 +26,7 @@ from pydantic import Field, field_validator
 from voxload.dialects.base import (
     NO_EVENTS,
     AgentSession,
+    AudioForm,
     AudioFormat,
     AudioIn,
     CallerSession,
@@ -57,6 +58,10 @@ _AUDIO: dict[Casing, tuple[bytes, bytes]] = {
     "camel": (b'{"kind":"audioData","audioData":{"data":"', b'","isSilent":false},"stopAudio":{}}'),
     "mixed": (b'{"kind":"AudioData","audioData":{"data":"', b'"}}'),
 }
+_AUDIO_FORM = AudioForm((
+    *(head for head, _ in _AUDIO.values()),
+    *(head.replace(b":", b": ").replace(b",", b", ") for head, _ in _AUDIO.values()),
+))  # fmt: skip
 _STOP: dict[Casing, bytes] = {
     "pascal": b'{"Kind":"StopAudio","AudioData":null,"StopAudio":{}}',
     "camel": b'{"kind":"stopAudio","stopAudio":{}}',
@@ -200,6 +205,11 @@ class AcsMediaCaller(CallerSession):
     def dtmf(self, digit: str) -> Sequence[Outgoing]:
         """Press a key."""
         return (_message({"kind": "DtmfData", "dtmfData": {"data": digit}}),)
+
+    @property
+    def audio_form(self) -> AudioForm | None:
+        """Audio as the service's own SDKs write it."""
+        return _AUDIO_FORM
 
     def template_values(self) -> Mapping[str, str]:
         """Return `call_connection_id`."""

@@ -39,11 +39,13 @@ from voxload.dialects.events import (
 )
 from voxload.dialects.setup import Dial, ExchangeJob, HttpRequest, HttpResponse, SetupFailed, SetupStep, Signal, refused
 from voxload.dialects.splice import Splicer
+from voxload.inlet import AudioForm
 from voxload.model.outcome import Outcome
 
 __all__ = [
     "NO_EVENTS",
     "AgentSession",
+    "AudioForm",
     "AudioFormat",
     "AudioIn",
     "CallDesk",
@@ -131,6 +133,14 @@ class CallerSession(ABC):
     @abstractmethod
     def open(self) -> SetupStep:
         """Return the first step of the call's set-up."""
+
+    @property
+    def audio_form(self) -> AudioForm | None:
+        """How the messages look that `decode` takes for one `AudioIn` and nothing else; None: it must see them all.
+
+        Asked once, when the call is up.
+        """
+        return None
 
     def on_response(self, response: HttpResponse) -> SetupStep:
         """Return the step that follows the answer to the last `HttpRequest`."""

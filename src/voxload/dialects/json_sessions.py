@@ -9,6 +9,7 @@ from urllib.parse import urljoin
 from voxload.dialects.base import (
     NO_EVENTS,
     AgentSession,
+    AudioForm,
     AudioIn,
     CallerSession,
     CallIdentity,
@@ -39,6 +40,7 @@ from voxload.dialects.json_template import AUDIO, JsonTemplate, fill_text, get, 
 from voxload.dialects.splice import PREPARED, Splicer, new_splice
 from voxload.model.outcome import Outcome
 
+RAW_AUDIO = AudioForm((b"",), text=False, base64=False)
 SIGNS: dict[str, Event] = {
     "ready": Ready(),
     "speech_started": SpeechStarted(),
@@ -173,6 +175,11 @@ class JsonCaller(CallerSession):
             if all(get(data, path) == value for path, value in rule.when):
                 events += self._apply(rule, data)
         return events
+
+    @property
+    def audio_form(self) -> AudioForm | None:
+        """Binary messages, where they are audio."""
+        return RAW_AUDIO if self._protocol.fields.receive.binary == "audio" else None
 
     def _apply(self, rule: CompiledRule, data: Any) -> list[Event]:
         for path, expected in rule.expect:

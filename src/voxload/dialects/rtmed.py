@@ -23,6 +23,7 @@ from pydantic import Field, field_validator
 from voxload.dialects.base import (
     NO_EVENTS,
     AgentSession,
+    AudioForm,
     AudioFormat,
     AudioIn,
     CallDesk,
@@ -60,6 +61,7 @@ SUBPROTOCOL = "call-protocol"
 
 _CHUNK_HEAD = b'{"type":"audio_chunk","data":"'
 _REPLY_HEAD = b'{"type":"agent_response","audio":"'
+_REPLY_FORM = AudioForm((_REPLY_HEAD,))
 _JSON_HEADERS = {"content-type": "application/json"}
 
 
@@ -212,6 +214,11 @@ class RtmedCaller(CallerSession):
     def dtmf(self, digit: str) -> Sequence[Message]:
         """Press a key."""
         return _json_message({"type": "dtmf", "digit": digit})
+
+    @property
+    def audio_form(self) -> AudioForm:
+        """A chunk of a reply, whatever its number."""
+        return _REPLY_FORM
 
     def template_values(self) -> Mapping[str, str]:
         """Return `session_id`."""

@@ -24,6 +24,7 @@ from pydantic import Field
 from voxload.dialects.base import (
     NO_EVENTS,
     AgentSession,
+    AudioForm,
     AudioFormat,
     AudioIn,
     CallDesk,
@@ -247,6 +248,13 @@ class TwilioCaller(CallerSession):
                 return (Interrupted(),)
             case kind:
                 return (Unknown(kind),)
+
+    @property
+    def audio_form(self) -> AudioForm:
+        """Audio for this stream, with its fields in the order of Twilio's documentation, spaced or not."""
+        head = f'{{"event":"media","streamSid":"{self._stream_sid}","media":{{"payload":"'.encode()
+        heads = (head, head.replace(b":", b": ").replace(b",", b", "))
+        return AudioForm(heads, b'"}}', refused=b"RIFF")
 
     def played(self, mark: str) -> Sequence[Message]:
         """Send the mark back."""

@@ -42,12 +42,12 @@ from voxload.engine.marks import Marks
 from voxload.engine.messages import CallEnds, IntentHeard, RuledEvent
 from voxload.engine.side import SideTasks
 from voxload.engine.speaker import Speaker
+from voxload.inlet import Inlet
 from voxload.load.workload import CallSpec
 from voxload.model.outcome import Outcome
 
 MESSAGES_PER_S_MAX = 10_000
 """More messages a second than this from the agent of one call are a flood (200 times real-time speech)."""
-
 ERROR_TEXT_MAX = 200
 FIRST_PING_NS = NS_PER_S
 """The first ping does not wait for the whole interval: short calls shall know their round trip too."""
@@ -72,9 +72,9 @@ class Call:
     """
 
     __slots__ = (
-        "_awaiting_ready", "_caller", "_context", "_due_ns", "_ended", "_error", "_hearing", "_inbound",
-        "_inbound_since_ns", "_labels", "_listener", "_marks", "_outcome", "_phase", "_ready_ns", "_recorder",
-        "_session", "_setup_over", "_started_ns", "line", "spec", "trace",
+        "_awaiting_ready", "_caller", "_context", "_due_ns", "_ended", "_error", "_hearing", "_labels", "_listener",
+        "_marks", "_outcome", "_phase", "_ready_ns", "_recorder", "_session", "_setup_over", "_started_ns", "inlet",
+        "line", "spec", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -107,8 +107,7 @@ class Call:
         self._listener: Listener | None = None
         self._hearing: HearingMeter | None = None
         self._marks = Marks(context.wheel, lambda name: self._tell(self._session.played(name)))
-        self._inbound = 0
-        self._inbound_since_ns = 0
+        self.inlet = Inlet(context.recorder, MESSAGES_PER_S_MAX)
 
     @property
     def up(self) -> bool:
@@ -125,7 +124,7 @@ class Call:
     def start(self, now_ns: int) -> None:
         """Begin the set-up; `now_ns` may be later than the intended instant, the latency counts from the latter."""
         self._phase = Phase.SETUP
-        self._started_ns = self._inbound_since_ns = now_ns
+        self._started_ns = self.inlet.since_ns = now_ns
         self._context.recorder.started += 1
         timeouts = self._context.workload.scenario.timeouts
         self._context.wheel.at(now_ns + timeouts.setup_ns, self._on_setup_timeout)
@@ -202,6 +201,8 @@ class Call:
         self._listener = Listener(ear, context, self._labels, self._due_ns, now_ns)
         if context.keeper is not None and context.keeper.wants(self.spec.index):
             self._listener.recording = CallRecording(form.sample_rate_hz, form.encoding)
+        else:
+            self._hearing.open(self.inlet, self._session.audio_form)
         line_seed = self.spec.rng.getrandbits(64)
         impairment = None if persona.line is None else LineImpairment(persona.line, line_seed, now_ns)
         speaker = Speaker(self._session, self.line, context, context.media.bed(persona), impairment)
@@ -212,20 +213,16 @@ class Call:
 
     def on_message(self, payload: bytes, text: bool, now_ns: int) -> None:
         """One whole message of the agent."""
-        if self._phase is Phase.OVER:
+        if self.inlet.message(payload, text, now_ns) or self._phase is Phase.OVER:
             return
-        recorder = self._recorder
-        recorder.bytes_received += len(payload)
-        self._inbound += 1
-        if self._inbound > MESSAGES_PER_S_MAX:
-            if now_ns - self._inbound_since_ns < NS_PER_S:
-                self._finish(Outcome.PROTOCOL_ERROR, f"flood: over {MESSAGES_PER_S_MAX} messages a second", now_ns)
-                return
-            self._inbound, self._inbound_since_ns = 1, now_ns
+        if self.inlet.flooded(len(payload), now_ns):
+            self._finish(Outcome.PROTOCOL_ERROR, f"flood: over {MESSAGES_PER_S_MAX} messages a second", now_ns)
+            return
         for event in self._session.decode(payload, text):
             if event.__class__ is AudioIn:
-                recorder.frames_received += 1
-                self._on_audio(event.audio, now_ns)
+                self._recorder.frames_received += 1
+                if not self.inlet.hear(event.audio, now_ns):
+                    self._on_audio(event.audio, now_ns)
             elif event.__class__ is Unknown and self._context.rules is not None and text:
                 self._on_side_message(event, payload, now_ns)
             else:
@@ -361,6 +358,7 @@ class Call:
         if self._caller is not None:
             self._caller.stop()
             self._caller = None
+        self.inlet.close()
         self._marks.clear()
         if was is not Phase.NEW:
             self.line.release(self._session.released())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from voxload.audio.codec import decode_pcm, peak
 from voxload.audio.playout import Ear
 from voxload.dialects.base import AudioFormat
+from voxload.inlet import AudioForm, Inlet, MeterNumbers
 from voxload.measure.emodel import Codec, Scale, call_mos, mouth_to_ear_ms
 from voxload.measure.jitter import JitterMeter, LateFrames
 from voxload.measure.recorder import Labels, Recorder
@@ -17,13 +18,10 @@ NS_PER_MS = 1e6
 NS_PER_MIN = 60e9
 
 
-class HearingMeter:
+class HearingMeter(MeterNumbers):
     """Counts packet by packet; `finish` turns the counts into the call's metrics."""
 
-    __slots__ = (
-        "_buffer_ns", "_clipped", "_ear", "_form", "_jitter", "_late", "_packets", "_pcm16", "_playout", "_rtt_count",
-        "_rtt_ns", "_spurts", "_underruns",
-    )  # fmt: skip
+    __slots__ = ("_buffer_ns", "_ear", "_form", "_jitter", "_late", "_pcm16", "_playout", "_rtt_count", "_rtt_ns")
 
     def __init__(self, ear: Ear, form: AudioFormat, buffer_ns: int) -> None:
         self._ear = ear
@@ -31,11 +29,16 @@ class HearingMeter:
         self._form = form
         self._pcm16 = form.encoding == "pcm16"
         self._buffer_ns = buffer_ns
+        self._burst_ns, self._full_scale = BURST_NS, FULL_SCALE
         self._jitter = JitterMeter()
         self._late = LateFrames(buffer_ns)
         self._spurts = self._underruns = 0
         self._packets = self._clipped = 0
         self._rtt_ns = self._rtt_count = 0
+
+    def open(self, inlet: Inlet, form: AudioForm | None) -> None:
+        """Let plain audio be heard without Python: by the same ear, into the same numbers."""
+        inlet.open(self._ear, self._playout, self._ear.detector, self, self._jitter, self._late, form)
 
     def heard(self, audio: bytes, media_before_ns: int, now_ns: int) -> None:
         """Take in a packet that the ear has just heard; `media_before_ns` is the audio that had come before it."""
@@ -52,7 +55,9 @@ class HearingMeter:
         if playout.underruns != self._underruns:  # the buffer fills anew: later frames are judged by this one
             self._underruns = playout.underruns
             self._late.start_spurt()
-        if peak(audio if self._pcm16 else decode_pcm(audio, self._form.encoding), 2) >= FULL_SCALE:
+        if not self._pcm16 or len(audio) & 1:
+            audio = decode_pcm(audio, self._form.encoding)
+        if peak(audio, 2) >= FULL_SCALE:
             self._clipped += 1
 
     def rtt(self, rtt_ns: int) -> None:

@@ -14,7 +14,7 @@ import aiohttp
 import picows
 from python_socks import ProxyConnectionError, ProxyError
 
-from voxload.clock import Clock
+from voxload.clock import Clock, monotonic_ns
 from voxload.dialects.base import Dial, Dialect, HttpRequest, HttpResponse, Signal
 from voxload.engine.call import Call
 from voxload.engine.mouth import FrameMouth, Mouth, SocketMouth
@@ -22,6 +22,7 @@ from voxload.engine.reach import Web, open_web, proxy_for, tls_words
 from voxload.engine.sources import NO_PORT_LEFT
 from voxload.engine.trunk import Trunk
 from voxload.errors import RunAbortedError
+from voxload.inlet import plain_audio_first
 from voxload.load.workload import Workload
 from voxload.model.outcome import Outcome
 from voxload.model.scenario import Timeouts
@@ -35,6 +36,12 @@ PROTOCOL_CLOSE_CODES = {1002, 1003, 1007, 1009}
 
 
 _TEXT, _BINARY = picows.WSMsgType.TEXT, picows.WSMsgType.BINARY
+_make_frame = getattr(picows.picows, "_make_test_ws_frame", None)
+_FRAMES = tuple(
+    (_make_frame(kind, payload, fin, False), payload, kind is _TEXT, fin)
+    for kind, payload, fin in ((_TEXT, b"text", True), (_BINARY, b"a part", False))
+    if _make_frame is not None
+)
 PROXY_ERRORS = (ProxyError, ProxyConnectionError, aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError)
 
 
@@ -88,6 +95,8 @@ class SocketLine(picows.WSListener):
         self._call = call
         self._network = network
         self._clock = network.clock
+        self.inlet = call.inlet if network.clock is monotonic_ns else None
+        """What takes plain audio before `on_ws_frame` does, by the machine's own clock."""
         self._transport: picows.WSTransport | None = None
         # None: the socket is not open, or the target does not read
         self._write: Callable[[picows.WSMsgType, bytes], None] | None = None
@@ -266,6 +275,8 @@ class SocketLine(picows.WSListener):
             self._collect(frame)
         elif self._mouth is not None:  # picows has sent the pong, or kept it
             self._settle()
+
+    on_ws_frame = plain_audio_first(on_ws_frame, *_FRAMES)
 
     def _collect(self, frame: picows.WSFrame) -> None:
         if frame.msg_type != picows.WSMsgType.CONTINUATION:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from voxload.inlet import JitterNumbers, LateNumbers
 from voxload.measure.emodel import burst_ratio_of
 
 
-class JitterMeter:
+class JitterMeter(JitterNumbers):
     """Interarrival jitter of RFC 3550 (6.4.1, and in integers as in A.8): J += (|D| - J)/16.
 
     D is how much the gap between two packets on arrival differs from the gap between their media times. A single stall
     hardly moves J, so it never stands alone: see `LateFrames`.
     """
 
-    __slots__ = ("_scaled", "_started", "_transit_ns")
+    __slots__ = ()
 
     def __init__(self) -> None:
         self._scaled = 0
@@ -42,7 +43,7 @@ class JitterMeter:
         return self._scaled >> 4
 
 
-class LateFrames:
+class LateFrames(LateNumbers):
     """Frames that would miss their turn in a fixed playout buffer of `buffer_ns`.
 
     The first packet of a talk spurt is the anchor and plays `buffer_ns` after it arrived; a frame is late when
@@ -50,7 +51,7 @@ class LateFrames:
     more than the buffer, every later frame of the spurt is late.
     """
 
-    __slots__ = ("_anchored", "_deadline_ns", "_in_run", "buffer_ns", "frames", "late", "runs")
+    __slots__ = ()
 
     def __init__(self, buffer_ns: int) -> None:
         self.buffer_ns = buffer_ns

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from voxload.inlet import InboundNumbers
 from voxload.measure.histogram import Histogram
 from voxload.measure.ledger import FrameLedger, Ledger
 from voxload.measure.series import Series
@@ -28,7 +29,7 @@ def call_labels(call: CallRecord) -> Labels:
     return (*labels, ("target", call.target)) if call.target else labels
 
 
-class Recorder:
+class Recorder(InboundNumbers):
     """Collects one stretch at a time; `take` hands it out and starts the next.
 
     The frames that are sent are counted in `ledger`, beside the rest; the plain counters are public.
@@ -44,11 +45,9 @@ class Recorder:
         "_series",
         "_start_ns",
         "_unknown",
-        "bytes_received",
         "bytes_sent",
         "ended",
         "frames_lost",
-        "frames_received",
         "lateness",
         "lateness_metric",
         "ledger",

@@ -1,0 +1,609 @@
+/* What a caller does with every frame that it hears, without the interpreter in between.
+ *
+ * Optional: where it was not compiled, Python does all of it (voxload.inlet says how the two hang together). The types
+ * whose names end in Numbers are the bases of the Python classes that do the whole work, and hold what these count. An
+ * Inlet is where the messages of one call come in. It takes the plain case alone: an audio message in the form that the
+ * dialect declares, which plays right after the one before it, while speech or silence goes on. In every other case it
+ * says no before it has changed anything, and Python does the work.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#define NS_PER_S 1000000000LL
+#define HEADS_MAX 8
+
+static int64_t now_ns(void) {
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return (int64_t)at.tv_sec * NS_PER_S + at.tv_nsec;
+}
+
+/* --- the numbers, as plain attributes --- */
+
+typedef struct {
+    PyObject_HEAD
+    long long bytes_received, frames_received;
+} InboundNumbers;
+
+typedef struct {
+    PyObject_HEAD
+    long long buffer_ns, end_ns, spurts, underrun_ns, underruns;
+} PlayoutNumbers;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *rest, *history; /* bytes */
+    long long rate_hz, window_bytes, window_ns, close_ns, close_level, run, next_ns, onset_ns, last_active_ns, opened;
+    char speaking;
+} DetectorNumbers;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *mulaw; /* the samples of all µ-law bytes as 512 bytes, or None for 16-bit samples */
+    long long rate_hz, quiet, since_ns, first_sound_ns, heard_ns, last_start_ns, opened;
+} EarNumbers;
+
+typedef struct {
+    PyObject_HEAD
+    long long scaled, transit_ns;
+    char started;
+} JitterNumbers;
+
+typedef struct {
+    PyObject_HEAD
+    long long buffer_ns, frames, late, runs, deadline_ns;
+    char anchored, in_run;
+} LateNumbers;
+
+typedef struct {
+    PyObject_HEAD
+    long long burst_ns, full_scale, packets, clipped, spurts, underruns;
+} MeterNumbers;
+
+#define NUMBER(type, member, name) {name, T_LONGLONG, offsetof(type, member), 0, NULL}
+#define TRUTH(type, member, name) {name, T_BOOL, offsetof(type, member), 0, NULL}
+#define OBJECT(type, member, name) {name, T_OBJECT_EX, offsetof(type, member), 0, NULL}
+#define NUMBERS_TYPE(type, ending, destroy)                                                                                \
+    static PyTypeObject type##Type = {                                                                                     \
+        PyVarObject_HEAD_INIT(NULL, 0)                                                                                     \
+        .tp_name = "voxload._inlet." #type,                                                                                \
+        .tp_basicsize = sizeof(type),                                                                                      \
+        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,                                                              \
+        .tp_new = PyType_GenericNew,                                                                                       \
+        .tp_dealloc = destroy,                                                                                             \
+        .tp_members = ending,                                                                                              \
+    }
+
+static PyMemberDef inbound_members[] = {
+    NUMBER(InboundNumbers, bytes_received, "bytes_received"),
+    NUMBER(InboundNumbers, frames_received, "frames_received"),
+    {NULL},
+};
+NUMBERS_TYPE(InboundNumbers, inbound_members, NULL);
+
+static PyMemberDef playout_members[] = {
+    NUMBER(PlayoutNumbers, buffer_ns, "buffer_ns"),
+    NUMBER(PlayoutNumbers, end_ns, "end_ns"),
+    NUMBER(PlayoutNumbers, spurts, "spurts"),
+    NUMBER(PlayoutNumbers, underrun_ns, "underrun_ns"),
+    NUMBER(PlayoutNumbers, underruns, "underruns"),
+    {NULL},
+};
+NUMBERS_TYPE(PlayoutNumbers, playout_members, NULL);
+
+static PyMemberDef detector_members[] = {
+    OBJECT(DetectorNumbers, rest, "_rest"),
+    OBJECT(DetectorNumbers, history, "_history"),
+    NUMBER(DetectorNumbers, rate_hz, "_rate_hz"),
+    NUMBER(DetectorNumbers, window_bytes, "_window_bytes"),
+    NUMBER(DetectorNumbers, window_ns, "_window_ns"),
+    NUMBER(DetectorNumbers, close_ns, "_close_ns"),
+    NUMBER(DetectorNumbers, close_level, "_close_level"),
+    NUMBER(DetectorNumbers, run, "_run"),
+    NUMBER(DetectorNumbers, next_ns, "_next_ns"),
+    NUMBER(DetectorNumbers, onset_ns, "onset_ns"),
+    NUMBER(DetectorNumbers, last_active_ns, "last_active_ns"),
+    NUMBER(DetectorNumbers, opened, "opened"),
+    TRUTH(DetectorNumbers, speaking, "speaking"),
+    {NULL},
+};
+
+/* The bases are no part of garbage collection: they hold bytes and None, which lead nowhere. */
+static void detector_dealloc(PyObject *object) {
+    DetectorNumbers *self = (DetectorNumbers *)object;
+    Py_CLEAR(self->rest);
+    Py_CLEAR(self->history);
+    Py_TYPE(object)->tp_free(object);
+}
+NUMBERS_TYPE(DetectorNumbers, detector_members, detector_dealloc);
+
+static PyMemberDef ear_members[] = {
+    OBJECT(EarNumbers, mulaw, "_mulaw"),
+    NUMBER(EarNumbers, rate_hz, "_rate_hz"),
+    NUMBER(EarNumbers, quiet, "_quiet"),
+    NUMBER(EarNumbers, since_ns, "_since_ns"),
+    NUMBER(EarNumbers, first_sound_ns, "first_sound_ns"),
+    NUMBER(EarNumbers, heard_ns, "heard_ns"),
+    NUMBER(EarNumbers, last_start_ns, "last_start_ns"),
+    NUMBER(EarNumbers, opened, "_opened"),
+    {NULL},
+};
+
+static void ear_dealloc(PyObject *object) {
+    Py_CLEAR(((EarNumbers *)object)->mulaw);
+    Py_TYPE(object)->tp_free(object);
+}
+NUMBERS_TYPE(EarNumbers, ear_members, ear_dealloc);
+
+static PyMemberDef jitter_members[] = {
+    NUMBER(JitterNumbers, scaled, "_scaled"),
+    NUMBER(JitterNumbers, transit_ns, "_transit_ns"),
+    TRUTH(JitterNumbers, started, "_started"),
+    {NULL},
+};
+NUMBERS_TYPE(JitterNumbers, jitter_members, NULL);
+
+static PyMemberDef late_members[] = {
+    NUMBER(LateNumbers, buffer_ns, "buffer_ns"),
+    NUMBER(LateNumbers, frames, "frames"),
+    NUMBER(LateNumbers, late, "late"),
+    NUMBER(LateNumbers, runs, "runs"),
+    NUMBER(LateNumbers, deadline_ns, "_deadline_ns"),
+    TRUTH(LateNumbers, anchored, "_anchored"),
+    TRUTH(LateNumbers, in_run, "_in_run"),
+    {NULL},
+};
+NUMBERS_TYPE(LateNumbers, late_members, NULL);
+
+static PyMemberDef meter_members[] = {
+    NUMBER(MeterNumbers, burst_ns, "_burst_ns"),
+    NUMBER(MeterNumbers, full_scale, "_full_scale"),
+    NUMBER(MeterNumbers, packets, "_packets"),
+    NUMBER(MeterNumbers, clipped, "_clipped"),
+    NUMBER(MeterNumbers, spurts, "_spurts"),
+    NUMBER(MeterNumbers, underruns, "_underruns"),
+    {NULL},
+};
+NUMBERS_TYPE(MeterNumbers, meter_members, NULL);
+
+/* --- samples --- */
+
+/* As audioop.rms: 64-bit sums of squares are exact, and so are those that it keeps in a double. */
+static long long rms(const int16_t *samples, Py_ssize_t count) {
+    int64_t sum = 0;
+    for (Py_ssize_t at = 0; at < count; at++) sum += (int32_t)samples[at] * samples[at];
+    return count ? (long long)sqrt((double)sum / (double)count) : 0;
+}
+
+/* As audioop.max. */
+static long long peak(const int16_t *samples, Py_ssize_t count) {
+    int16_t low = 0, high = 0;
+    for (Py_ssize_t at = 0; at < count; at++) {
+        if (samples[at] > high) high = samples[at];
+        if (samples[at] < low) low = samples[at];
+    }
+    return -(long long)low > high ? -(long long)low : high;
+}
+
+/* Base64: what each character stands for, at each of its four places; BAD where it stands for nothing. */
+enum { BAD = 1 << 24 };
+static uint32_t places[4][256];
+
+static void fill_places(void) {
+    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (int place = 0; place < 4; place++) {
+        for (int at = 0; at < 256; at++) places[place][at] = BAD;
+        for (uint32_t at = 0; at < 64; at++) places[place][(unsigned char)alphabet[at]] = at << (18 - 6 * place);
+    }
+}
+
+/* Decode up to the quote that ends the text; returns the quote's place, NULL when the text is not plain base64. */
+static const unsigned char *decode_base64(const unsigned char *at, const unsigned char *end, unsigned char *out,
+                                          Py_ssize_t *count) {
+    const unsigned char *begun = out;
+    uint32_t bits = 0;
+    for (; end - at >= 4; at += 4, out += 3) {
+        bits = places[0][at[0]] | places[1][at[1]] | places[2][at[2]] | places[3][at[3]];
+        if (bits & BAD) break;
+        out[0] = (unsigned char)(bits >> 16), out[1] = (unsigned char)(bits >> 8), out[2] = (unsigned char)bits;
+    }
+    if (end - at >= 5 && at[3] == '=') { /* the last four hold one or two bytes; bits that belong to none must be zero */
+        bits = places[0][at[0]] | places[1][at[1]] | (at[2] == '=' ? 0 : places[2][at[2]]);
+        if (bits & (at[2] == '=' ? BAD | 0xFFFF : BAD | 0xFF)) return NULL;
+        *out++ = (unsigned char)(bits >> 16);
+        if (at[2] != '=') *out++ = (unsigned char)(bits >> 8);
+        at += 4;
+    }
+    *count = out - begun;
+    return at < end && *at == '"' ? at : NULL;
+}
+
+/* --- Inlet --- */
+
+typedef struct {
+    PyObject_HEAD
+    InboundNumbers *inbound;
+    EarNumbers *ear; /* NULL: nobody listens */
+    PlayoutNumbers *playout;
+    DetectorNumbers *detector;
+    MeterNumbers *meter;
+    JitterNumbers *jitter;
+    LateNumbers *late;
+    PyObject *heads, *tail, *refused; /* NULL: the dialect declares no form */
+    long long most, count, since_ns;
+    char text, base64;
+} Inlet;
+
+/* Samples of the message that is being heard: shared by all calls, each of which is done with it before the next. */
+static unsigned char *scratch[2];
+static Py_ssize_t scratch_size;
+
+static int make_room(Py_ssize_t size) {
+    if (size <= scratch_size) return 0;
+    for (int at = 0; at < 2; at++) {
+        unsigned char *grown = PyMem_Realloc(scratch[at], (size_t)(2 * size));
+        if (!grown) return PyErr_NoMemory(), -1;
+        scratch[at] = grown;
+    }
+    scratch_size = size;
+    return 0;
+}
+
+static int inlet_init(Inlet *self, PyObject *args, PyObject *Py_UNUSED(words)) {
+    PyObject *inbound;
+    if (!PyArg_ParseTuple(args, "O!L:Inlet", &InboundNumbersType, &inbound, &self->most)) return -1;
+    Py_XSETREF(self->inbound, (InboundNumbers *)Py_NewRef(inbound));
+    return 0;
+}
+
+static PyObject *inlet_close(Inlet *self, PyObject *Py_UNUSED(none)) {
+    Py_CLEAR(self->ear);
+    Py_CLEAR(self->playout);
+    Py_CLEAR(self->detector);
+    Py_CLEAR(self->meter);
+    Py_CLEAR(self->jitter);
+    Py_CLEAR(self->late);
+    Py_CLEAR(self->heads);
+    Py_CLEAR(self->tail);
+    Py_CLEAR(self->refused);
+    Py_RETURN_NONE;
+}
+
+static void inlet_dealloc(Inlet *self) {
+    Py_XDECREF(inlet_close(self, NULL));
+    Py_CLEAR(self->inbound);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyObject *inlet_open(Inlet *self, PyObject *args) {
+    PyObject *ear, *playout, *detector, *meter, *jitter, *late, *form, *heads = NULL, *tail = NULL, *refused = NULL;
+    int text = 0, base64 = 0;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!O!O:open", &EarNumbersType, &ear, &PlayoutNumbersType, &playout,
+                          &DetectorNumbersType, &detector, &MeterNumbersType, &meter, &JitterNumbersType, &jitter,
+                          &LateNumbersType, &late, &form))
+        return NULL;
+    if (form != Py_None) {
+        if (!PyTuple_Check(form)) return PyErr_SetString(PyExc_TypeError, "the form is no tuple"), NULL;
+        if (!PyArg_ParseTuple(form, "O!SppS:open", &PyTuple_Type, &heads, &tail, &text, &base64, &refused)) return NULL;
+        for (Py_ssize_t at = 0; at < PyTuple_GET_SIZE(heads); at++)
+            if (!PyBytes_Check(PyTuple_GET_ITEM(heads, at))) return PyErr_SetString(PyExc_TypeError, "heads are bytes"), NULL;
+    }
+    if (((EarNumbers *)ear)->rate_hz <= 0 || ((DetectorNumbers *)detector)->window_bytes <= 0)
+        return PyErr_SetString(PyExc_ValueError, "no sample rate"), NULL;
+    Py_XDECREF(inlet_close(self, NULL));
+    self->playout = (PlayoutNumbers *)Py_NewRef(playout);
+    self->detector = (DetectorNumbers *)Py_NewRef(detector);
+    self->meter = (MeterNumbers *)Py_NewRef(meter);
+    self->jitter = (JitterNumbers *)Py_NewRef(jitter);
+    self->late = (LateNumbers *)Py_NewRef(late);
+    self->heads = Py_XNewRef(heads);
+    self->tail = Py_XNewRef(tail);
+    self->refused = Py_XNewRef(refused);
+    self->text = (char)text, self->base64 = (char)base64;
+    self->ear = (EarNumbers *)Py_NewRef(ear);
+    Py_RETURN_NONE;
+}
+
+static int none_left(PyObject *bytes) { return bytes && PyBytes_Check(bytes) && !PyBytes_GET_SIZE(bytes); }
+
+/* SpeechDetector.feed, when speech or silence goes on; 0: it may not, and nothing was changed. */
+static int feed(DetectorNumbers *self, const int16_t *samples, Py_ssize_t size, int64_t at_ns, int64_t duration_ns) {
+    int64_t step_ns = at_ns - self->next_ns;
+    if (step_ns <= -self->window_ns || step_ns >= self->window_ns || size % self->window_bytes) return 0;
+    if (!none_left(self->rest) || !none_left(self->history)) return 0;
+    Py_ssize_t windows = size / self->window_bytes, window = self->window_bytes / 2;
+    if (self->speaking) {
+        int64_t active_ns = self->last_active_ns, last_ns = at_ns + (windows - 1) * self->window_ns;
+        if (last_ns - active_ns < self->close_ns && rms(samples + (windows - 1) * window, window) >= self->close_level) {
+            active_ns = last_ns + self->window_ns;
+        } else { /* as `_scan` */
+            int64_t end_ns = at_ns;
+            for (Py_ssize_t at = 0; at < windows; at++) {
+                end_ns += self->window_ns;
+                if (rms(samples + at * window, window) >= self->close_level) active_ns = end_ns;
+                else if (end_ns - active_ns >= self->close_ns) return 0; /* speech ends */
+            }
+        }
+        self->last_active_ns = active_ns;
+    } else {
+        if (peak(samples, size / 2) >= self->close_level) return 0; /* speech may begin */
+        self->run = 0;
+    }
+    self->next_ns = at_ns + duration_ns;
+    return 1;
+}
+
+/* JitterMeter.add */
+static void add_jitter(JitterNumbers *self, int64_t transit_ns) {
+    if (self->started) {
+        int64_t difference_ns = transit_ns - self->transit_ns;
+        self->scaled += (difference_ns < 0 ? -difference_ns : difference_ns) - ((self->scaled + 8) >> 4);
+    }
+    self->started = 1, self->transit_ns = transit_ns;
+}
+
+/* LateFrames.add */
+static void add_late(LateNumbers *self, int64_t transit_ns) {
+    self->frames++;
+    if (!self->anchored) {
+        self->anchored = 1, self->in_run = 0, self->deadline_ns = transit_ns + self->buffer_ns;
+    } else if (transit_ns <= self->deadline_ns) {
+        self->in_run = 0;
+    } else {
+        self->late++;
+        if (!self->in_run) self->in_run = 1, self->runs++;
+    }
+}
+
+/* HearingMeter.heard */
+static void meter_packet(Inlet *self, const int16_t *samples, Py_ssize_t count, int64_t media_ns, int64_t arrival_ns) {
+    MeterNumbers *meter = self->meter;
+    meter->packets++;
+    if (self->ear->last_start_ns - arrival_ns > meter->burst_ns) return;
+    if (meter->spurts != self->playout->spurts) {
+        meter->spurts = self->playout->spurts;
+        self->jitter->started = self->late->anchored = 0;
+    }
+    add_jitter(self->jitter, arrival_ns - media_ns);
+    add_late(self->late, arrival_ns - media_ns);
+    if (meter->underruns != self->playout->underruns) {
+        meter->underruns = self->playout->underruns;
+        self->late->anchored = 0;
+    }
+    if (peak(samples, count) >= meter->full_scale) meter->clipped++;
+}
+
+/* Ear.hear and HearingMeter.heard, when the packet plays right after the one before; 0: nothing was changed. */
+static int hear(Inlet *self, const unsigned char *audio, Py_ssize_t size, int64_t arrival_ns) {
+    EarNumbers *ear = self->ear;
+    PlayoutNumbers *playout = self->playout;
+    DetectorNumbers *detector = self->detector;
+    if (!ear || size <= 0 || !ear->mulaw) return 0;
+    const int16_t *samples = (const int16_t *)audio;
+    if (ear->mulaw != Py_None) {
+        if (!PyBytes_Check(ear->mulaw) || PyBytes_GET_SIZE(ear->mulaw) != 512) return 0;
+        const unsigned char *table = (const unsigned char *)PyBytes_AS_STRING(ear->mulaw);
+        if (make_room(size) < 0) return -1;
+        for (Py_ssize_t at = 0; at < size; at++) memcpy(scratch[1] + 2 * at, table + 2 * audio[at], 2);
+        samples = (const int16_t *)scratch[1], size *= 2;
+    } else if (size & 1) {
+        return 0;
+    }
+    int64_t start_ns = playout->end_ns, media_ns = ear->heard_ns, duration_ns = size * 500000000LL / ear->rate_hz;
+    if (arrival_ns - playout->buffer_ns - start_ns > 0 || detector->opened != ear->opened) return 0;
+    if (!feed(detector, samples, size, start_ns, duration_ns)) return 0;
+    ear->heard_ns += duration_ns;
+    if (!ear->first_sound_ns && arrival_ns >= ear->since_ns && rms(samples, size / 2) > ear->quiet)
+        ear->first_sound_ns = arrival_ns;
+    ear->last_start_ns = start_ns;
+    playout->end_ns = start_ns + duration_ns;
+    meter_packet(self, samples, size / 2, media_ns, arrival_ns);
+    return 1;
+}
+
+/* Take the audio out of a message of the declared form; returns its size, 0 when it has another form. */
+static Py_ssize_t read_message(Inlet *self, const unsigned char *payload, Py_ssize_t size, const unsigned char **audio) {
+    const unsigned char *end = payload + size, *at = NULL;
+    for (Py_ssize_t n = 0; n < PyTuple_GET_SIZE(self->heads) && !at; n++) {
+        PyObject *head = PyTuple_GET_ITEM(self->heads, n);
+        Py_ssize_t length = PyBytes_GET_SIZE(head);
+        if (length <= size && !memcmp(payload, PyBytes_AS_STRING(head), (size_t)length)) at = payload + length;
+    }
+    if (!at) return 0;
+    Py_ssize_t count = end - at, refused = PyBytes_GET_SIZE(self->refused), tail = PyBytes_GET_SIZE(self->tail);
+    if (make_room(count + 4) < 0) return -1;
+    if (self->base64) {
+        at = decode_base64(at, end, scratch[0], &count);
+        if (!at || (tail && (end - at != tail || memcmp(at, PyBytes_AS_STRING(self->tail), (size_t)tail)))) return 0;
+    } else {
+        memcpy(scratch[0], at, (size_t)count); /* where 16-bit samples may be read */
+    }
+    if (refused && count >= refused && !memcmp(scratch[0], PyBytes_AS_STRING(self->refused), (size_t)refused)) return 0;
+    *audio = scratch[0];
+    return count;
+}
+
+/* Take a whole message: 1: done; 0: nothing was changed, Python must do it; -1: an exception. */
+static int take_message(Inlet *self, const unsigned char *payload, Py_ssize_t size, int text, int64_t arrival_ns) {
+    if (!self->ear || !self->heads || text != self->text || self->count >= self->most) return 0;
+    const unsigned char *audio;
+    Py_ssize_t count = read_message(self, payload, size, &audio);
+    if (count <= 0) return (int)count;
+    int heard = hear(self, audio, count, arrival_ns);
+    if (heard <= 0) return heard;
+    self->count++;
+    self->inbound->bytes_received += size, self->inbound->frames_received++;
+    return 1;
+}
+
+static PyObject *inlet_message(Inlet *self, PyObject *const *args, Py_ssize_t count) {
+    if (count != 3 || !PyBytes_Check(args[0]))
+        return PyErr_SetString(PyExc_TypeError, "message(payload: bytes, text: bool, arrival_ns: int)"), NULL;
+    int text = PyObject_IsTrue(args[1]);
+    long long arrival_ns = PyLong_AsLongLong(args[2]);
+    if (text < 0 || (arrival_ns == -1 && PyErr_Occurred())) return NULL;
+    int done = take_message(self, (const unsigned char *)PyBytes_AS_STRING(args[0]), PyBytes_GET_SIZE(args[0]), text,
+                            arrival_ns);
+    return done < 0 ? NULL : PyBool_FromLong(done);
+}
+
+static PyObject *inlet_hear(Inlet *self, PyObject *const *args, Py_ssize_t count) {
+    if (count != 2 || !PyBytes_Check(args[0]))
+        return PyErr_SetString(PyExc_TypeError, "hear(audio: bytes, arrival_ns: int)"), NULL;
+    long long arrival_ns = PyLong_AsLongLong(args[1]);
+    if (arrival_ns == -1 && PyErr_Occurred()) return NULL;
+    int done = hear(self, (const unsigned char *)PyBytes_AS_STRING(args[0]), PyBytes_GET_SIZE(args[0]), arrival_ns);
+    return done < 0 ? NULL : PyBool_FromLong(done);
+}
+
+static PyObject *inlet_flooded(Inlet *self, PyObject *args) {
+    long long size, arrival_ns;
+    if (!PyArg_ParseTuple(args, "LL:flooded", &size, &arrival_ns)) return NULL;
+    self->inbound->bytes_received += size;
+    if (++self->count > self->most) {
+        if (arrival_ns - self->since_ns < NS_PER_S) Py_RETURN_TRUE;
+        self->count = 1, self->since_ns = arrival_ns;
+    }
+    Py_RETURN_FALSE;
+}
+
+static PyMethodDef inlet_methods[] = {
+    {"open", (PyCFunction)inlet_open, METH_VARARGS, "open(ear, playout, detector, meter, jitter, late, form): listen."},
+    {"close", (PyCFunction)inlet_close, METH_NOARGS, "close(): listen no more."},
+    {"flooded", (PyCFunction)inlet_flooded, METH_VARARGS, "flooded(size, arrival_ns): count a message; are there too many?"},
+    {"message", (PyCFunction)(void (*)(void))inlet_message, METH_FASTCALL,
+     "message(payload, text, arrival_ns): take a plain audio message; False: it was not taken."},
+    {"hear", (PyCFunction)(void (*)(void))inlet_hear, METH_FASTCALL,
+     "hear(audio, arrival_ns): hear a plain packet; False: it was not heard."},
+    {NULL},
+};
+
+static PyMemberDef inlet_members[] = {
+    NUMBER(Inlet, count, "count"),
+    NUMBER(Inlet, since_ns, "since_ns"),
+    {NULL},
+};
+
+static PyTypeObject InletType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "voxload._inlet.Inlet",
+    .tp_basicsize = sizeof(Inlet),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_doc = "Where the messages of one call come in.",
+    .tp_new = PyType_GenericNew,
+    .tp_init = (initproc)inlet_init,
+    .tp_dealloc = (destructor)inlet_dealloc,
+    .tp_methods = inlet_methods,
+    .tp_members = inlet_members,
+};
+
+/* --- FrameMethod: a listener's `on_ws_frame` --- */
+
+/* picows.WSFrame, as picows.pxd lays it out for other modules in C; an instance is looked at before it is relied on. */
+typedef struct {
+    PyObject_HEAD
+    void *table;
+    PyObject *payload_object;
+    char *payload;
+    Py_ssize_t size, tail_size;
+    int kind;
+    uint8_t fin, rsv1, rsv2, rsv3, last_in_buffer;
+} Frame;
+
+enum { KIND_TEXT = 1, KIND_BINARY = 2 };
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc call;
+    PyObject *slow;
+    PyTypeObject *frame_type;
+} FrameMethod;
+
+static PyObject *inlet_name;
+
+static PyObject *frame_method_call(FrameMethod *self, PyObject *const *args, size_t flags, PyObject *names) {
+    if (PyVectorcall_NARGS(flags) == 3 && !names && Py_IS_TYPE(args[2], self->frame_type)) {
+        const Frame *frame = (const Frame *)args[2];
+        if (frame->fin && !frame->rsv1 && (frame->kind == KIND_TEXT || frame->kind == KIND_BINARY)) {
+            PyObject *inlet = PyObject_GetAttr(args[0], inlet_name);
+            if (!inlet) return NULL;
+            int done = Py_IS_TYPE(inlet, &InletType) ? take_message((Inlet *)inlet, (const unsigned char *)frame->payload,
+                                                                   frame->size, frame->kind == KIND_TEXT, now_ns())
+                                                     : 0;
+            Py_DECREF(inlet);
+            if (done < 0) return NULL;
+            if (done) Py_RETURN_NONE;
+        }
+    }
+    return PyObject_Vectorcall(self->slow, args, flags, names);
+}
+
+static PyObject *frame_method_get(PyObject *self, PyObject *instance, PyObject *Py_UNUSED(owner)) {
+    return !instance || instance == Py_None ? Py_NewRef(self) : PyMethod_New(self, instance);
+}
+
+/* FrameMethod(slow, (frame, payload, text, fin), ...): frames whose contents are known. */
+static PyObject *frame_method_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(words)) {
+    Py_ssize_t count = PyTuple_GET_SIZE(args);
+    if (count < 2) return PyErr_SetString(PyExc_ValueError, "no frame to look at"), NULL;
+    for (Py_ssize_t at = 1; at < count; at++) {
+        PyObject *object, *payload;
+        int text, fin;
+        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(args, at), "OSpp", &object, &payload, &text, &fin)) return NULL;
+        const Frame *frame = (const Frame *)object;
+        if (Py_TYPE(object)->tp_basicsize != sizeof(Frame) || frame->payload != PyBytes_AS_STRING(payload) ||
+            frame->size != PyBytes_GET_SIZE(payload) || frame->kind != (text ? KIND_TEXT : KIND_BINARY) || frame->fin != fin)
+            return PyErr_SetString(PyExc_ValueError, "a frame is laid out in another way"), NULL;
+    }
+    FrameMethod *self = (FrameMethod *)type->tp_alloc(type, 0);
+    if (!self) return NULL;
+    self->call = (vectorcallfunc)frame_method_call;
+    self->slow = Py_NewRef(PyTuple_GET_ITEM(args, 0));
+    self->frame_type = (PyTypeObject *)Py_NewRef(Py_TYPE(PyTuple_GET_ITEM(PyTuple_GET_ITEM(args, 1), 0)));
+    return (PyObject *)self;
+}
+
+static void frame_method_dealloc(FrameMethod *self) {
+    Py_CLEAR(self->slow);
+    Py_CLEAR(self->frame_type);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyTypeObject FrameMethodType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "voxload._inlet.FrameMethod",
+    .tp_basicsize = sizeof(FrameMethod),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
+    .tp_doc = "A method that has the instance's `inlet` take plain audio, and calls the slow function for the rest.",
+    .tp_new = frame_method_new,
+    .tp_dealloc = (destructor)frame_method_dealloc,
+    .tp_call = PyVectorcall_Call,
+    .tp_vectorcall_offset = offsetof(FrameMethod, call),
+    .tp_descr_get = frame_method_get,
+};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "voxload._inlet", .m_size = -1};
+
+PyMODINIT_FUNC PyInit__inlet(void) {
+    static PyTypeObject *types[] = {
+        &InboundNumbersType, &PlayoutNumbersType, &DetectorNumbersType, &EarNumbersType,  &JitterNumbersType,
+        &LateNumbersType,    &MeterNumbersType,   &InletType,           &FrameMethodType,
+    };
+    fill_places();
+    inlet_name = PyUnicode_InternFromString("inlet");
+    PyObject *made = inlet_name ? PyModule_Create(&module) : NULL;
+    if (!made) return NULL;
+    for (size_t at = 0; at < sizeof types / sizeof *types; at++) {
+        if (PyModule_AddType(made, types[at]) < 0) {
+            Py_DECREF(made);
+            return NULL;
+        }
+    }
+    return made;
+}
