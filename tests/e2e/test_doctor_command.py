@@ -40,3 +40,28 @@ def test_without_a_benchmark(voxload):
     assert "local ports" in done.stdout
     assert "Traceback" not in done.stderr
     assert not (voxload.folder / "cache").exists()
+
+
+def test_few_open_files_are_told_and_end_no_generator(voxload):
+    """The benchmark cannot be made then; a run warns, and goes on measuring itself."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(voxload.folder / "cache")}
+
+    def limited(*arguments):
+        command = ["bash", "-c", 'ulimit -n 64; exec "$0" "$@"', sys.executable, "-m", "voxload", *arguments]
+        return subprocess.run(
+            command, cwd=voxload.folder, capture_output=True, text=True, timeout=60, check=False, env=environment
+        )
+
+    done = limited("doctor", "--json")
+    assert done.returncode == 1, done.stderr
+    found = json.loads(done.stdout)
+    assert found["benchmark"] is None
+    told = {finding["subject"]: finding["detail"] for finding in found["findings"] if finding["status"] == "warning"}
+    assert "only 64" in told["open files"]
+    assert "214 open files" in told["benchmark"]
+
+    load = {"shape": "constant", "arrival_rate": 40, "duration": "2s"}
+    path = voxload.write({**SCENARIO, "load": load})
+    done = limited("run", str(path), "--processes", "1", "--quiet")
+    assert "and may have 64" in " ".join(done.stdout.split())
+    assert "A generator process was lost" not in done.stdout

@@ -7,9 +7,10 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from voxload.errors import RunAbortedError, VoxloadError
 from voxload.model.scenario import Scenario
 from voxload.runners.environment import environment_facts
-from voxload.runners.machine import Finding, diagnose, read_machine
+from voxload.runners.machine import FILES_BESIDE_CALLS, Finding, Machine, diagnose, read_machine
 from voxload.runners.self_benchmark import CALLS, FRAMES_PER_S, Measured, measure, remember
 from voxload.twin.process import TwinProcess
 
@@ -31,9 +32,13 @@ def doctor_command(benchmark: bool, as_json: bool) -> int:
     """Tell what this machine can generate."""
     machine = read_machine()
     findings = diagnose(machine)
-    measured = measure(_start_twin) if benchmark else None
-    if measured is not None:
-        remember(measured)
+    measured = None
+    if benchmark:
+        try:
+            measured = _measure(machine)
+            remember(measured)
+        except VoxloadError as error:
+            findings.append(Finding("warning", "benchmark", str(error)))
     if as_json:
         found = {
             "machine": machine,
@@ -45,6 +50,18 @@ def doctor_command(benchmark: bool, as_json: bool) -> int:
     else:
         _print(Console(highlight=False), findings, measured, machine.cores)
     return 1 if any(finding.status == "warning" for finding in findings) else 0
+
+
+def _measure(machine: Machine) -> Measured:
+    """Make the benchmark.
+
+    Raises:
+        VoxloadError: it could not be made.
+    """
+    files = CALLS + FILES_BESIDE_CALLS
+    if machine.files_max < files:
+        raise RunAbortedError(f"not made: its {CALLS} calls need {files} open files")
+    return measure(_start_twin)
 
 
 def _start_twin(scenario: Scenario) -> TwinProcess:

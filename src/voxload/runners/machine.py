@@ -11,6 +11,8 @@ from typing import Literal
 import msgspec
 import psutil
 
+from voxload.runners.control_group import cpu_quota_cores, memory_left, read_text
+
 FILES_BESIDE_CALLS = 64
 """Open files of a generator process that are no calls: libraries, pipes, the HTTP client."""
 TIME_WAIT_S = 60
@@ -73,20 +75,20 @@ class Load(msgspec.Struct, frozen=True):
 
 def read_machine(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Machine:
     """Return the facts; `proc` and `sys` are where the kernel's files are mounted."""
-    low, _, high = _text(proc / "sys/net/ipv4/ip_local_port_range").replace("\t", " ").partition(" ")
+    low, _, high = read_text(proc / "sys/net/ipv4/ip_local_port_range").replace("\t", " ").partition(" ")
     ports = int(high) - int(low) + 1 if low.isdecimal() and high.strip().isdecimal() else 28_232
     available = psutil.virtual_memory().available
-    limit, used = _text(sys / "fs/cgroup/memory.max"), _text(sys / "fs/cgroup/memory.current")
-    if limit.isdecimal() and used.isdecimal():
-        available = min(available, max(int(limit) - int(used), 0))
+    left = memory_left(proc, sys)
+    if left is not None:
+        available = min(available, left)
     return Machine(
         cores=len(os.sched_getaffinity(0)),
-        cpu_quota_cores=_quota(_text(sys / "fs/cgroup/cpu.max")),
+        cpu_quota_cores=cpu_quota_cores(proc, sys),
         memory_mib=available // 2**20,
         files_max=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         ports=ports,
-        clock=_text(sys / "devices/system/clocksource/clocksource0/current_clocksource"),
-        governor=_text(sys / "devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        clock=read_text(sys / "devices/system/clocksource/clocksource0/current_clocksource"),
+        governor=read_text(sys / "devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         can_prefer=os.geteuid() == 0 or _may_be_nice(),
     )
 
@@ -173,19 +175,6 @@ def _governor(machine: Machine) -> Finding:
     return Finding("warning", "CPU governor", detail, "cpupower frequency-set -g performance")
 
 
-def _quota(text: str) -> float | None:
-    """Return the cores that `cpu.max` of a control group allows; None for no limit."""
-    quota, _, period = text.partition(" ")
-    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() and int(period) else None
-
-
 def _may_be_nice() -> bool:
     soft, _ = resource.getrlimit(resource.RLIMIT_NICE)
     return soft >= 30  # 20 - niceness
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""

@@ -63,7 +63,8 @@ def measure(start_twin: StartTwin) -> Measured:
     frames = collector.totals().frames_sent
     late_ns = collector.histogram("frame_lateness").quantile(0.99)
     if health.lost or not frames or late_ns is None:
-        raise RunAbortedError(f"the benchmark sent no frames {health.lost}".rstrip())
+        reason = (health.lost.strip().splitlines() or ["no frame was sent"])[-1]
+        raise RunAbortedError(f"not made: {reason}")
     cpu_s = health.cpu_percent_mean / 100 * collector.shards[0].last_ns / 1e9
     us = cpu_s * 1e6 / frames
     per_core = int(CORE_SHARE_MAX * 1e6 / (us * FRAMES_PER_S))

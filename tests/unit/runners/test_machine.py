@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from voxload.runners.control_group import cpu_quota_cores, memory_left
 from voxload.runners.machine import Load, Machine, diagnose, obstacles, read_machine
 
 GOOD = Machine(
@@ -72,3 +73,38 @@ def test_the_kernels_files(tmp_path):
     (tmp_path / "fs/cgroup/cpu.max").write_text("max 100000\n")
     assert read_machine(tmp_path, tmp_path).cpu_quota_cores is None
     assert read_machine(tmp_path / "nothing", tmp_path / "nothing").ports == 28_232
+
+
+def group(folder, **files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name.replace("__", ".")).write_text(f"{content}\n")
+
+
+def test_limits_of_a_slice_and_of_what_it_lies_in(tmp_path):
+    """Version 2: the tightest counts; what is cached from files can be dropped."""
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/cgroup").write_text("0::/user.slice/run.scope\n")
+    root = tmp_path / "fs/cgroup"
+    group(root / "user.slice", cpu__max="50000 100000", memory__max="max", memory__current=1)
+    stat = "anon 300\ninactive_file 1000000\nfile_mapped 5"
+    limits = {"memory__max": 5_000_000, "memory__current": 4_500_000, "memory__stat": stat}
+    group(root / "user.slice/run.scope", cpu__max="max 100000", **limits)
+    assert cpu_quota_cores(tmp_path, tmp_path) == 0.5
+    assert memory_left(tmp_path, tmp_path) == 1_500_000
+
+
+def test_limits_of_version_1(tmp_path):
+    """A container sees its own group at the root, whatever its path on the host."""
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/cgroup").write_text("9:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n1:name=systemd:/\n")
+    root = tmp_path / "fs/cgroup"
+    group(root / "cpu", cpu__cfs_quota_us=250000, cpu__cfs_period_us=100000)
+    used = {"memory__usage_in_bytes": 1000, "memory__stat": "total_inactive_file 500"}
+    group(root / "memory", memory__limit_in_bytes=3000, **used)
+    assert cpu_quota_cores(tmp_path, tmp_path) == 2.5
+    assert memory_left(tmp_path, tmp_path) == 2500
+    group(root / "cpu", cpu__cfs_quota_us=-1)
+    group(root / "memory", memory__limit_in_bytes=9223372036854771712)
+    assert cpu_quota_cores(tmp_path, tmp_path) is None
+    assert memory_left(tmp_path, tmp_path) is None
