@@ -22,9 +22,6 @@ from benchmarks.processes import ROOT, Sink, compiler, cores, run_peer
 from benchmarks.search import LATENESS_P99_MS_MAX, SENT_SHARE_MIN, Step, judge
 from benchmarks.table import LABELS
 
-MACHINE_CALLS, MACHINE_RATE = 10_000, 10
-SETUPS_PER_S = 200
-"""A set-up costs as much as a hundred frames: at this pace all cores still keep time while the last calls come up."""
 STEADY_S = 15.0
 PING_INTERVAL_S = 15
 LINGER_MS = 800
@@ -42,6 +39,23 @@ class Load(NamedTuple):
     duplex: bool
 
 
+class MachineLoad(NamedTuple):
+    """One load of a whole machine, callers and target together.
+
+    A set-up costs as much as a hundred frames: at this pace all cores still keep time while the last calls come up.
+    """
+
+    calls: int
+    rate: int
+    duplex: bool
+    setups_per_s: int = 200
+
+    def name(self) -> str:
+        """Return it in words."""
+        return f"{self.calls:,} calls at {self.rate} messages/s" + (", duplex" if self.duplex else "")
+
+
+MACHINES = (MachineLoad(10_000, 10, duplex=False), MachineLoad(1000, 50, duplex=True))
 LOADS = (
     Load("50 frames/s up", "voxload", 1000, duplex=False),
     Load("50 frames/s duplex", "voxload", 1000, duplex=True),
@@ -50,7 +64,10 @@ LOADS = (
 
 
 def section(
-    progress: Console, loads: tuple[Load, ...] = LOADS, calls: int = MACHINE_CALLS, window_s: float = 3.0
+    progress: Console,
+    loads: tuple[Load, ...] = LOADS,
+    machines: tuple[MachineLoad, ...] = MACHINES,
+    window_s: float = 3.0,
 ) -> Section:
     """Measure all; returns the section of the page."""
     rows, raw, held = [], [], True
@@ -60,18 +77,25 @@ def section(
         rows.append(_row(load, ours, floor))
         raw.append({"load": load._asdict(), "ours": asdict(ours), "floor": None if floor is None else asdict(floor)})
         held = held and bool(ours.result.frames)
-    found = machine(calls)
-    progress.print(f"{calls} calls by voxload run: {found['verdict']}", markup=False, highlight=False, soft_wrap=True)
     lines = [
         *grid(COLUMNS, rows),
         "",
         "One process on one core, the target on another; in each direction where duplex. The floor sends without TLS.",
-        "",
-        f"### {calls:,} calls at {MACHINE_RATE} messages/s, callers and target on {len(cores_used())} cores",
-        "",
-        *machine_lines(found),
     ]
-    return Section(lines, {"loads": raw, "machine": found}, held)
+    whole = []
+    for load in machines:
+        found = machine(load)
+        progress.print(f"{load.name()}, voxload run: {found['verdict']}", markup=False, highlight=False, soft_wrap=True)
+        title = f"### {load.name()}, callers and target on {len(cores_used())} cores"
+        lines += ["", title, "", *machine_lines(found)]
+        whole.append({"load": load._asdict(), **found})
+    lines += [
+        "",
+        f"The target is the sink in C. Where it does not speak, it reads each socket every {LINGER_MS} ms. Each call",
+        f"is pinged every {PING_INTERVAL_S} s. Frames and lateness are the summary's. How fast calls can be set up,",
+        "the next section shows.",
+    ]
+    return Section(lines, {"loads": raw, "machine": whole}, held)
 
 
 def cores_used() -> set[int]:
@@ -80,7 +104,7 @@ def cores_used() -> set[int]:
 
 
 def _step(peer: str, load: Load, window_s: float, progress: Console) -> Step:
-    with Sink(speak=load.duplex) as sink:
+    with Sink(load.duplex, light=not load.peer.endswith("_tls")) as sink:
         for _ in range(2):
             step = judge(*run_peer(peer, sink, load.calls, 50, load.duplex, window_s))
             verdict = (step.failed or "held") + (" (disturbed)" if step.disturbed else "")
@@ -106,17 +130,17 @@ def _row(load: Load, ours: Step, floor: Step | None) -> tuple[str, ...]:
     )
 
 
-def machine(calls: int, steady_s: float = STEADY_S) -> dict[str, Any]:
+def machine(load: MachineLoad, steady_s: float = STEADY_S) -> dict[str, Any]:
     """Run `voxload run` with so many callers on the sink in C; returns what its summary says of the steady seconds."""
     if compiler() is None:
         return {"verdict": "not measured: no C compiler for the light target"}
-    ramp_s = calls / SETUPS_PER_S
+    ramp_s = load.calls / load.setups_per_s
     with (
-        Sink(speak=False, light=True, anywhere=True, linger_ms=LINGER_MS) as sink,
+        Sink(load.duplex, light=True, anywhere=True, linger_ms=0 if load.duplex else LINGER_MS) as sink,
         tempfile.TemporaryDirectory() as folder,
     ):
         scenario = Path(folder, "machine.json")
-        scenario.write_text(json.dumps(_scenario(calls, ramp_s, steady_s, sink.url)))
+        scenario.write_text(json.dumps(_scenario(load, ramp_s, steady_s, sink.url)))
         command = [sys.executable, "-m", "voxload", "run", str(scenario), "--json", "--quiet", "--no-history"]
         command += ["--processes", str(len(cores_used())), "--out", str(Path(folder, "results"))]
         try:
@@ -127,17 +151,17 @@ def machine(calls: int, steady_s: float = STEADY_S) -> dict[str, Any]:
             return {"verdict": "not measured: the run did not end in time"}
         if not done.stdout.startswith("{"):
             return {"verdict": f"not measured: exit code {done.returncode}: {done.stderr.strip()[-200:]}"}
-        return judge_machine(json.loads(done.stdout), calls, steady_s, done.returncode)
+        return judge_machine(json.loads(done.stdout), load, steady_s, done.returncode)
 
 
-def _scenario(calls: int, ramp_s: float, steady_s: float, url: str) -> dict[str, Any]:
+def _scenario(load: MachineLoad, ramp_s: float, steady_s: float, url: str) -> dict[str, Any]:
     return {
         "name": "machine",
         "target": url,
-        "dialect": {"name": "rtmed", "message_rate": MACHINE_RATE},
+        "dialect": {"name": "rtmed", "message_rate": load.rate},
         "load": {
             "shape": "concurrency",
-            "concurrency": calls,
+            "concurrency": load.calls,
             "ramp_up": f"{ramp_s:g}s",
             "duration": f"{ramp_s + 1:g}s",
         },
@@ -147,14 +171,15 @@ def _scenario(calls: int, ramp_s: float, steady_s: float, url: str) -> dict[str,
     }
 
 
-def judge_machine(summary: dict[str, Any], calls: int, steady_s: float, exit_code: int) -> dict[str, Any]:
+def judge_machine(summary: dict[str, Any], load: MachineLoad, steady_s: float, exit_code: int) -> dict[str, Any]:
     """Return the figures of the seconds in which all calls were up, and whether the load was held."""
-    points = summary["timeline"]
+    points, calls = summary["timeline"], load.calls
     steady = [point for point in points if point["active"] == calls][1:]  # at its end, and at the end of the one before
     first = next((point["start_s"] for point in points if point["started"]), None)
     full = next((point["start_s"] + point["duration_s"] for point in points if point["active"] == calls), None)
     seconds = sum(point["duration_s"] for point in steady)
     frames = sum(point["frames_sent"] for point in steady)
+    heard = sum(point["frames_received"] for point in steady)
     late_ms = [point["latencies"]["frame_lateness"]["p99_ms"] for point in steady if point["frames_sent"]]
     found: dict[str, Any] = {
         "calls": calls,
@@ -162,6 +187,7 @@ def judge_machine(summary: dict[str, Any], calls: int, steady_s: float, exit_cod
         "outcomes": summary["totals"]["outcomes"],
         "steady_s": seconds,
         "frames_per_s": frames / seconds if seconds else 0.0,
+        "heard_per_s": heard / seconds if seconds else 0.0,
         "lateness_p99_ms": max(shard["lateness_p99_ms"] for shard in summary["shards"]),
         "lateness_p99_ms_worst": max(late_ms, default=None),
         "setups_per_s": calls / (full - first) if full is not None and first is not None and full > first else None,
@@ -172,8 +198,8 @@ def judge_machine(summary: dict[str, Any], calls: int, steady_s: float, exit_cod
         problem = f"not all calls were completed: {not_completed}"
     elif len(steady) < steady_s / 3:
         problem = f"all calls were up at once for {seconds:.0f} s only"
-    elif found["frames_per_s"] < SENT_SHARE_MIN * calls * MACHINE_RATE:
-        problem = f"{found['frames_per_s']:,.0f} of {calls * MACHINE_RATE:,} frames a second"
+    elif found["frames_per_s"] < SENT_SHARE_MIN * calls * load.rate:
+        problem = f"{found['frames_per_s']:,.0f} of {calls * load.rate:,} frames a second"
     elif found["lateness_p99_ms"] > LATENESS_P99_MS_MAX:
         problem = f"frame lateness p99 {found['lateness_p99_ms']:.1f} ms"
     else:
@@ -194,7 +220,8 @@ def machine_lines(found: dict[str, Any]) -> list[str]:
     rows = [
         ("calls up at once", f"{found['calls']:,} for {found['steady_s']:.0f} s"),
         ("outcomes", outcomes),
-        ("frames a second", shown("frames_per_s", ",.0f")),
+        ("frames sent a second", shown("frames_per_s", ",.0f")),
+        ("frames heard a second", shown("heard_per_s", ",.0f")),
         ("frame lateness p99, whole run", f"{shown('lateness_p99_ms', '.1f')} ms"),
         ("frame lateness p99, worst second with all calls up", f"{worst_ms} ms"),
         ("set-ups a second until all were up", shown("setups_per_s", ",.0f")),
@@ -202,12 +229,7 @@ def machine_lines(found: dict[str, Any]) -> list[str]:
         ("memory of each process", _each(found, "memory_mib", "MiB")),
         ("verdict", f"**{found['verdict']}**"),
     ]
-    return [
-        *grid(("`voxload run`", ""), rows),
-        "",
-        f"The target is the sink in C, which reads each socket every {LINGER_MS} ms; each call is pinged every",
-        f"{PING_INTERVAL_S} s. Frames and lateness are the summary's. How fast calls can be set up stands below.",
-    ]
+    return grid(("`voxload run`", ""), rows)
 
 
 def _each(found: dict[str, Any], name: str, unit: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import CONNECTS_AT_ONCE, SETTLE_S, SETUP_S_MAX, SETUPS_PER_S, Result
+from benchmarks.speech import agent_frame
 from voxload.clock import NS_PER_S, monotonic_ns, sleep_s
 
 SINK_SOURCE = Path(__file__).with_name("sink.c")
@@ -63,7 +64,7 @@ class SinkView:
 class Sink:
     """The sink as a child process; use it in a `with`.
 
-    `light`: the one in C, where there is a compiler, which hears more than one in Python can and never speaks. It is
+    `light`: the one in C, where there is a compiler, which carries more than one in Python can. It is
     pinned to the second core, or with `anywhere` to none. With `linger_ms` it reads each socket once in that time only.
     """
 
@@ -71,8 +72,12 @@ class Sink:
         self._folder = tempfile.TemporaryDirectory()
         core = -1 if anywhere else cores()[1]
         if light and compiler() is not None:
-            assert not speak
-            command = [str(build(SINK_SOURCE, Path(self._folder.name))), str(core), str(linger_ms)]
+            folder = Path(self._folder.name)
+            command = [str(build(SINK_SOURCE, folder)), str(core), str(linger_ms)]
+            if speak:
+                message = folder / "message"
+                message.write_bytes(agent_frame("rtmed"))
+                command.append(str(message))
         else:
             command = [sys.executable, "-m", "benchmarks.sink", *(["--speak"] if speak else [])]
             command += [] if anywhere else ["--cpu", str(core)]

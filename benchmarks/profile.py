@@ -102,7 +102,7 @@ def measure(peer: str, rate: int, duplex: bool, calls: int, seconds: float) -> t
     Raises:
         RuntimeError: the peer or perf failed.
     """
-    with Sink(speak=duplex, light=not duplex) as sink, tempfile.TemporaryDirectory() as folder:
+    with Sink(duplex, light=True) as sink, tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "perf.data")
         command = ["perf", "record", "-k", "CLOCK_MONOTONIC", "-e", "cpu-clock", "-F", str(LOOKS_PER_S), "-g"]
         command += ["-m", str(BUFFER_PAGES)]

@@ -16,6 +16,8 @@ from voxload.process import raise_file_limit
 
 DEFAULT = ("peers", "loads", "growth", "profile", "soak", "redis", "micro")
 
+QUICK_MACHINES = (loads.MachineLoad(200, 10, duplex=False), loads.MachineLoad(100, 50, duplex=True))
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns 0, or 1 when something that must work did not."""
@@ -68,7 +70,7 @@ def _measure(
                 table.show(console, cells, about)
             return section
         case "loads":
-            return loads.section(progress, *((loads.LOADS[:1], 200, 1.0) if quick else ()))
+            return loads.section(progress, *((loads.LOADS[:1], QUICK_MACHINES, 1.0) if quick else ()))
         case "growth":
             section, steps = growth.measure(progress, *((1000, 1.0) if quick else ()))
             problem = growth.draw(steps) if write else ""

@@ -1,10 +1,10 @@
 /* A light target: takes `POST /api/v1/calls/start` and any WebSocket, counts the frames that it hears, drops them.
  *
- * usage: sink CPU LINGER_MS    (one line of JSON with its URL on standard output; ends when standard input does)
+ * usage: sink CPU LINGER_MS [FILE]   (one line of JSON with its URL on standard output; ends when standard input does)
  * CPU -1: any. LINGER_MS 0: reads each socket as soon as something has come; else each WebSocket once in that time, by turns,
  * as a receiver that moderates its interrupts: it then costs a fraction, and its answers to pings are that much later.
  * `GET /stats` answers as benchmarks/sink.py does: samples of 250 ms since the last such request. For loads that a sink
- * in Python cannot hear. It never speaks; it answers pings and closing handshakes.
+ * in Python cannot hear. It answers pings and closing handshakes, and says the message in FILE to each WebSocket every 20 ms.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -19,12 +19,17 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 typedef long long ns_t;
 enum { BUFFER = 262144, HEAD_MAX = 4096, CONTROL_MAX = 125, SAMPLES_MAX = 2000, ANSWER_MAX = 2 << 20 };
 #define SAMPLE_NS 250000000LL
+#define PERIOD_NS 20000000LL /* between two messages of one socket */
+enum { SLOTS = 40, LATE_MAX = 65536 };
+#define SLOT_NS (PERIOD_NS / SLOTS)
 
 typedef struct {
     int socket, is_websocket;
@@ -35,18 +40,27 @@ typedef struct {
     size_t frame_length, control_length;
     int opcode;
     int turn;                 /* its place among those that are read by turns; -1: read at once */
+    int slot, place;          /* when in each period it is spoken to, and its place among those of that slot */
 } Peer;
 
 typedef struct {
-    ns_t start, end, cpu, wait;
-    long long frames;
+    Peer **all;
+    int count, room;
+} List;
+
+typedef struct {
+    ns_t start, end, cpu, wait, late_p99;
+    long long heard, said;
     int connections;
 } Sample;
 
 static Sample samples[SAMPLES_MAX];
-static int sample_count, connections, next_call, turn_count, turn_room;
-static Peer **turns;
-static long long frames_in, frames_before;
+static int sample_count, connections, next_call, late_count;
+static List turns, slots[SLOTS];
+static long long frames_in, frames_before, frames_out, frames_out_before, frames_dropped;
+static ns_t late[LATE_MAX];
+static unsigned char spoken[65536 + 4];
+static size_t spoken_length;
 static ns_t last_at, last_cpu, last_wait;
 static unsigned char buffer[BUFFER];
 static char answer[ANSWER_MAX];
@@ -67,12 +81,29 @@ static ns_t wait_ns(void) { /* for which another process had the core (one threa
     return waited;
 }
 
+static int compare(const void *a, const void *b) {
+    ns_t x = *(const ns_t *)a, y = *(const ns_t *)b;
+    return x < y ? -1 : x > y;
+}
+
 static void take_sample(void) {
+    qsort(late, (size_t)late_count, sizeof *late, compare);
+    ns_t late_p99 = late_count ? late[late_count * 99 / 100] : -1;
+    late_count = 0;
     ns_t at = clock_ns(CLOCK_MONOTONIC), cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID), wait = wait_ns();
     if (last_at && sample_count < SAMPLES_MAX)
-        samples[sample_count++] = (Sample){last_at, at, cpu - last_cpu, wait - last_wait, frames_in - frames_before,
-                                           connections};
-    last_at = at, last_cpu = cpu, last_wait = wait, frames_before = frames_in;
+        samples[sample_count++] = (Sample){last_at, at, cpu - last_cpu, wait - last_wait, late_p99,
+                                           frames_in - frames_before, frames_out - frames_out_before, connections};
+    last_at = at, last_cpu = cpu, last_wait = wait, frames_before = frames_in, frames_out_before = frames_out;
+}
+
+static int list_add(List *list, Peer *peer) { /* returns its place */
+    if (list->count == list->room) {
+        list->room = list->room ? 2 * list->room : 64;
+        list->all = realloc(list->all, (size_t)list->room * sizeof *list->all);
+    }
+    list->all[list->count] = peer;
+    return list->count++;
 }
 
 /* --- SHA-1 (RFC 3174) and base64, for the handshake --- */
@@ -150,14 +181,16 @@ static void say_json(Peer *peer, const char *json) {
 }
 
 static void say_stats(Peer *peer) {
-    size_t at = snprintf(answer, sizeof answer, "{\"connections\":%d,\"frames_in\":%lld,\"frames_out\":0,"
-                         "\"frames_dropped\":0,\"samples\":[", connections, frames_in);
+    size_t at = snprintf(answer, sizeof answer, "{\"connections\":%d,\"frames_in\":%lld,\"frames_out\":%lld,"
+                         "\"frames_dropped\":%lld,\"samples\":[", connections, frames_in, frames_out, frames_dropped);
     for (int n = 0; n < sample_count; n++) {
         Sample *s = &samples[n];
+        char late_ms[32] = "null";
+        if (s->late_p99 >= 0) snprintf(late_ms, sizeof late_ms, "%.3f", (double)s->late_p99 / 1e6);
         at += snprintf(answer + at, sizeof answer - at,
                        "%s{\"start_ns\":%lld,\"end_ns\":%lld,\"cpu_ns\":%lld,\"wait_ns\":%lld,\"connections\":%d,"
-                       "\"frames_in\":%lld,\"frames_out\":0,\"lateness_p99_ms\":null}",
-                       n ? "," : "", s->start, s->end, s->cpu, s->wait, s->connections, s->frames);
+                       "\"frames_in\":%lld,\"frames_out\":%lld,\"lateness_p99_ms\":%s}",
+                       n ? "," : "", s->start, s->end, s->cpu, s->wait, s->connections, s->heard, s->said, late_ms);
     }
     snprintf(answer + at, sizeof answer - at, "]}");
     sample_count = 0;
@@ -177,6 +210,10 @@ static void answer_request(Peer *peer) {
                             "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s\r\n", accepted, protocol);
         peer->is_websocket = 1, connections++;
         say(peer, text, size);
+        if (spoken_length) { /* its phase is that at which it came */
+            peer->slot = (int)(clock_ns(CLOCK_MONOTONIC) % PERIOD_NS / SLOT_NS);
+            peer->place = list_add(&slots[peer->slot], peer);
+        }
     } else if (!strncmp(peer->head, "GET /stats", 10)) {
         say_stats(peer);
     } else {
@@ -258,7 +295,11 @@ static int take_frames(Peer *peer, const unsigned char *data, size_t size) {
 
 static void drop(Peer *peer) {
     if (peer->is_websocket) connections--;
-    if (peer->turn >= 0) turns[peer->turn] = turns[--turn_count], turns[peer->turn]->turn = peer->turn;
+    if (peer->turn >= 0) turns.all[peer->turn] = turns.all[--turns.count], turns.all[peer->turn]->turn = peer->turn;
+    if (peer->is_websocket && spoken_length) {
+        List *list = &slots[peer->slot];
+        list->all[peer->place] = list->all[--list->count], list->all[peer->place]->place = peer->place;
+    }
     close(peer->socket);
     free(peer->head);
     free(peer);
@@ -266,9 +307,37 @@ static void drop(Peer *peer) {
 
 /* Take a socket from the poll and read it by turns from now on. */
 static void take_turns(Peer *peer, int poll) {
-    if (turn_count == turn_room) turns = realloc(turns, (size_t)(turn_room = turn_room ? 2 * turn_room : 1024) * sizeof *turns);
     epoll_ctl(poll, EPOLL_CTL_DEL, peer->socket, NULL);
-    peer->turn = turn_count, turns[turn_count++] = peer;
+    peer->turn = list_add(&turns, peer);
+}
+
+/* Speak to all whose slots have passed; returns when the next one will have. */
+static ns_t speak(void) {
+    static ns_t next; /* the end of the first slot that has not been served */
+    ns_t at = clock_ns(CLOCK_MONOTONIC);
+    for (next = next ? next : (at / SLOT_NS + 1) * SLOT_NS; next <= at; next += SLOT_NS) {
+        List *list = &slots[(next / SLOT_NS - 1) % SLOTS];
+        for (int n = 0; n < list->count; n++) {
+            if (late_count < LATE_MAX) late[late_count++] = clock_ns(CLOCK_MONOTONIC) - next;
+            ssize_t sent = send(list->all[n]->socket, spoken, spoken_length, MSG_NOSIGNAL | MSG_DONTWAIT);
+            if (sent == (ssize_t)spoken_length) frames_out++;
+            else frames_dropped++;
+            if (sent > 0 && sent < (ssize_t)spoken_length) /* the rest must follow, or no frame after it is one */
+                say(list->all[n], (char *)spoken + sent, spoken_length - (size_t)sent);
+        }
+    }
+    return next;
+}
+
+/* Read the message that is said, and make a frame of it. Returns whether there is one. */
+static int read_spoken(const char *path) {
+    FILE *file = fopen(path, "rb");
+    size_t size = file ? fread(spoken + 4, 1, sizeof spoken - 4, file) : 0;
+    if (file) fclose(file);
+    if (size < 126) return 0; /* a frame of audio is longer */
+    spoken[0] = 0x81, spoken[1] = 126, spoken[2] = (unsigned char)(size >> 8), spoken[3] = (unsigned char)size;
+    spoken_length = size + 4;
+    return 1;
 }
 
 static void serve(Peer *peer, int poll) {
@@ -295,18 +364,18 @@ static int serve_turns(ns_t linger_ns) {
     static double owed;
     static int next;
     ns_t at = clock_ns(CLOCK_MONOTONIC);
-    owed += before ? (double)(at - before) / linger_ns * turn_count : 0;
+    owed += before ? (double)(at - before) / linger_ns * turns.count : 0;
     before = at;
-    if (owed > turn_count) owed = turn_count;
-    for (; owed >= 1 && turn_count; owed--) {
-        if (next >= turn_count) next = 0;
-        serve(turns[next++], -1); /* one that ends here leaves its place to the last, whose turn comes later */
+    if (owed > turns.count) owed = turns.count;
+    for (; owed >= 1 && turns.count; owed--) {
+        if (next >= turns.count) next = 0;
+        serve(turns.all[next++], -1); /* one that ends here leaves its place to the last, whose turn comes later */
     }
-    return turn_count ? 2 : 50;
+    return turns.count ? 2 : 50;
 }
 
 int main(int count, char **words) {
-    if (count != 3) return 2;
+    if (count < 3 || count > 4 || (count == 4 && !read_spoken(words[3]))) return 2;
     ns_t linger_ns = atoi(words[2]) * 1000000LL;
     if (atoi(words[1]) >= 0) {
         cpu_set_t set;
@@ -328,15 +397,25 @@ int main(int count, char **words) {
     struct epoll_event want = {.events = EPOLLIN, .data.ptr = NULL}, input = {.events = EPOLLIN | EPOLLHUP, .data.ptr = &on};
     epoll_ctl(poll, EPOLL_CTL_ADD, listener, &want);
     epoll_ctl(poll, EPOLL_CTL_ADD, 0, &input);
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+    struct epoll_event tick = {.events = EPOLLIN, .data.ptr = &timer};
+    epoll_ctl(poll, EPOLL_CTL_ADD, timer, &tick);
     printf("{\"url\":\"http://127.0.0.1:%d\",\"tls_url\":\"\",\"ca\":\"\"}\n", ntohs(at.sin_port));
     fflush(stdout);
     struct epoll_event events[512];
     for (;;) {
+        if (spoken_length && connections) {
+            ns_t next = speak();
+            struct itimerspec when = {.it_value = {next / 1000000000LL, next % 1000000000LL}};
+            timerfd_settime(timer, TFD_TIMER_ABSTIME, &when, NULL);
+        }
         int ready = epoll_wait(poll, events, 512, linger_ns ? serve_turns(linger_ns) : 50);
         if (!last_at || clock_ns(CLOCK_MONOTONIC) - last_at >= SAMPLE_NS) take_sample();
         for (int n = 0; n < ready; n++) {
             if (events[n].data.ptr == &on) {
                 if (read(0, buffer, sizeof buffer) <= 0) return 0;
+            } else if (events[n].data.ptr == &timer) {
+                if (read(timer, buffer, 8) < 0 && errno != EAGAIN) return 1;
             } else if (events[n].data.ptr) {
                 serve(events[n].data.ptr, linger_ns ? poll : -1);
             } else {

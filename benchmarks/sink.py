@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import itertools
 import json
-import math
 import os
 import sys
 import tempfile
@@ -27,9 +26,10 @@ from aiohttp import web
 from picows import WSFrame, WSMsgType, WSTransport, WSUpgradeRequest, WSUpgradeResponse
 
 from benchmarks.harness import AGENT_RATE, percentile_ms, usage
+from benchmarks.speech import agent_frame
 from voxload.certificates import ensure_certificates, server_tls
 from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns
-from voxload.dialects.rtmed import START_PATH, RtmedDialect, RtmedOptions
+from voxload.dialects.rtmed import START_PATH
 from voxload.front import Front
 from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit
 from voxload.timer import WheelTimer
@@ -53,12 +53,7 @@ class Sink:
         self.fronts: dict[web.RequestHandler, Front] = {}
         self._ids = itertools.count()
         self._before = (usage(), 0, 0)
-        dialect = RtmedDialect("http://sink", RtmedOptions())
-        form = dialect.agent_format
-        # a tone of -12 dBFS: the caller's ear takes it for speech, so a duplex call costs what a real one does
-        tone = [round(8192 * math.sin(2 * math.pi * 400 * n / form.sample_rate_hz)) for n in range(form.frame_samples)]
-        prepared = dialect.prepare_agent([array("h", tone).tobytes()])[0]
-        self.payload = dialect.agent("").stamp(prepared, 0, 0)
+        self.payload = agent_frame("rtmed")  # speech to the caller's ear: a duplex call costs what a real one does
 
     def sample(self, due_ns: int) -> int:
         """Note what has happened since the last sample."""

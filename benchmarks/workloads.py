@@ -7,10 +7,8 @@ in it waits, reads a clock that runs, or draws a chance without a seed.
 from __future__ import annotations
 
 import asyncio
-import math
 import select
 import socket
-from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -19,6 +17,7 @@ import picows
 import uvloop
 from picows import WSFrame, WSMsgType, WSTransport, WSUpgradeRequest
 
+from benchmarks.speech import UNIX_NS, agent_frame, tone
 from voxload.audio.playout import Ear
 from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns
 from voxload.dialects.base import AudioIn, CallIdentity, Dial, HttpRequest, Signal
@@ -36,18 +35,10 @@ from voxload.wheel import SLOT_NS, Wheel
 
 Run = Callable[[int], None]
 FRAME_NS = 20 * NS_PER_MS
-UNIX_NS = 1_700_000_000 * NS_PER_S
 WHEEL_CALLS = 500
 CALLS = 50
 VALUES = tuple((n * 7919 % 5000) * 1000 + 17 for n in range(4096))
 """Latenesses up to 5 ms."""
-
-
-def tone(sample_rate_hz: int, samples: int) -> bytes:
-    """Return a tone of -12 dBFS: an ear takes it for speech."""
-    return array(
-        "h", [round(8192 * math.sin(2 * math.pi * 400 * n / sample_rate_hz)) for n in range(samples)]
-    ).tobytes()
 
 
 def wheel() -> Run:
@@ -114,14 +105,6 @@ def decode(dialect_name: str) -> Run:
             understand(payload, text)
 
     return run
-
-
-def agent_frame(dialect_name: str) -> bytes:
-    """Return a frame of loud agent audio on the wire."""
-    dialect = build_dialect(dialect_name, "http://agent.example", {})
-    form = dialect.agent_format
-    loud = b"\x10" * form.frame_bytes if form.encoding == "mulaw" else tone(form.sample_rate_hz, form.frame_samples)
-    return dialect.agent("bench").stamp(dialect.prepare_agent([loud])[0], 0, UNIX_NS)
 
 
 def ear() -> Run:

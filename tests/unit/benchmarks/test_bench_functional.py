@@ -67,6 +67,22 @@ def test_the_sink_in_c_counts_the_same(peer: str) -> None:
     assert stats["connections"] == 0
 
 
+@pytest.mark.skipif(compiler() is None, reason="no C compiler")
+@pytest.mark.parametrize("linger_ms", [0, 100])
+def test_the_sink_in_c_speaks_as_the_other_one_does(linger_ms: int) -> None:
+    with Sink(speak=True, light=True, linger_ms=linger_ms) as sink:
+        result, seen = run_peer("voxload", sink, CALLS, 50, duplex=True, seconds=1.0)
+        stats = sink.drain()
+    assert result.errors == 0, result.error
+    assert result.frames == pytest.approx(CALLS * 50, rel=0.1)
+    assert result.frames_in == pytest.approx(CALLS * 50, rel=0.1)
+    assert seen.frames_in_per_s == pytest.approx(CALLS * 50, rel=0.3)
+    assert seen.frames_out_per_s == pytest.approx(CALLS * 50, rel=0.3)
+    assert seen.lateness_p99_ms is not None
+    assert stats["frames_out"] >= result.frames_in
+    assert (stats["frames_dropped"], stats["connections"]) == (0, 0)
+
+
 def test_voxload_as_acs_streams_to_a_quiet_backend() -> None:
     with Sink(speak=False) as sink:
         result, seen = run_peer("voxload_acs", sink, CALLS, 50, duplex=False, seconds=1.0)

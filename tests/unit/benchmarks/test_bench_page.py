@@ -157,9 +157,10 @@ def test_a_profile_is_made_where_perf_works() -> None:
 
 @pytest.mark.skipif(compiler() is None, reason="no C compiler")
 def test_a_run_of_all_cores_is_read_from_its_summary() -> None:
-    found = loads.machine(60, steady_s=5.0)
+    found = loads.machine(loads.MachineLoad(60, 20, duplex=True, setups_per_s=60), steady_s=5.0)
     assert found["outcomes"] == {"completed": 60}, found
-    assert found["frames_per_s"] == pytest.approx(600, rel=0.2)
+    assert found["frames_per_s"] == pytest.approx(1200, rel=0.2)
+    assert found["heard_per_s"] == pytest.approx(3000, rel=0.2)
     assert len(found["shards"]) == len(loads.cores_used())
     assert any("completed 60" in line for line in loads.machine_lines(found))
 
@@ -167,6 +168,7 @@ def test_a_run_of_all_cores_is_read_from_its_summary() -> None:
 def _summary(active: int = 100, frames: int = 1000, late_ms: float = 1.0, **outcomes: int) -> dict[str, object]:
     latencies = {"frame_lateness": {"p99_ms": late_ms}}
     point = {"active": active, "frames_sent": frames, "duration_s": 1.0, "started": 100, "latencies": latencies}
+    point["frames_received"] = 0
     shard = {"lateness_p99_ms": late_ms, "cpu_percent_mean": 50.0, "memory_mib": 80.0}
     return {
         "timeline": [{**point, "start_s": float(second)} for second in range(9)],
@@ -186,7 +188,7 @@ def _summary(active: int = 100, frames: int = 1000, late_ms: float = 1.0, **outc
     ],
 )
 def test_a_run_of_all_cores_is_judged(summary: dict[str, object], verdict: str) -> None:
-    found = loads.judge_machine(summary, 100, 9.0, 0)
+    found = loads.judge_machine(summary, loads.MachineLoad(100, 10, duplex=False), 9.0, 0)
     assert found["verdict"] == verdict
     assert f"**{verdict}**" in " ".join(loads.machine_lines(found))
 

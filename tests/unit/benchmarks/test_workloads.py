@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from benchmarks import instructions
-from benchmarks.workloads import CALLS, FRAME_NS, WORKLOADS, OneSided, agent_frame
+from benchmarks.speech import agent_frame
+from benchmarks.workloads import CALLS, FRAME_NS, WORKLOADS, OneSided
 
 LOOPS = "import os\nfor times in (1000, 2000): os.getppid(); sum(range(times)); os.getppid()"
 
