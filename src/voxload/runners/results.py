@@ -15,6 +15,8 @@ from voxload.errors import BadInputError, Problem, RunAbortedError
 from voxload.measure.summary import CallRecord
 
 CALLS_FILE = "calls.jsonl.zst"
+_SMALL_WINDOW = zstandard.ZstdCompressionParameters.from_level(3, window_log=17)
+"""128 KiB, which is used up in seconds; the usual 2 MiB would fill over many minutes and look like a leak."""
 
 
 class ResultsFolder:
@@ -47,7 +49,8 @@ class ResultsFolder:
         try:
             if self._stream is None:
                 self._calls = (self.path / CALLS_FILE).open("wb")
-                self._stream = zstandard.ZstdCompressor(level=3).stream_writer(self._calls)
+                compressor = zstandard.ZstdCompressor(compression_params=_SMALL_WINDOW)
+                self._stream = compressor.stream_writer(self._calls)
             if lines:
                 self._stream.write(lines)
                 self._stream.flush(zstandard.FLUSH_BLOCK)
