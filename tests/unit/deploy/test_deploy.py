@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -15,6 +17,7 @@ from voxload.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy"
+OPERATED = DEPLOY / "kubernetes" / "locusttest.yaml"
 GROUPS = sorted((DEPLOY / "azure").glob("*.yaml"))
 
 
@@ -92,6 +95,104 @@ def test_pods_are_confined_and_every_mount_has_its_volume(kind):
     assert not secured["allowPrivilegeEscalation"]
     assert {mount["name"] for mount in container(kind)["volumeMounts"]} == {item["name"] for item in pod["volumes"]}
     assert container(kind)["resources"]["requests"] == container(kind)["resources"]["limits"]
+
+
+TEXT, FLAG, COUNT, PART = str, bool, int, "checked as a part of a pod"
+LOCUST_TEST = {
+    "image": TEXT,
+    "master": {"command": TEXT, "autostart": FLAG, "autoquit": {"enabled": FLAG, "timeout": COUNT}, "resources": PART},
+    "worker": {"command": TEXT, "replicas": COUNT, "resources": PART},
+    "testFiles": {"configMapRef": TEXT, "srcMountPath": TEXT},
+    "env": {"variables": PART},
+    "volumes": PART,
+    "volumeMounts": [{"name": TEXT, "mountPath": TEXT, "target": TEXT}],
+    "security": {"podSecurityContext": PART, "containerSecurityContext": PART},
+}
+"""The fields of `locust.io/v2` that we use, as locust-k8s-operator 2.3.0 documents them."""
+
+
+def strange(found, known, path="spec"):
+    """The places of a resource that have no such field, or another type."""
+    if known == PART:
+        return []
+    if isinstance(known, dict):
+        places = [f"{path}.{name}" for name in found if name not in known]
+        return places + [
+            place for name in found if name in known for place in strange(found[name], known[name], f"{path}.{name}")
+        ]
+    if isinstance(known, list):
+        return [place for item in found for place in strange(item, known[0], f"{path}[]")]
+    return [] if type(found) is known else [path]
+
+
+def operated_pod(spec, role):
+    """The pod that the operator makes of its resource, as far as it is our text."""
+    mounts = [
+        {"name": item["name"], "mountPath": item["mountPath"]}
+        for item in spec["volumeMounts"]
+        if item["target"] in {role, "both"}
+    ]
+    container = {
+        "name": role,
+        "image": spec["image"],
+        "args": spec[role]["command"].split(),
+        "resources": spec[role]["resources"],
+        "env": spec["env"]["variables"],
+        "volumeMounts": mounts,
+        "securityContext": spec["security"]["containerSecurityContext"],
+    }
+    pod = {
+        "containers": [container],
+        "volumes": spec["volumes"],
+        "securityContext": spec["security"]["podSecurityContext"],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": role}, "spec": pod}
+
+
+def test_the_resource_of_the_locust_operator():
+    claim, test = read(OPERATED)
+    assert claim == MANIFESTS["PersistentVolumeClaim"]
+    assert (test["apiVersion"], test["kind"]) == ("locust.io/v2", "LocustTest")
+    spec = test["spec"]
+    assert strange(spec, LOCUST_TEST) == []
+    wrong = {**spec, "imge": "x", "worker": {"replicas": "4"}}
+    assert strange(wrong, LOCUST_TEST) == [
+        "spec.imge",
+        "spec.worker.replicas",
+    ]
+    assert {"image", "master", "worker"} <= spec.keys()
+    names = {volume["name"] for volume in spec["volumes"]}
+    assert {mount["name"] for mount in spec["volumeMounts"]} == names
+    for role in ("master", "worker"):
+        pod = operated_pod(spec, role)
+        kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
+        assert spec[role]["resources"]["requests"] == spec[role]["resources"]["limits"]
+
+
+def test_the_operator_starts_locust_with_what_it_takes():
+    """Its own arguments are added to ours; Locust reads them and loads the file, in a process of its own."""
+    _, test = read(OPERATED)
+    spec = test["spec"]
+    added = {
+        "master": ["--master", "--expect-workers", str(spec["worker"]["replicas"]), "--autostart", "--autoquit", "10"],
+        "worker": ["--worker", "--master-host", "voxload-master"],
+    }
+    code = (
+        "import runpy, sys\n"
+        "from locust.argument_parser import parse_options\n"
+        "options = parse_options(sys.argv[2:])\n"
+        "user = runpy.run_path(sys.argv[1])['Caller']\n"
+        "print(options.locustfile, options.num_users, user.scenario, user.results)"
+    )
+    folder = spec["testFiles"].get("srcMountPath", "/lotest/src")
+    for role, more in added.items():
+        arguments = [str(DEPLOY / "kubernetes" / "locustfile.py"), *spec[role]["command"].split(), *more]
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        users = 200 if role == "master" else None
+        (results,) = (mount["mountPath"] for mount in spec["volumeMounts"] if mount["name"] == "results")
+        expected = f"{folder}/locustfile.py {users} {folder}/scenario.yaml {results}"
+        assert done.stdout.strip() == expected
 
 
 @pytest.mark.parametrize("path", GROUPS, ids=lambda path: path.stem)
