@@ -6,8 +6,6 @@ STAMP := $(VENV)/.stamp-dev
 NATIVE := hatch_build.py $(shell find src -name '_*.[ch]')
 # These tests keep real time. On a busy machine one may fail for that alone, so a failed one is run again, and said to be.
 AGAIN := --reruns 2 --reruns-delay 2
-# its last test looks back on all before it
-IN_ONE_PROCESS := tests/unit/standins/test_acs_exchange.py
 SYSTEM_PACKAGES := chromium flite iproute2 openssl redis-server redis-tools
 # Hundreds of processes start during the tests. Where the environment (as that of many containers) forbids to keep
 # compiled modules, each would compile all of voxload again: a third of its start.
@@ -42,9 +40,7 @@ system:          ## install the Debian packages that the tests need
 	  $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
 test: $(STAMP) system  ## run all tests
-	@$(PY) -m pytest -n 4 --dist worksteal $(AGAIN) tests/e2e
-	@$(PY) -m pytest -n 4 $(AGAIN) --ignore=tests/e2e --ignore=$(IN_ONE_PROCESS)
-	@$(PY) -m pytest $(AGAIN) $(IN_ONE_PROCESS)
+	@$(PY) -m pytest -n 4 --dist worksteal $(AGAIN)
 
 lint: $(STAMP)   ## ruff and mypy --strict
 	@$(VENV)/bin/ruff check src tests benchmarks scripts
