@@ -192,7 +192,7 @@ def test_the_operator_starts_locust_with_what_it_takes():
         users = 200 if role == "master" else None
         (results,) = (mount["mountPath"] for mount in spec["volumeMounts"] if mount["name"] == "results")
         expected = f"{folder}/locustfile.py {users} {folder}/scenario.yaml {results}"
-        assert done.stdout.strip() == expected
+        assert done.stdout.splitlines()[-1] == expected  # Locust warns of its own function
 
 
 @pytest.mark.parametrize("path", GROUPS, ids=lambda path: path.stem)
