@@ -1,10 +1,20 @@
-/* What the C parts of different modules know of each other: objects that begin with a function in C. */
+/* What the C parts of different modules share: the clock, and objects that begin with a function in C. */
 #ifndef VOXLOAD_NATIVE_H
 #define VOXLOAD_NATIVE_H
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdint.h>
+#include <time.h>
+
+#define NS_PER_S 1000000000LL
+
+/* As `voxload.clock.monotonic_ns`. */
+static inline int64_t now_ns(void) {
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return (int64_t)at.tv_sec * NS_PER_S + at.tv_nsec;
+}
 
 /* `voxload._ring.Timed`, the base of what the wheel calls without the interpreter: as Python calls it, due(due_ns). */
 typedef struct {

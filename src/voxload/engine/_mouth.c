@@ -9,15 +9,8 @@
 #include "_frame.h"
 #include <errno.h>
 #include <sys/socket.h>
-#include <time.h>
 
 static PyTypeObject *splice_type; /* voxload.dialects._splice.Splice; NULL: it was not compiled */
-
-static int64_t now_ns(void) {
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return (int64_t)at.tv_sec * 1000000000 + at.tv_nsec;
-}
 
 /* --- Ledger --- */
 
