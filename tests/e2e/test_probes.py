@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+import socket
+import subprocess
 import time
 
 from conftest import scenario_with
@@ -110,6 +113,45 @@ def test_a_service_that_dies_fails_its_gate_and_not_the_run(voxload, redis_serve
     assert probe.problem == ""
     assert "Error" in probe.errors[0].text
     assert probe.timeline[0].start_s == 0
+
+
+def test_a_service_that_comes_late_is_found(voxload):
+    """It is tried again while the run goes on, and takes part from then on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    probe = {"component": "redis", "name": "late", "rate": 10, "options": {"url": f"redis://127.0.0.1:{port}"}}
+    load = {"shape": "constant", "arrival_rate": 2, "duration": "9s"}
+    gates = ['operation_success{probe="late"} >= 1%']
+    path = voxload.write(scenario_with(**SHORT, load=load, probes=[probe], gates=gates))
+    process = voxload.start("run", str(path), "--quiet", "--processes", "1")
+    while not list(voxload.folder.glob("results/*/calls.jsonl.zst")):
+        time.sleep(0.05)
+    other = [
+        shutil.which("redis-server"),
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        voxload.folder,
+    ]
+    server = subprocess.Popen([str(item) for item in other], stdout=subprocess.DEVNULL)
+    try:
+        done = voxload.finish(process, 60)
+    finally:
+        server.kill()
+        server.wait()
+    assert done.code == 4, done.out + done.err  # its beginning is missing
+    assert "it is tried again" in " ".join(done.out.split())
+    (found,) = done.summary.probes
+    assert found.completed == found.attempted >= 5
+    assert found.problem.startswith("not from the start on: ")
+    assert found.timeline[0].start_s >= 1
+    assert found.histogram("operation_latency").quantile(1.0) < 1e9, "nothing that was due before it came"
+    assert done.summary.gates[0].status == "unknown"
 
 
 def test_ctrl_c_leaves_no_key_behind(voxload, redis_server):

@@ -259,7 +259,7 @@ async def _run(
         loop.add_signal_handler(number, on_signal)
     async with beside.probes.probing() as missing:
         for problem in missing:
-            words = f"[yellow]warning:[/] {escape(problem)}; the calls are placed without it"
+            words = f"[yellow]warning:[/] {escape(problem)}; the calls are placed without it, it is tried again"
             beside.console.print(words, highlight=False)
         if runner.stopping:
             raise RunAbortedError("interrupted before the first call (Ctrl-C)")

@@ -77,7 +77,7 @@ class Probes:
 
     @asynccontextmanager
     async def probing(self) -> AsyncIterator[Sequence[str]]:
-        """Probe while the block runs; gives what is wrong with probes whose service is not there: they are left out.
+        """Probe while the block runs; gives what is wrong with probes whose service is not there: it is tried again.
 
         Raises (on entering):
             BadInputError: a probe wants what only the user can give, such as a library.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -34,6 +35,9 @@ from voxload.services.words import (
     encode,
 )
 
+PAUSE_S, PAUSE_S_MAX = 2.0, 30.0
+"""Between two attempts to find the service, doubled each time; for work that does not give up."""
+
 
 class _Parent:
     """The two pipes to the process that started this one."""
@@ -41,6 +45,10 @@ class _Parent:
     def __init__(self, output: BinaryIO) -> None:
         self._output = output
         self.start_ns: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.runner: ComponentRunner | None = None
+        """That of the present attempt."""
+        self.over = asyncio.Event()
+        """Set when nothing more is to be started."""
 
     def say(self, word: FromProcess) -> None:
         """Say something; nobody listens any more when the parent is gone."""
@@ -60,7 +68,7 @@ class _Parent:
         self.say(Ready())
         return await self.start_ns
 
-    async def listen(self, reader: asyncio.StreamReader, runner: ComponentRunner) -> None:
+    async def listen(self, reader: asyncio.StreamReader) -> None:
         """Do as the parent says; its end is a word to stop."""
         while line := await reader.readline():
             match decode_to_process(line):
@@ -68,10 +76,20 @@ class _Parent:
                     if not self.start_ns.done():
                         self.start_ns.set_result(start_ns)
                 case Finish():
-                    runner.finish()
+                    self.over.set()
+                    if self.runner is not None and self.runner.start_ns:
+                        self.runner.finish()
+                    else:
+                        self.stop()
                 case _:
                     break
-        runner.stop(STOPPED)
+        self.stop()
+
+    def stop(self) -> None:
+        """Start nothing more, and end what is in flight."""
+        self.over.set()
+        if self.runner is not None:
+            self.runner.stop(STOPPED)
 
 
 async def _run(output: BinaryIO) -> None:
@@ -81,27 +99,46 @@ async def _run(output: BinaryIO) -> None:
     job = decode_to_process(await reader.readline() or b"null")
     assert isinstance(job, Job)
     parent = _Parent(output)
-    try:
-        found = component_type(job.settings["component"])
-        settings = read_settings(Source(job.settings, job.file), found.settings_type, os.environ)
-        recorder = Recorder(lateness_metric="loop_lateness")
-        component = found(settings, ComponentRun(job.run_id, recorder, monotonic_ns, unix_ns))
-        runner = ComponentRunner(
-            component,
-            recorder,
-            parent.report,
-            on_ready=freeze_garbage,
-            start_at=parent.wait_for_start,
-            gives_up=job.gives_up,
-        )
-        listening = asyncio.ensure_future(parent.listen(reader, runner))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, runner.stop, STOPPED)
-        result = await runner.run()
-        listening.cancel()
-    except VoxloadError as error:
-        parent.say(Failed(str(error), isinstance(error, BadInputError)))
-        return
+    listening = asyncio.ensure_future(parent.listen(reader))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, parent.stop)
+    pause_s = 0.0
+    while not parent.over.is_set():
+        try:
+            await _attempt(job, parent, joins_late=pause_s > 0)
+            break
+        except VoxloadError as error:
+            bad_input = isinstance(error, BadInputError)
+            parent.say(Failed(str(error), bad_input))
+            if job.gives_up or bad_input:
+                break
+        pause_s = min(max(2 * pause_s, PAUSE_S), PAUSE_S_MAX)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await parent.over.wait()
+    listening.cancel()
+
+
+async def _attempt(job: Job, parent: _Parent, *, joins_late: bool) -> None:
+    """Set the component up and do its work to the end.
+
+    Raises:
+        BadInputError, RunAbortedError: it cannot be set up.
+    """
+    found = component_type(job.settings["component"])
+    settings = read_settings(Source(job.settings, job.file), found.settings_type, os.environ)
+    recorder = Recorder(lateness_metric="loop_lateness")
+    component = found(settings, ComponentRun(job.run_id, recorder, monotonic_ns, unix_ns))
+    parent.runner = ComponentRunner(
+        component,
+        recorder,
+        parent.report,
+        on_ready=freeze_garbage,
+        start_at=parent.wait_for_start,
+        gives_up=job.gives_up,
+        joins_late=joins_late,
+    )
+    result = await parent.runner.run()
     parent.say(Over(result.cut_short, result.warnings, component.facts()))
 
 

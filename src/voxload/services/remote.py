@@ -43,6 +43,7 @@ class ComponentProcess:
     def __init__(self, job: Job, emit: Callable[[Snapshot], None]) -> None:
         self._job, self._emit = job, emit
         self._process: Process | None = None
+        self._going = False
         self._reader: asyncio.Task[None] | None = None
         self._errors: IO[bytes] | None = None
         self._answered, self.ended = asyncio.Event(), asyncio.Event()
@@ -82,6 +83,7 @@ class ComponentProcess:
 
     def go(self, start_ns: int) -> None:
         """Let the work begin at an instant of the monotonic clock."""
+        self._going = True
         self._say(Go(start_ns))
 
     def finish(self) -> None:
@@ -140,9 +142,11 @@ class ComponentProcess:
     def _take(self, line: bytes) -> None:
         match decode_from_process(line):
             case Ready():
+                if self.problem:  # another attempt has found it
+                    self.problem = f"not from the start on: {self.problem}" if self._going else ""
                 self._answered.set()
             case Failed(detail=detail, bad_input=bad_input):
-                self.problem, self.bad_input = self.problem or detail, bad_input
+                self.problem, self.bad_input = detail, bad_input
                 self._answered.set()
             case Over() as over:
                 self.result = over

@@ -50,7 +50,8 @@ class ComponentRunner:
     `on_ready()` is called once before the first unit of work, `on_tick(elapsed_s)` twice a second. `start_at()` waits
     for the run's first instant and returns it; by default that is at once. `stop(reason)` ends the run in good order,
     `finish()` too and lets what is in flight end by itself, `kill()` ends it at once. With `gives_up=False` the work
-    goes on where the service is gone: it may come back.
+    goes on where the service is gone: it may come back. With `joins_late=True` the first instant may have passed, and
+    what was due before the component was set up is not placed.
     """
 
     def __init__(
@@ -63,9 +64,10 @@ class ComponentRunner:
         clock: Clock = monotonic_ns,
         start_at: Callable[[], Awaitable[int]] | None = None,
         gives_up: bool = True,
+        joins_late: bool = False,
     ) -> None:
         self._component, self._recorder = component, recorder
-        self._start_at, self._gives_up = start_at, gives_up
+        self._start_at, self._gives_up, self._joins_late = start_at, gives_up, joins_late
         self._emit, self._on_tick, self._on_ready, self._clock = emit, on_tick, on_ready, clock
         self._settings = component.settings
         load = self._settings.load
@@ -159,8 +161,9 @@ class ComponentRunner:
     async def _place_all(self) -> None:
         loop = asyncio.get_running_loop()
         wheel, health = Wheel(self._clock()), HealthMeter(self._clock)
-        self._in_contact_ns = self._start_ns
-        self._begin(wheel)
+        begin_ns = max(self._start_ns, self._clock()) if self._joins_late else self._start_ns
+        self._in_contact_ns = begin_ns
+        self._begin(wheel, begin_ns)
 
         def report(final: bool = False) -> None:
             cpu_percent, memory_mib = health.sample()
@@ -181,9 +184,10 @@ class ComponentRunner:
             self._recorder.lateness.record(max(self._clock() - due_ns, 0))
             return due_ns + PROBE_NS
 
-        wheel.at(self._start_ns + NS_PER_S, every_second)
-        wheel.at(self._start_ns + NS_PER_S // 2, every_half_second)
-        wheel.at(self._start_ns + PROBE_NS, probe)
+        second_ns = begin_ns - (begin_ns - self._start_ns) % NS_PER_S  # reports are made at the run's seconds
+        wheel.at(second_ns + NS_PER_S, every_second)
+        wheel.at(second_ns + NS_PER_S // 2, every_half_second)
+        wheel.at(begin_ns + PROBE_NS, probe)
         timer = WheelTimer.on_loop(wheel, self._clock, loop)
         timer.start()
         self._finish_if_over()
@@ -212,7 +216,7 @@ class ComponentRunner:
 
     # --- placing ---
 
-    def _begin(self, wheel: Wheel) -> None:
+    def _begin(self, wheel: Wheel, begin_ns: int) -> None:
         load, seed = self._settings.load, self._settings.seed
         if self._closed is not None:
             starts = list(closed_starts(self._closed, 0, 1))
@@ -222,7 +226,7 @@ class ComponentRunner:
             return
         assert not isinstance(load, ConcurrencyLoad)
         self._arrivals = arrivals(load.phases(), load.process, seed)
-        self._next = next(self._arrivals, None)
+        self._next = next((item for item in self._arrivals if self._start_ns + item.due_ns >= begin_ns), None)
         if self._next is not None:
             wheel.at(self._start_ns + self._next.due_ns, self._on_arrival)
 

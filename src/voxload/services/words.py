@@ -21,7 +21,7 @@ class Job(msgspec.Struct, tag="job"):
     file: str = ""
     """Where the settings stand; files that they name lie beside it."""
     gives_up: bool = True
-    """Whether the work ends where the service is gone."""
+    """Whether the work ends where the service is gone, or is not there; else it is tried again."""
 
 
 class Go(msgspec.Struct, tag="go"):
@@ -39,7 +39,7 @@ class Stop(msgspec.Struct, tag="stop"):
 
 
 class Ready(msgspec.Struct, tag="ready"):
-    """From the process: the service is there, `go` may come."""
+    """From the process: the service is there, `go` may come; after `Failed` too, where it is tried again."""
 
 
 class Failed(msgspec.Struct, tag="failed"):
