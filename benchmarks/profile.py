@@ -48,6 +48,7 @@ SYSTEM_CALLS = (
 PARTS = (
     ("wheel (C)", re.compile(r"/_ring\.")),
     ("mouth: mask, write, count (C)", re.compile(r"/_mouth\.")),
+    ("inlet: decode, hear, measure (C)", re.compile(r"/_inlet\.")),
     ("picows", re.compile(r"picows")),
     ("uvloop", re.compile(r"uvloop|libuv")),
     ("clock", re.compile(r"\[vdso\]")),
@@ -58,7 +59,14 @@ PARTS = (
 )
 OTHER_KERNEL, OTHER = "kernel: other (interrupts, waking the target)", "other"
 ORDER = (*(name for name, _ in SYSTEM_CALLS), OTHER_KERNEL, *(name for name, _ in PARTS), OTHER)
-PIECES = ("stamp rtmed", "decode rtmed", "ear and meters", "histogram, one value", "wheel, one deadline")
+PIECES = (
+    "stamp rtmed",
+    "decode rtmed",
+    "ear and meters",
+    "decode and hear rtmed",
+    "histogram, one value",
+    "wheel, one deadline",
+)
 Costs = dict[str, float]
 """µs a frame, by part."""
 

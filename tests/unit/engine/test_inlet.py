@@ -302,6 +302,17 @@ def test_an_inlet_refuses_what_it_cannot_read():
         side.ear.heard_ns = 1 << 64
 
 
+def test_half_a_sample_at_the_end_is_dropped():
+    odd, whole = Side("rtmed", quick=True), Side("rtmed", quick=True)
+    audio = sound(odd, "clipped", 320)
+    for number in range(5):
+        odd.message(on_the_wire(odd, audio + b"x"), True, START_NS + number * FRAME_NS)
+        whole.message(on_the_wire(whole, audio), True, START_NS + number * FRAME_NS)
+    assert odd.meter._packets == odd.meter._clipped == 5
+    uncounted = {"recorder.bytes_received": 0}  # base64 of the same length, or not
+    assert odd.numbers() | uncounted == whole.numbers() | uncounted
+
+
 # --- frames of picows ---
 
 
