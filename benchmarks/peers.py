@@ -46,7 +46,6 @@ CHUNKS_UP = Mode(
     same_calls=500,
     calls_max=10_000,
     rounds=1,
-    light=True,
 )
 ACS_UP = Mode(
     "ACS up", "ACS media streaming: 50 frames/s of 20 ms up, the agent quiet", 50, duplex=False, peers=("voxload_acs",)
@@ -57,6 +56,7 @@ TLS_UP = Mode(
     50,
     duplex=False,
     peers=("voxload_tls",),
+    tls=True,
 )
 GUESSES = {
     "50/s up": {"voxload": 1100, "floor": 1500, "locust": 310, "artillery": 270, "websockets": 300, "aiohttp": 520},
@@ -117,7 +117,7 @@ class Bench:
             for mode in modes
         ]
         for mode, cells in found:
-            with Sink(speak=mode.duplex, light=mode.light) as sink:
+            with Sink(speak=mode.duplex, light=not mode.tls) as sink:
                 self._same_load(mode, cells, sink)
         for _ in range(2):  # the second time with what the first has left over
             self._limits(found, self._open_cells(found))
@@ -140,7 +140,7 @@ class Bench:
             mine = [cell for cell in seeking if cell.mode is mode]
             if not mine:
                 continue
-            with Sink(speak=mode.duplex, light=mode.light) as sink:
+            with Sink(speak=mode.duplex, light=not mode.tls) as sink:
                 for cell in mine:
                     left_s = (self._end_ns - monotonic_ns()) / NS_PER_S
                     budget_s = left_s * shares[0] / sum(shares)

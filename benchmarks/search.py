@@ -70,8 +70,8 @@ class Mode:
     calls_max: int = 4000
     rounds: int = 2
     """How often each is measured at the same load, in turn with the others."""
-    light: bool = False
-    """Whether the target is the sink in C, so that it is not the limit."""
+    tls: bool = False
+    """Whether the target must be the sink in Python, which alone has TLS; the one in C is a limit less often."""
     peers: tuple[str, ...] = ()
     """Who is measured in it, where it is not for all; the same load only."""
 
