@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -60,8 +61,6 @@ class Over(msgspec.Struct, tag="over"):
 ToProcess = Job | Go | Finish | Stop
 FromProcess = Ready | Failed | Snapshot | Over
 
-_to_process: msgspec.json.Decoder[ToProcess] = msgspec.json.Decoder(ToProcess)
-_from_process: msgspec.json.Decoder[FromProcess] = msgspec.json.Decoder(FromProcess)
 _encoder = msgspec.json.Encoder()
 
 
@@ -70,19 +69,6 @@ def encode(word: ToProcess | FromProcess) -> bytes:
     return _encoder.encode(word) + b"\n"
 
 
-def decode_to_process(line: bytes) -> ToProcess:
-    """Return what the command said.
-
-    Raises:
-        msgspec.MsgspecError: it is no such word.
-    """
-    return _to_process.decode(line)
-
-
-def decode_from_process(line: bytes) -> FromProcess:
-    """Return what the process said.
-
-    Raises:
-        msgspec.MsgspecError: it is no such word.
-    """
-    return _from_process.decode(line)
+decode_to_process: Callable[[bytes], ToProcess] = msgspec.json.Decoder(ToProcess).decode
+decode_from_process: Callable[[bytes], FromProcess] = msgspec.json.Decoder(FromProcess).decode
+"""Return what a line says; they raise `msgspec.MsgspecError` where it is no such word."""

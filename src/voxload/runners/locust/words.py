@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from voxload.engine.wire import FromShard, Stop
@@ -95,10 +97,6 @@ ToMaster = Tell | Begin | Quit
 FromMaster = Listening | Joined | Left | Said | MasterFailed
 
 _encoder = msgspec.msgpack.Encoder()
-_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
-_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
-_to_master: msgspec.msgpack.Decoder[ToMaster] = msgspec.msgpack.Decoder(ToMaster)
-_from_master: msgspec.msgpack.Decoder[FromMaster] = msgspec.msgpack.Decoder(FromMaster)
 
 
 def encode(word: ToWorker | FromWorker | ToMaster | FromMaster) -> bytes:
@@ -112,37 +110,8 @@ def framed(word: ToMaster | FromMaster) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
-def decode_to_worker(body: bytes) -> ToWorker:
-    """Return what a worker is told.
-
-    Raises:
-        msgspec.MsgspecError: it is no such word.
-    """
-    return _to_worker.decode(body)
-
-
-def decode_from_worker(body: bytes) -> FromWorker:
-    """Return what a worker said.
-
-    Raises:
-        msgspec.MsgspecError: it is no such word.
-    """
-    return _from_worker.decode(body)
-
-
-def decode_to_master(body: bytes) -> ToMaster:
-    """Return what the master is told.
-
-    Raises:
-        msgspec.MsgspecError: it is no such word.
-    """
-    return _to_master.decode(body)
-
-
-def decode_from_master(body: bytes) -> FromMaster:
-    """Return what the master said.
-
-    Raises:
-        msgspec.MsgspecError: it is no such word.
-    """
-    return _from_master.decode(body)
+decode_to_worker: Callable[[bytes], ToWorker] = msgspec.msgpack.Decoder(ToWorker).decode
+decode_from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
+decode_to_master: Callable[[bytes], ToMaster] = msgspec.msgpack.Decoder(ToMaster).decode
+decode_from_master: Callable[[bytes], FromMaster] = msgspec.msgpack.Decoder(FromMaster).decode
+"""Return what the bytes say; they raise `msgspec.MsgspecError` where it is no such word."""
