@@ -11,6 +11,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 import aiohttp
+import aiohttp_socks
 import picows
 from python_socks import ProxyConnectionError, ProxyError
 
@@ -19,7 +20,7 @@ from voxload.dialects.base import Dial, Dialect, HttpRequest, HttpResponse, Sign
 from voxload.engine.call import Call
 from voxload.engine.mouth import FrameMouth, Mouth, SocketMouth
 from voxload.engine.reach import Web, open_web, proxy_for, tls_words
-from voxload.engine.sources import NO_PORT_LEFT
+from voxload.engine.sources import NO_FILE_LEFT, NO_PORT_LEFT
 from voxload.engine.trunk import Trunk
 from voxload.errors import RunAbortedError
 from voxload.inlet import plain_audio_first
@@ -42,7 +43,14 @@ _FRAMES = tuple(
     for kind, payload, fin in ((_TEXT, b"text", True), (_BINARY, b"a part", False))
     if _make_frame is not None
 )
-PROXY_ERRORS = (ProxyError, ProxyConnectionError, aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError)
+PROXY_ERRORS = (
+    ProxyError,
+    ProxyConnectionError,
+    aiohttp_socks.ProxyError,
+    aiohttp_socks.ProxyConnectionError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ClientProxyConnectionError,
+)
 
 
 @dataclass(slots=True)
@@ -343,6 +351,8 @@ def classify(error: BaseException) -> tuple[Outcome, str]:
     match error:
         case OSError(errno=number) if number in NO_PORT_LEFT:
             return Outcome.SHED, "no local port is left towards the target: more source addresses (source_addresses)"
+        case OSError(errno=number) if number in NO_FILE_LEFT:
+            return Outcome.SHED, "no more files can be opened here: raise the limit (ulimit -n)"
         case picows.WSInvalidStatusError():
             status = error.response.status if error.response is not None else "?"
             return Outcome.REJECTED, f"handshake answered {status}"
