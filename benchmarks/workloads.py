@@ -85,7 +85,8 @@ def stamp(dialect_name: str) -> Run:
     dialect = build_dialect(dialect_name, "http://agent.example", {})
     form = dialect.caller_format
     prepared = dialect.prepare_caller([bytes(form.frame_bytes)])[0]
-    write = dialect.caller(CallIdentity(0, "bench")).stamp
+    session = dialect.caller(CallIdentity(0, "bench"))
+    write = session.splice or session.stamp
 
     def run(times: int) -> None:
         for n in range(times):
@@ -276,7 +277,8 @@ def mouth() -> Run:
     def send(payload: bytes, _text: bool) -> bool:
         return ours.send(payload) == len(payload)
 
-    words = (new_ledger(monotonic_ns), dialect.caller(CallIdentity(0, "bench")).stamp, send)
+    session = dialect.caller(CallIdentity(0, "bench"))
+    words = (new_ledger(monotonic_ns), session.splice or session.stamp, send)
     speaks = new_mouth(*words, lambda *_: None, (prepared,), FRAME_NS, UNIX_NS, True, monotonic_ns)
     if hasattr(speaks, "attach"):
         speaks.attach(ours.fileno(), lambda _rest: None)

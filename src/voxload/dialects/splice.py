@@ -54,7 +54,7 @@ class Splicer(Protocol):
 class Splice:
     """A layout in Python."""
 
-    __slots__ = ("_blanks", "_layout", "_second", "_second_text", "count")
+    __slots__ = ("_after", "_at_ms", "_before", "_same", "_second", "_second_text", "_sides", "count")
 
     def __init__(self, parts: tuple[Part, ...], count: int = 0) -> None:
         self.count = count
@@ -68,21 +68,28 @@ class Splice:
                 raise TypeError(f"a part is bytes or a Blank, not {type(part).__name__}")
             if isinstance(part, Blank) and part.kind not in Kind.__args__:  # type: ignore[attr-defined]
                 raise ValueError(f"no blank {part.kind}")
-        blanks = [part for part in parts if isinstance(part, Blank)]
-        if blanks.count(PREPARED) != 1:
+        kinds = [part.kind for part in parts if isinstance(part, Blank)]
+        if kinds.count("prepared") != 1:
             raise ValueError("one part is what was prepared")
-        self._blanks = blanks
-        self._layout = b"".join(part.replace(b"%", b"%%") if isinstance(part, bytes) else b"%b" for part in parts)
+        place = parts.index(PREPARED)
+        self._sides = parts[:place], parts[place + 1 :]
+        self._same = "sequence" not in kinds and "count" not in kinds  # all frames of a millisecond get the same
+        self._at_ms, self._before, self._after = -1, b"", b""
 
     def __call__(self, prepared: bytes, sequence: int, unix_ns: int, /) -> bytes:
         """Return the message; what was prepared itself where nothing is added."""
-        if self._layout == b"%b":
-            return prepared
-        written = [
-            prepared if blank.kind == "prepared" else self._write(blank, sequence, unix_ns // 1_000_000)
-            for blank in self._blanks
-        ]
-        return self._layout % tuple(written)
+        unix_ms = unix_ns // 1_000_000
+        if unix_ms != self._at_ms:
+            before, after = self._sides
+            if not before and not after:
+                return prepared
+            self._before, self._after = self._side(before, sequence, unix_ms), self._side(after, sequence, unix_ms)
+            if self._same:
+                self._at_ms = unix_ms
+        return self._before + prepared + self._after
+
+    def _side(self, parts: tuple[Part, ...], sequence: int, unix_ms: int) -> bytes:
+        return b"".join([part if isinstance(part, bytes) else self._write(part, sequence, unix_ms) for part in parts])
 
     def _write(self, blank: Blank, sequence: int, unix_ms: int) -> bytes:
         match blank.kind:
