@@ -48,7 +48,7 @@ class MachineLoad(NamedTuple):
     calls: int
     rate: int
     duplex: bool
-    setups_per_s: int = 200
+    setups_per_s: int = 150
 
     def name(self) -> str:
         """Return it in words."""
