@@ -47,7 +47,7 @@ SYSTEM_CALLS = (
 )
 PARTS = (
     ("wheel (C)", re.compile(r"/_ring\.")),
-    ("mouth: mask, write, count (C)", re.compile(r"/_mouth\.")),
+    ("mouth: stamp, mask, write, count (C)", re.compile(r"/_(mouth|splice)\.")),
     ("inlet: decode, hear, measure (C)", re.compile(r"/_inlet\.")),
     ("picows", re.compile(r"picows")),
     ("uvloop", re.compile(r"uvloop|libuv")),

@@ -125,7 +125,7 @@ LOOKS = """
 def test_looks_of_perf_count_to_their_parts_within_the_window() -> None:
     assert profile.shares(LOOKS, 100_000_000_000, 101_000_000_000) == {
         "kernel: send": 1,
-        "mouth: mask, write, count (C)": 1,
+        "mouth: stamp, mask, write, count (C)": 1,
         "Python": 1,
         profile.OTHER_KERNEL: 1,
     }
