@@ -22,11 +22,11 @@ from voxload.runners.checks import PLACEHOLDER_TARGET
 from voxload.runners.durations import ScriptClock
 from voxload.runners.prepare import Prepared
 
-GENERATOR_CPU_US: dict[Literal["frame_up", "frame_down"], float] = {"frame_up": 18.0, "frame_down": 10.0}
+GENERATOR_CPU_US: dict[Literal["frame_up", "frame_down"], float] = {"frame_up": 15.0, "frame_down": 5.0}
 """CPU time of the generator for each frame sent and each frame received, in µs.
 
 Conservative figures for 640-byte PCM frames in JSON on one core of a small cloud machine, network stack included; the
-design page has the measurements. Large frames cost more, a fast core less.
+page of the hot path has the measurements. Large frames cost more, a fast core less.
 """
 CORE_SHARE_MAX = 0.7
 """Part of a core that a process may be planned to use: beyond it frames begin to be late."""

@@ -129,7 +129,7 @@ def test_frames_data_and_cpu(tmp_path):
     assert found.peak_calls == pytest.approx(200)
     assert found.frames_up_per_s == pytest.approx(200 * 50)
     assert found.frames_down_per_s == pytest.approx(200 * 50 * 3 / 20)
-    assert found.cpu_cores == pytest.approx((10_000 * 18 + 1_500 * 10) / 1e6)
+    assert found.cpu_cores == pytest.approx((10_000 * 15 + 1_500 * 5) / 1e6)
     assert found.processes == 1
     assert found.side_requests_per_s == pytest.approx(200 * 2 / 5 / 2)
     assert found.run_duration_s == pytest.approx(120)
@@ -151,8 +151,8 @@ def test_processes_leave_room_on_a_core(tmp_path):
         calls=[{"name": "a", "script": [{"listen": "40s"}]}],
         dialect={"name": "rtmed", "message_rate": 50},
     )
-    assert found.cpu_cores == pytest.approx(4000 * 50 * 18e-6 + 4000 * 50 * 3 / 40 * 10e-6)
-    assert found.processes == 6
+    assert found.cpu_cores == pytest.approx(4000 * 50 * 15e-6 + 4000 * 50 * 3 / 40 * 5e-6)
+    assert found.processes == 5
 
 
 def test_a_closed_load(tmp_path):
