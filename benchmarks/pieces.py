@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,9 @@ def section(quick: bool) -> Section:
         path = Path(folder, "micro.json")
         command = [sys.executable, "-m", "pytest", "benchmarks/micro", "-q", "-p", "no:cacheprovider"]
         command += [f"--benchmark-json={path}", f"--benchmark-max-time={0.05 if quick else 1.0}"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        # a worker of pytest-xdist that runs this is none to its child, which else would measure nothing
+        env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST_")}
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
         if done.returncode:
             return Section(["Not measured: the micro-benchmarks failed."], done.stdout[-2000:], held=False)
         measured = json.loads(path.read_text())["benchmarks"]
