@@ -7,6 +7,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,17 @@ SCENARIO: dict[str, Any] = {
     "twin": {"latency": {"turn": "300ms"}, "reply_seconds_max": 0.6},
     "timeouts": {"agent_reply": "3s", "setup": "3s", "connect": "2s", "hang_up": "1s"},
 }
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float = 40) -> Any:
+    """Return the first true answer of `condition`; an AssertionError when there is none in time."""
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come")
 
 
 def scenario_with(**changes: Any) -> dict[str, Any]:

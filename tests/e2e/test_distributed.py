@@ -4,12 +4,11 @@ import os
 import signal
 import socket
 import sys
-import time
 
 import msgspec
 import psutil
 import zstandard
-from conftest import scenario_with
+from conftest import scenario_with, wait_for
 
 from voxload.measure.histogram import Histogram
 from voxload.measure.summary import CallRecord
@@ -40,16 +39,6 @@ def command(process):
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
-
-
-def wait_for(condition, timeout_s=40):
-    until = time.monotonic() + timeout_s
-    while time.monotonic() < until:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it did not come")
 
 
 def begun(voxload):

@@ -4,25 +4,17 @@ import itertools
 import os
 import signal
 import subprocess
-import time
 
 import msgspec
 import psutil
 import pytest
-from conftest import VoxloadRunner, scenario_with
+from conftest import VoxloadRunner, scenario_with, wait_for
 
 from voxload.measure.summary import read_summary
 from voxload.runners import partial
 from voxload.runners.results import CALLS_FILE, ResultsFolder, read_calls
 
 LONG = scenario_with(load={"shape": "constant", "arrival_rate": 20, "duration": "60s"})
-
-
-def wait_for(condition, timeout_s=30.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
 
 
 def test_a_killed_run_keeps_what_was_written(voxload):
@@ -32,7 +24,7 @@ def test_a_killed_run_keeps_what_was_written(voxload):
         found = list((voxload.folder / "results").glob("*/calls.jsonl.zst"))
         return found and len(list(read_calls(found[0].parent))) >= 25
 
-    wait_for(calls_written)
+    wait_for(calls_written, timeout_s=30)
     children = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGKILL)
     done = voxload.finish(process, 15)

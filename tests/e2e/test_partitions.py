@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
-from conftest import Finished, scenario_with
+from conftest import Finished, scenario_with, wait_for
 from namespaces import machines
 
 AGENT_PORT = 8080
 SHARD, WORKER = "voxload.engine.shard", "voxload.runners.locust.worker"
-
-
-def wait_for(condition, timeout_s=40):
-    until = time.monotonic() + timeout_s
-    while time.monotonic() < until:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it did not come")
 
 
 def running(machine, module):

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 
 import psutil
 import pytest
-from conftest import scenario_with
+from conftest import scenario_with, wait_for
 
 from voxload.measure.summary import Summary, encode_summary, read_summary
 from voxload.runners.results import read_calls
@@ -23,16 +23,6 @@ LONG = scenario_with(
 
 def shards_of(process):
     return [p for p in psutil.Process(process.pid).children() if "voxload.engine.shard" in p.cmdline()]
-
-
-def wait_for(condition, timeout_s=20):
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("did not happen in time")
 
 
 def calls_started(voxload):
@@ -84,7 +74,7 @@ def test_json_prints_the_summary_and_nothing_else(voxload):
 
 def test_ctrl_c_ends_the_calls_and_reports(voxload):
     process = voxload.start("run", str(voxload.write(LONG)), "--processes", "2")
-    wait_for(lambda: calls_started(voxload))
+    wait_for(lambda: calls_started(voxload), timeout_s=20)
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)
     done = voxload.finish(process, 20)
@@ -100,7 +90,7 @@ def test_ctrl_c_ends_the_calls_and_reports(voxload):
 def test_a_second_ctrl_c_ends_at_once_and_still_reports(voxload):
     scenario = {**LONG, "timeouts": {"hang_up": "30s"}}
     process = voxload.start("run", str(voxload.write(scenario)), "--processes", "1")
-    wait_for(lambda: calls_started(voxload))
+    wait_for(lambda: calls_started(voxload), timeout_s=20)
     for shard in shards_of(process):
         os.kill(shard.pid, signal.SIGSTOP)  # it will not hear the first one
     process.send_signal(signal.SIGINT)
@@ -114,7 +104,7 @@ def test_a_second_ctrl_c_ends_at_once_and_still_reports(voxload):
 def test_a_killed_shard_makes_the_run_unknown(voxload):
     scenario = scenario_with(load={"shape": "constant", "arrival_rate": 10, "duration": "5s"})
     process = voxload.start("run", str(voxload.write(scenario)), "--processes", "2", "--quiet")
-    wait_for(lambda: calls_started(voxload))
+    wait_for(lambda: calls_started(voxload), timeout_s=20)
     os.kill(shards_of(process)[0].pid, signal.SIGKILL)
     done = voxload.finish(process, 30)
     assert (done.code, done.summary.verdict.status) == (4, "unknown")
@@ -124,7 +114,7 @@ def test_a_killed_shard_makes_the_run_unknown(voxload):
 
 def test_a_dead_embedded_agent_is_no_fault_of_an_agent(voxload):
     process = voxload.start("run", str(voxload.write(LONG)), "--processes", "1", "--quiet")
-    wait_for(lambda: calls_started(voxload))
+    wait_for(lambda: calls_started(voxload), timeout_s=20)
     (twin,) = [p for p in psutil.Process(process.pid).children() if "voxload.twin" in p.cmdline()]
     twin.kill()
     done = voxload.finish(process, 30)
@@ -136,7 +126,7 @@ def test_a_stopped_generator_is_late_and_unknown(voxload):
     """SIGSTOP for 2 s: the frames are late, the latency still counts from the intended instant, nothing passes."""
     scenario = scenario_with(load={"shape": "constant", "arrival_rate": 10, "duration": "4s"})
     process = voxload.start("run", str(voxload.write(scenario)), "--processes", "1", "--quiet")
-    wait_for(lambda: calls_started(voxload))
+    wait_for(lambda: calls_started(voxload), timeout_s=20)
     (shard,) = shards_of(process)
     os.kill(shard.pid, signal.SIGSTOP)
     time.sleep(2)
@@ -154,7 +144,7 @@ def test_the_runner_killed_leaves_the_calls_and_no_process(voxload):
         calls=[{"name": "short", "script": [{"listen": "500ms"}]}],
     )
     process = voxload.start("run", str(voxload.write(scenario)), "--processes", "2", "--quiet")
-    wait_for(lambda: calls_started(voxload))
+    wait_for(lambda: calls_started(voxload), timeout_s=20)
     time.sleep(3.5)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
