@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 typedef long long ns_t;
-enum { BUFFER = 262144, HEAD_MAX = 4096, CONTROL_MAX = 125, SAMPLES_MAX = 2000, ANSWER_MAX = 2 << 20 };
+enum { BUFFER = 262144, SEGMENT = 1460 /* Ethernet's */, HEAD_MAX = 4096, CONTROL_MAX = 125, SAMPLES_MAX = 2000, ANSWER_MAX = 2 << 20 };
 #define SAMPLE_NS 250000000LL
 #define PERIOD_NS 20000000LL /* between two messages of one socket */
 enum { SLOTS = 40, LATE_MAX = 65536 };
@@ -308,6 +308,8 @@ static void drop(Peer *peer) {
 /* Take a socket from the poll and read it by turns from now on. */
 static void take_turns(Peer *peer, int poll) {
     epoll_ctl(poll, EPOLL_CTL_DEL, peer->socket, NULL);
+    int unread = BUFFER; /* nobody waits for less: with it the kernel acknowledges also what leaves little of the window */
+    setsockopt(peer->socket, SOL_SOCKET, SO_RCVLOWAT, &unread, sizeof unread);
     peer->turn = list_add(&turns, peer);
 }
 
@@ -392,6 +394,8 @@ int main(int count, char **words) {
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), poll = epoll_create1(0), on = 1;
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof at;
+    int segment = SEGMENT; /* larger frames are acknowledged at once as on a network; loopback's 64 kB wait for a timer each */
+    setsockopt(listener, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
     if (bind(listener, (struct sockaddr *)&at, sizeof at) || listen(listener, 4096)) return 1;
     getsockname(listener, (struct sockaddr *)&at, &size);
     struct epoll_event want = {.events = EPOLLIN, .data.ptr = NULL}, input = {.events = EPOLLIN | EPOLLHUP, .data.ptr = &on};

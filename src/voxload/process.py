@@ -7,9 +7,13 @@ import fcntl
 import gc
 import os
 import resource
+from pathlib import Path
 
 PRIORITY = -10
 """Niceness of processes that keep time: other work on the machine must not make frames late."""
+
+AUTOGROUP = Path("/proc/self/autogroup")
+"""Name and niceness of the group that the scheduler has made of this session."""
 
 BACKGROUND = 15
 """Niceness of work that can wait."""
@@ -42,11 +46,22 @@ def _reserve_files(count: int) -> None:
 
 
 def prefer_this_process() -> bool:
-    """Ask for a higher priority; returns whether the system granted it (it needs root or CAP_SYS_NICE)."""
+    """Ask for a higher priority; returns whether the system granted it (it needs root or CAP_SYS_NICE).
+
+    Where Linux groups processes by session (sched(7), "The autogroup feature"), niceness counts only within a session,
+    and the sessions share alike. A process that leads one, as those that the command starts do, asks for its session too.
+    """
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+        if os.getsid(0) == os.getpid():
+            _prefer_session()
         return True
     return False
+
+
+def _prefer_session() -> None:
+    with contextlib.suppress(OSError), AUTOGROUP.open("w") as autogroup:
+        autogroup.write(str(PRIORITY))
 
 
 def yield_to_others() -> None:

@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from voxload.process import FILES_RESERVED_MAX, YOUNG_MAX, tidy_garbage
+from voxload.process import AUTOGROUP, FILES_RESERVED_MAX, PRIORITY, YOUNG_MAX, tidy_garbage
+
+PREFER = f"""
+from voxload.process import prefer_this_process
+print(prefer_this_process(), open({str(AUTOGROUP)!r}).read().split()[-1])
+"""
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
@@ -20,6 +25,19 @@ def test_the_table_of_files_is_as_large_as_it_will_ever_be():
     size = int(re.search(r"FDSize:\s+(\d+)", told)[1])
     assert size >= min(limit, FILES_RESERVED_MAX) > 64
     assert open_files <= len(list(Path("/proc/self/fd").iterdir())) + 4, "nothing stays open"
+
+
+@pytest.mark.skipif(not AUTOGROUP.exists(), reason="the system does not group by session")
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_session_of_its_own_is_preferred_too_and_that_of_others_left_alone(leads):
+    before = AUTOGROUP.read_text().split()[-1]
+    command = [sys.executable, "-c", PREFER]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=leads)
+    granted, niceness = done.stdout.split()
+    if granted != "True":
+        pytest.skip("the system does not grant a higher priority")
+    assert niceness == (str(PRIORITY) if leads else before)
+    assert AUTOGROUP.read_text().split()[-1] == before
 
 
 def test_many_new_objects_are_left_alone_and_few_are_looked_through():
