@@ -40,7 +40,7 @@ class Load(NamedTuple):
 
 
 class MachineLoad(NamedTuple):
-    """One load of a whole machine, callers and target together; `setups_per_s` while the frames of those before flow."""
+    """One load of a whole machine, callers and target together; calls are set up while the frames of others flow."""
 
     calls: int
     rate: int

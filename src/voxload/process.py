@@ -49,7 +49,7 @@ def prefer_this_process() -> bool:
     """Ask for a higher priority; returns whether the system granted it (it needs root or CAP_SYS_NICE).
 
     Where Linux groups processes by session (sched(7), "The autogroup feature"), niceness counts only within a session,
-    and the sessions share alike. A process that leads one, as those that the command starts do, asks for its session too.
+    and the sessions share alike. A process that leads one, as the children of the command do, asks for it too.
     """
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
