@@ -11,7 +11,7 @@ SYSTEM_PACKAGES := chromium flite iproute2 openssl redis-server redis-tools
 # compiled modules, each would compile all of voxload again: a third of its start.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test lint format bench bench-check docs schema speech system clean help
+.PHONY: demo test lint format bench bench-check sanitize docs schema speech system clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -58,6 +58,9 @@ bench: $(STAMP)  ## measure voxload beside its peers, in one run (15 minutes), i
 
 bench-check: $(STAMP)  ## count the instructions of the hot path and compare them with the committed counts
 	@$(PY) -m benchmarks.instructions
+
+sanitize: $(STAMP)  ## run the tests of the parts in C with gcc's address and undefined-behaviour sanitizers
+	@$(PY) scripts/sanitize.py
 
 docs: $(STAMP)   ## make what the documentation takes from the code again (schema)
 	@$(VENV)/bin/voxload schema --write schema/scenario.schema.json
