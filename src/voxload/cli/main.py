@@ -18,6 +18,7 @@ COMMANDS = {
     "check": "voxload.cli.check:check_command",
     "capacity": "voxload.cli.capacity:capacity_command",
     "plan": "voxload.cli.plan:plan_command",
+    "export": "voxload.cli.export:export_command",
     "worker": "voxload.cli.worker:worker_command_line",
     "component": "voxload.cli.component:component_command",
     "twin": "voxload.cli.twin:twin_command",

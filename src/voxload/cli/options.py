@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,26 @@ class _Parsed(click.ParamType[Any]):
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return value
+
+
+class Share(click.ParamType[float]):
+    """A share: 30% or 0.3."""
+
+    name = "share"
+
+    def __init__(self, *, below: float) -> None:
+        self._below = below
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse the text."""
+        text = str(value)
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = -1.0
+        if not 0 < share < self._below:
+            self.fail(f"{value!r} is not a share (write for example 30%)", param, ctx)
+        return share
 
 
 def load_overrides(command: Command) -> Command:
@@ -106,11 +127,13 @@ def prepare_in_environment(scenario: Path, options: dict[str, Any]) -> tuple[Pre
         BadInputError: the scenario, an option or `voxload.toml` is wrong, or the load is over what is allowed.
     """
     chosen, agreed = find_environment(options.pop("env"), scenario), options.pop("yes")
+    own_share = options.pop("share", None)
     if chosen is None:
-        return prepare(scenario, environ=os.environ, **options), ""
+        return prepare(scenario, share=own_share, environ=os.environ, **options), ""
     name, environment = chosen
     options["target"] = options["target"] or environment.target or None
-    prepared = prepare(scenario, share=environment.canary_share, environ=os.environ, **options)
+    shares = [share for share in (environment.canary_share, own_share) if share is not None]
+    prepared = prepare(scenario, share=math.prod(shares) if shares else None, environ=os.environ, **options)
     peak = estimate_plan(prepared).peak_calls
     allow(name, environment, peak, agreed)
     words = f"Environment {name}"

@@ -11,6 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from voxload.cli.options import Share
 from voxload.errors import BadInputError, Problem
 from voxload.planning.limits import DEFAULT_PROFILE, parse_amount, read_limits
 from voxload.planning.plan import CapacityPlan, Row, Targets, calls_of_day, demand_per_call, make_plan
@@ -51,33 +52,18 @@ class _Amount(click.ParamType[float]):
         return amount
 
 
-class _Share(click.ParamType[float]):
-    """A share: 30% or 0.3."""
-
-    name = "share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Parse the text."""
-        text = str(value)
-        try:
-            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            share = -1.0
-        if not 0 < share < 10:
-            self.fail(f"{value!r} is not a share (write for example 30%)", param, ctx)
-        return share
-
-
 @click.command("plan", epilog=EPILOG)
 @click.argument("scenario", required=False, type=click.Path(path_type=Path))
 @click.option("--calls", type=_Amount(), help="Calls at once in the busiest hour, on average.")
 @click.option("--daily", type=_Amount(), help="Calls a day; alone, they set the calls at once too.")
-@click.option("--busy-hour", type=_Share(), default="15%", show_default=True, help="Share of the day's calls.")
+@click.option("--busy-hour", type=Share(below=10), default="15%", show_default=True, help="Share of the day's calls.")
 @click.option("--limits", default=DEFAULT_PROFILE, show_default=True, help="specification, published-2025, or a file.")
 @click.option("--limit", "limit", multiple=True, metavar="NAME=VALUE", help="One limit: 2500, 240K, unlimited.")
 @click.option("--assume", multiple=True, metavar="FIELD=VALUE", help=f"A figure of the mean call: {', '.join(FIELDS)}.")
-@click.option("--headroom", type=_Share(), default="30%", show_default=True, help="Beyond the need, in quotas.")
-@click.option("--blocking", type=_Share(), default="1%", show_default=True, help="Refused share that breaks a limit.")
+@click.option("--headroom", type=Share(below=10), default="30%", show_default=True, help="Beyond the need, in quotas.")
+@click.option(
+    "--blocking", type=Share(below=10), default="1%", show_default=True, help="Refused share that breaks a limit."
+)
 @click.option("--simulate", "simulated", is_flag=True, help="Check the formulas by playing the calls, event by event.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the simulation.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write the plan as a page with a plot.")

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import click
 import msgspec
@@ -19,6 +19,7 @@ from rich.markup import escape
 from voxload import __version__
 from voxload.cli.after_run import AfterRun, after_options, tell_ci
 from voxload.cli.options import (
+    Share,
     load_overrides,
     prepare_in_environment,
     read_gates,
@@ -59,6 +60,7 @@ from voxload.runners.prepare import Prepared
 from voxload.runners.probes import Probes
 from voxload.runners.progress import ProgressTracker
 from voxload.runners.recordings import RecordingWriter
+from voxload.runners.requests import RequestLog
 from voxload.runners.results import RecordingFiles, ResultsFolder
 from voxload.runners.runner import RunData, Runner
 from voxload.runners.scoring import reference_file, score_calls
@@ -82,6 +84,8 @@ Examples:
 Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
 """
 
+STDOUT = 1
+
 
 @click.command("run", epilog=EPILOG)
 @click.argument("scenario", type=click.Path(path_type=Path))
@@ -99,6 +103,10 @@ Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
 )
+@click.option(
+    "--share", type=Share(below=1.0001), help="Place this share of the load (25%): one of several machines of a test."
+)
+@click.option("--requests", type=click.File("w"), help="Write each latency and call as a line of JSON (-: to stdout).")
 @click.option("--record", help="Record calls: a share (1%), a number (10), or worst:20 of each process.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, nothing else.")
 @click.option("--quiet", is_flag=True, help="No live view.")
@@ -115,7 +123,7 @@ def run_command(
     """Place the calls of SCENARIO and judge the result."""
     count = processes or len(os.sched_getaffinity(0))
     spread = spread_settings(count, overrides)
-    after_run = AfterRun.options(overrides)
+    after_run, requests = AfterRun.options(overrides), overrides.pop("requests")
     prepared, about = prepare_in_environment(scenario, overrides)
     prepared, limits, ways = _from_sources(prepared, spread)
     gates, rules = read_gates(prepared.scenario, gates_file, extra_gates)
@@ -123,7 +131,8 @@ def run_command(
     after.check(prepared.scenario.name, fingerprint(prepared.scenario))
     reference = reference_file(prepared.scenario, str(scenario))
     folder = ResultsFolder(out / prepared.plan.run_id)
-    console = Console(stderr=as_json)
+    log = _request_log(requests, gates, as_json)
+    console = Console(stderr=as_json or log is not None)
     _tell_before(console, [*prepared.warnings, *limits], about, *ways)
     started_at = utc_now().isoformat(timespec="seconds")
     with ExitStack() as stack:
@@ -140,7 +149,9 @@ def run_command(
         probes = Probes(prepared, collector.stretch_s, lambda: runner.start_ns)
         recordings = stack.enter_context(RecordingWriter(folder.path, prepared.scenario.quality is not None))
         partial = _partial(prepared, collector, facts, folder, started_at, gates, probes)
-        data = uvloop.run(_run(runner, facts, folder, view, _Beside(sources, probes, console, recordings), partial))
+        data = uvloop.run(
+            _run(runner, facts, folder, view, _Beside(sources, probes, console, recordings, log), partial)
+        )
         recovery = None
         if check is not None and settings is not None and not data.cut_short:
             console.print(f"After the load: {settings.in_words}", highlight=False)
@@ -160,8 +171,29 @@ def run_command(
     _tell_losses(folder, recordings, console)
     after.remember(summary, folder.path, console)
     _print(summary, paths, console, as_json)
-    tell_ci(summary, paths, os.environ, to_stderr=as_json)
+    _end_log(log, summary)
+    tell_ci(summary, paths, os.environ, to_stderr=console.stderr)
     return summary.verdict.exit_code
+
+
+def _request_log(file: TextIO | None, gates: Sequence[NamedGate], as_json: bool) -> RequestLog | None:
+    """Return what writes requests to `--requests`: the usual latencies, and those that gates judge.
+
+    Raises:
+        BadInputError: the summary wants the same place.
+    """
+    if file is None:
+        return None
+    if as_json and file.fileno() == STDOUT:
+        raise BadInputError(
+            [Problem("--json and --requests - both want standard output", suggestion="--requests FILE")]
+        )
+    return RequestLog(file, frozenset(gate.metric.name for _, gate in gates if gate.metric.kind == "latency"))
+
+
+def _end_log(log: RequestLog | None, summary: Summary) -> None:
+    if log is not None:
+        log.close(summary.verdict)
 
 
 def _recovery_check(prepared: Prepared, settings: RecoverySettings) -> RecoveryCheck:
@@ -221,6 +253,7 @@ class _Beside(NamedTuple):
     probes: Probes
     console: Console
     recordings: RecordingWriter
+    log: RequestLog | None
 
 
 async def _run(
@@ -237,6 +270,8 @@ async def _run(
 
     def on_snapshot(snapshot: Snapshot) -> None:
         folder.append_calls(snapshot.calls)
+        if beside.log is not None:
+            beside.log.take(snapshot)
 
     def on_recording(recording: wire.Recording) -> None:
         name = beside.recordings.take(recording)

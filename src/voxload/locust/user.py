@@ -100,7 +100,7 @@ class _Callers:
         elif isinstance(message, wire.Failed):
             self._lost(shard, message.detail)
         elif isinstance(message, Snapshot):
-            show(message, self._state.environment.stats)
+            show(message, self._state.environment)
             self._state.report(body)
             if message.final:
                 self._final.set()

@@ -1,31 +1,33 @@
-"""Our live figures in Locust's own terms, for its web page; gates never read them (Locust rounds its percentiles)."""
+"""Our live figures as Locust's requests, for its page and its listeners; gates never read them (Locust rounds)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from voxload.measure.histogram import bucket_bounds
+from voxload.clock import unix_ns
 from voxload.measure.snapshot import Snapshot
-from voxload.model.metric import is_latency
-from voxload.model.outcome import NOT_ATTEMPTED, Outcome
-
-SHOWN = ("call_setup", "turn_latency", "voice_response", "message_rtt", "http_latency")
-VOICE = "VOICE"
-CALL = "CALL"
+from voxload.runners.requests import requests_of
 
 
-def show(snapshot: Snapshot, stats: Any) -> None:
-    """Add a snapshot to Locust's statistics: latencies by metric, calls by kind, failures by outcome."""
-    for series in snapshot.series:
-        if series.metric in SHOWN and is_latency(series.metric):
-            name = " ".join([series.metric, *(value for key, value in series.labels.items() if key == "turn")])
-            for index, count in series.histogram.buckets:
-                low, high = bucket_bounds(index)
-                for _ in range(count):
-                    stats.log_request(VOICE, name, (low + high) / 2e6, 0)
-    for call in snapshot.calls:
-        if call.outcome in {outcome.value for outcome in NOT_ATTEMPTED}:
-            continue
-        stats.log_request(CALL, call.call, call.duration_s * 1000, 0)
-        if call.outcome != Outcome.COMPLETED.value:
-            stats.log_error(CALL, call.call, f"{call.outcome}: {call.error}".rstrip(": "))
+class CallFailedError(Exception):
+    """What Locust shows as the failure of a call: its outcome and the error's text."""
+
+
+def show(snapshot: Snapshot, environment: Any) -> None:
+    """Fire `events.request` for what a snapshot holds: latencies by metric, calls by kind, failures by outcome.
+
+    Must be called in a greenlet of Locust's thread.
+    """
+    for request in requests_of(snapshot):
+        for _ in range(request.times):
+            environment.events.request.fire(
+                request_type=request.type,
+                name=request.name,
+                response_time=request.latency_ms,
+                response_length=0,
+                response=None,
+                context={},
+                exception=CallFailedError(request.error) if request.error else None,
+                start_time=unix_ns() / 1e9 - request.latency_ms / 1e3,
+                url=None,
+            )

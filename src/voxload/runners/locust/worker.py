@@ -121,7 +121,7 @@ class Worker:
         if isinstance(message, Snapshot):
             if message.final:
                 self._final.add(shard)
-            show(message, self._environment.stats)
+            show(message, self._environment)
 
     def _gone(self, shard: int, code: int) -> None:
         if shard not in self._final:

@@ -1,0 +1,225 @@
+"""What `voxload export azure-load-testing` writes: Locust runs it as Azure's engines do, its configuration is valid."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+from conftest import SCENARIO
+from ruamel.yaml import YAML
+
+from voxload.model.twin import TwinSettings
+from voxload.twin.process import TwinProcess
+
+ROOT = Path(__file__).resolve().parents[2]
+RESPONSE_TIME = r"(avg|min|max|p50|p75|p90|p95|p96|p97|p98|p99|p99\.9|p99\.99)\((response_time_ms|latency)\) ?[<>] ?\d+"
+CRITERION = rf"^({RESPONSE_TIME}|percentage\(error\) ?> ?\d+|avg\(requests_per_sec\) ?[<>] ?[\d.]+)$"
+PAIRS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["name", "value"],
+        "additionalProperties": False,
+        "properties": {"name": {"type": "string"}, "value": {"type": "string"}},
+    },
+}
+ENGINES = {"type": "integer", "minimum": 1, "maximum": 400}
+CONFIGURATION = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["version", "testId", "testType", "testPlan", "engineInstances"],
+    "properties": {
+        "version": {"const": "v0.1"},
+        "testId": {"type": "string", "pattern": "^[a-z0-9_-]{2,50}$"},
+        "displayName": {"type": "string", "minLength": 2, "maxLength": 50},
+        "description": {"type": "string", "maxLength": 99},
+        "testType": {"const": "Locust"},
+        "testPlan": {"type": "string", "pattern": r"\.py$"},
+        "configurationFiles": {"type": "array", "items": {"type": "string", "pattern": "^[^/]+$"}},
+        "engineInstances": ENGINES,
+        "regionalLoadTestConfig": {
+            "type": "array",
+            "minItems": 2,
+            "items": {
+                "type": "object",
+                "required": ["region", "engineInstances"],
+                "additionalProperties": False,
+                "properties": {"region": {"type": "string"}, "engineInstances": ENGINES},
+            },
+        },
+        "env": PAIRS,
+        "secrets": PAIRS,
+        "autoStop": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {"errorPercentage": {"type": "integer"}, "timeWindow": {"type": "integer"}},
+        },
+        "failureCriteria": {
+            "type": "array",
+            "maxItems": 50,
+            "items": {
+                "anyOf": [
+                    {"type": "string", "pattern": CRITERION},
+                    {
+                        "type": "object",
+                        "minProperties": 1,
+                        "maxProperties": 1,
+                        "additionalProperties": {"type": "string", "pattern": CRITERION},
+                    },
+                ]
+            },
+        },
+    },
+}
+"""Configuration v0.1 as "Configure a load test in YAML" and the checks of github.com/Azure/load-testing have it."""
+
+
+@pytest.fixture
+def agent():
+    settings = {"latency": {"turn": "300ms"}, "greeting": False, "reply_seconds_max": 0.4}
+    with TwinProcess(TwinSettings.model_validate(settings), "rtmed", {}) as twin:
+        yield twin.url
+
+
+def export(folder, *arguments, code=0, **changes):
+    calls = [{"name": "hours", "script": [{"say": "opening_hours"}, "wait_for_agent"]}]
+    scenario = {**SCENARIO, "target": "https://agent.example", "calls": calls, **changes}
+    (folder / "scenario.yaml").write_text(json.dumps(scenario))
+    command = [sys.executable, "-m", "voxload", "export", "azure-load-testing", "scenario.yaml", "--out", "bundle"]
+    done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def configuration(folder):
+    found = YAML(typ="safe").load(folder / "bundle" / "load-test.yaml")
+    jsonschema.validate(found, CONFIGURATION)
+    for name in [found["testPlan"], *found["configurationFiles"]]:
+        assert (folder / "bundle" / name).exists()
+    assert sum(item["engineInstances"] for item in found.get("regionalLoadTestConfig", [])) in {
+        0,
+        found["engineInstances"],
+    }
+    return found
+
+
+def locust(folder, host, *arguments):
+    """Locust as an engine has it: the configuration's environment, no option that says what the load is."""
+    given = {item["name"]: item["value"] for item in configuration(folder)["env"]}
+    environment = {**os.environ, **given, "LOCUST_HOST": host, "LOCUST_USERS": "50", "LOCUST_SPAWN_RATE": "5"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "locust", "-f", "locustfile.py", *arguments],
+        cwd=folder / "bundle",
+        env={**environment, "LOCUST_RUN_TIME": "10m"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def rows(folder, name):
+    with (folder / "bundle" / f"{name}_stats.csv").open() as file:
+        return {row["Name"]: row for row in csv.DictReader(file)}
+
+
+def test_an_engine_places_the_scenarios_load_and_fires_requests(tmp_path, agent):
+    export(tmp_path, load={"shape": "constant", "arrival_rate": 5, "duration": "2s"}, gates=["call_success >= 99%"])
+    run = locust(tmp_path, agent, "--headless", "--csv", "engine", "--only-summary")
+    out, _ = run.communicate(timeout=60)
+    found = rows(tmp_path, "engine")
+    assert found["call"]["Request Count"] == found["hours"]["Request Count"] == "10", out
+    assert found["call"]["Failure Count"] == "0"
+    assert 290 < float(found["turn_latency"]["Min Response Time"]) < 330
+    assert found["turn_latency opening_hours"]["Request Count"] == found["turn_latency"]["Request Count"] == "10"
+    assert found["voxload_verdict"]["Request Count"] == "1"
+    if "fell behind" not in out:
+        assert run.returncode == 0, out
+        assert found["voxload_verdict"]["Failure Count"] == "0"
+
+
+def test_a_failed_gate_fails_the_verdicts_request_on_every_worker(tmp_path, agent):
+    load = {"shape": "constant", "arrival_rate": 6, "duration": "2s"}
+    export(tmp_path, "--engines", "2", load=load, gates=["p95(turn_latency) < 100ms"])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    workers = [locust(tmp_path, agent, "--worker", "--master-port", port) for _ in range(2)]
+    options = ["--master-bind-port", port, "--expect-workers", "2", "--headless", "--csv", "master", "--only-summary"]
+    master = locust(tmp_path, agent, "--master", *options)
+    out, _ = master.communicate(timeout=80)
+    for worker in workers:
+        worker.communicate(timeout=20)
+    found = rows(tmp_path, "master")
+    assert found["call"]["Request Count"] == "12", out  # two shares of a half
+    assert found["voxload_verdict"]["Request Count"] == found["voxload_verdict"]["Failure Count"] == "2"
+    assert master.returncode in {1, 4}, out
+    assert "p95(turn_latency) < 100ms" in out
+
+
+def test_gates_become_fail_criteria_and_what_cannot_is_named(tmp_path):
+    gates = [
+        'p95(turn_latency{turn="opening_hours"}) < 800ms',
+        "mean(call_setup) <= 2s",
+        "error_rate < 2%",
+        "call_success >= 99.5%",
+        "p99.9(turn_latency) < 3s",
+        "concurrent_calls >= 4",
+        {"expression": "p95(turn_latency) < 1s", "severity": "warn"},
+    ]
+    done = export(tmp_path, "--region", "eastus=1", "--region", "westeurope=3", gates=gates)
+    found = configuration(tmp_path)
+    assert found["failureCriteria"] == [
+        {"voxload_verdict": "percentage(error) > 0"},
+        {"turn_latency opening_hours": "p95(response_time_ms) > 800"},
+        {"call_setup": "avg(response_time_ms) > 2000"},
+        {"call": "percentage(error) > 2"},
+    ]
+    assert {item["name"]: item["value"] for item in found["env"]}["VOXLOAD_ENGINES"] == "4"
+    for words in ("call_success >= 99.5%: the percentage", "p99.9(turn_latency)", "concurrent_calls >= 4", "a warning"):
+        assert words in done.stderr
+    scenario = YAML(typ="safe").load(tmp_path / "bundle" / "scenario.yaml")
+    assert "concurrent_calls >= 1" in scenario["gates"]
+
+
+def test_files_come_along_flat_and_environment_becomes_secrets(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "callers.csv").write_text("number\n+15550001\n")
+    (tmp_path / "voxload-0.1.0-py3-none-any.whl").write_bytes(b"wheel")
+    variables = {
+        "caller_number": {"csv": {"file": "data/callers.csv", "column": "number"}},
+        "key": {"env": "AGENT_KEY"},
+    }
+    export(tmp_path, "--wheel", "voxload-0.1.0-py3-none-any.whl", variables=variables, headers={"x-key": "${key}"})
+    found = configuration(tmp_path)
+    assert {"callers.csv", "voxload-0.1.0-py3-none-any.whl"} <= set(found["configurationFiles"])
+    assert [item["name"] for item in found["secrets"]] == ["AGENT_KEY"]
+    scenario = YAML(typ="safe").load(tmp_path / "bundle" / "scenario.yaml")
+    assert scenario["variables"]["caller_number"]["csv"]["file"] == "callers.csv"
+
+
+def test_one_region_is_refused(tmp_path):
+    done = export(tmp_path, "--region", "eastus=1", code=2)
+    assert "two or more" in done.stderr
+
+
+def test_the_folder_in_deploy_is_what_the_command_writes(tmp_path):
+    deployed = ROOT / "deploy" / "azure-load-testing"
+    command = [sys.executable, "-m", "voxload", "export", "azure-load-testing", "examples/demo.yaml", "--engines", "2"]
+    subprocess.run([*command, "--out", tmp_path / "bundle"], cwd=ROOT, check=True, capture_output=True, timeout=60)
+    assert {path.name for path in deployed.iterdir()} == {path.name for path in (tmp_path / "bundle").iterdir()}
+    for path in deployed.iterdir():
+        assert path.read_bytes() == (tmp_path / "bundle" / path.name).read_bytes(), path
+    configuration(tmp_path)
+
+
+def test_the_locustfile_is_python_that_the_engines_have():
+    """Azure's engines run Python 3.9: no syntax or typing at run time of later ones."""
+    import ast
+
+    ast.parse((ROOT / "deploy" / "azure-load-testing" / "locustfile.py").read_text(), feature_version=(3, 9))
