@@ -110,7 +110,7 @@ def _notes(subjects: Sequence[Subject], facts: Sequence[SideFacts], prints: Sequ
         parts = differing(prints[0], fingerprint)
         if parts:
             notes.append(f"{side.letter} is of another scenario than A: it differs in {', '.join(parts)}")
-        notes += [f"{side.letter}: {doubt}" for doubt in subject.doubts]
+        notes += [f"{side.letter}: {doubt}" for doubt in (*subject.doubts, *subject.probe_doubts.values())]
         if subject.evidence is None and not subject.points:
             notes.append(f"{side.letter} has no calls.jsonl.zst beside it, so there are no intervals")
     return notes

@@ -117,6 +117,7 @@ def trend_command(names: tuple[str, ...], page: Path | None, as_json: bool, **ch
         return 0
     console = Console(highlight=False)
     title = ""
+    width = max((len(trend.figure) for trend in trends), default=0)
     for trend in trends:
         if trend.title != title:
             title = trend.title
@@ -124,7 +125,7 @@ def trend_command(names: tuple[str, ...], page: Path | None, as_json: bool, **ch
         values = [point.value for point in trend.points]
         latest = text.with_unit(values[-1], trend.unit)
         span = f"{text.with_unit(min(values), trend.unit)} … {text.with_unit(max(values), trend.unit)}"
-        console.print(Text(f"  {trend.figure:<22} {sparkline(values)}  {latest}  ({span})"), soft_wrap=True)
+        console.print(Text(f"  {trend.figure:<{width}} {sparkline(values)}  {latest}  ({span})"), soft_wrap=True)
         for change in trend.changes:
             console.print(Text(f"    moved: {change.words}", "yellow"), soft_wrap=True)
     if page is not None:

@@ -15,7 +15,8 @@ MAIN_FIGURES = (
     "call_success", "p95(call_setup)", "p50(turn_latency)", "p95(turn_latency)", "p95(voice_response)",
     "p95(message_rtt)", "mean(mos)", "concurrent_calls", "throughput", "cost_per_call",
 )  # fmt: skip
-"""Shown when no figure is named."""
+"""Shown when no figure is named, and the next ones of each probe."""
+PROBE_FIGURES = ("operation_success{", "p95(operation_latency{")
 
 
 def read_history(file: Path, choice: Choice) -> tuple[list[HistoryRun], list[HistoryFigure]]:
@@ -69,12 +70,13 @@ def _wanted(names: Sequence[str], present: set[str]) -> list[str]:
         BadInputError: a name means none.
     """
     if not names:
-        return [name for name in MAIN_FIGURES if name in present]
+        probed = [figure for figure in sorted(present) if figure.startswith(PROBE_FIGURES)]
+        return [*(name for name in MAIN_FIGURES if name in present), *probed]
     wanted: list[str] = []
     problems = []
     for name in names:
         plain = name.replace(" ", "")
-        meant = [figure for figure in sorted(present) if figure == plain or figure.endswith(f"({plain})")]
+        meant = [figure for figure in sorted(present) if _means(plain, figure.replace(" ", ""))]
         if not meant:
             problems.append(
                 Problem(f"--figure: no run has {name!r}", suggestion=f"there are {', '.join(sorted(present))}")
@@ -83,6 +85,12 @@ def _wanted(names: Sequence[str], present: set[str]) -> list[str]:
     if problems:
         raise BadInputError(problems)
     return wanted
+
+
+def _means(name: str, figure: str) -> bool:
+    """Return whether a name means a figure: that very one, or the metric that it is of, with or without labels."""
+    metric = figure.partition("(")[2][:-1] or figure
+    return name in {figure, metric, metric.partition("{")[0]}
 
 
 def _titles(runs: Sequence[HistoryRun]) -> dict[tuple[str, str], str]:

@@ -61,9 +61,8 @@ class Line(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A metric: its figures over all labels, then those by label."""
+    """A metric, of the calls or of one probe: its figures over all labels, then those by label."""
 
-    metric: str
     title: str
     meaning: str
     span: str
@@ -147,15 +146,16 @@ def render_comparison(comparison: Comparison, distributions: Mapping[tuple[str, 
 
 
 def groups(comparison: Comparison) -> list[Group]:
-    """Return the figures by metric."""
+    """Return the figures by metric, those of the calls first, then those of each probe."""
     result = []
-    for metric in dict.fromkeys(row.metric for row in comparison.rows):
-        rows = [row for row in comparison.rows if row.metric == metric]
+    for probe, metric in dict.fromkeys((row.labels.get("probe", ""), row.metric) for row in comparison.rows):
+        rows = [row for row in comparison.rows if (row.labels.get("probe", ""), row.metric) == (probe, metric)]
         reach = _reach([change for row in rows for change in row.changes])
         unit = "%" if rows[0].changes[0].unit == "%" else "points"
-        whole = [_line(row, reach) for row in rows if not row.labels]
-        parts = [_line(row, reach) for row in rows if row.labels]
-        result.append(Group(metric, text.title(metric), text.meaning(metric), f"± {reach:.3g} {unit}", whole, parts))
+        whole = [_line(row, reach) for row in rows if probe or not row.labels]
+        parts = [_line(row, reach) for row in rows if row.labels and not probe]
+        title = f"{text.clean(probe, 60)}: {text.title(metric)}" if probe else text.title(metric)
+        result.append(Group(title, text.meaning(metric), f"± {reach:.3g} {unit}", whole, parts))
     return result
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from voxload.errors import BadInputError, Problem
 from voxload.measure.summary import Summary
 from voxload.model.metric import METRICS
+from voxload.verdict.gate import PROBE
 from voxload.verdict.regression import display
 from voxload.verdict.subject import figures_of, subject_of_run
 
@@ -183,6 +184,12 @@ def _run_of(summary: Summary, folder: str) -> HistoryRun:
 def _figures_of(summary: Summary) -> list[HistoryFigure]:
     subject = subject_of_run(summary, None)
     figures = [figure for metric in subject.metrics() for figure in figures_of(metric)]
+    figures += [
+        figure
+        for probe, metric in subject.probe_metrics()
+        if probe not in subject.probe_doubts  # a moved figure would be its own, not the service's
+        for figure in figures_of(metric, ((PROBE, probe),))
+    ]
     kept = []
     for figure, (value, count) in subject.values(figures).items():
         if value is not None:

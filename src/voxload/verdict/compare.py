@@ -8,8 +8,9 @@ from typing import Literal
 from voxload.errors import BadInputError, Problem
 from voxload.measure.comparison import ComparedFigure, Comparison, SideChange, SideFacts
 from voxload.model.metric import METRICS
-from voxload.verdict.bootstrap import REPLICATES, Figure
+from voxload.verdict.bootstrap import REPLICATES, Figure, on_scale
 from voxload.verdict.difference import Difference, differences
+from voxload.verdict.gate import PROBE
 from voxload.verdict.regression import display, percent
 from voxload.verdict.subject import Subject, figures_of
 
@@ -27,26 +28,28 @@ def compare(
     notes: Sequence[str] = (),
     replicates: int = REPLICATES,
 ) -> Comparison:
-    """Return all figures of the subjects beside each other; `by` names labels, `metrics` chooses some.
+    """Return all figures of the subjects beside each other, then those of each probe.
+
+    `by` names labels, `metrics` chooses some.
 
     Raises:
         BadInputError: a label is unknown to every side, or known to some only; a metric has no data.
     """
-    present = [name for name in METRICS if any(name in subject.metrics() for subject in subjects)]
+    own = [name for name in METRICS if any(name in subject.metrics() for subject in subjects)]
+    probed = dict.fromkeys(each for subject in subjects for each in subject.probe_metrics())
+    present = [name for name in METRICS if name in own or any(name == metric for _, metric in probed)]
     problems = [
         Problem(f"--metric: {name!r} has no data here", suggestion=f"there are {', '.join(present)}")
         for name in metrics
         if name not in present
     ]
-    parts = {label: _label_values(subjects, facts, label, problems) for label in by}
+    parts = {label: _label_values(subjects, facts, label, problems) for label in by if label != PROBE}
     if problems:
         raise BadInputError(problems)
+    wanted = [(metric, labels) for metric in own for labels in _parts_of(metric, parts)]
+    wanted += [(metric, ((PROBE, probe),)) for probe, metric in probed]
     figures = [
-        figure
-        for metric in present
-        if not metrics or metric in metrics
-        for labels in _parts_of(metric, parts)
-        for figure in figures_of(metric, labels)
+        figure for metric, labels in wanted if not metrics or metric in metrics for figure in figures_of(metric, labels)
     ]
     first, *others = subjects
     found = [differences(first, other, figures, replicates) for other in others]
@@ -101,7 +104,10 @@ def _change(figure: Figure, item: Difference) -> SideChange:
     interval = item.interval
     unit: Literal["%", "points"] = "%" if figure.logarithmic else "points"
     if interval is None:
-        return SideChange("unknown", None, None, None, unit, item.reason)
+        change = None
+        if item.before is not None and item.after is not None:
+            change = percent(figure, on_scale(figure, item.after) - on_scale(figure, item.before))
+        return SideChange("unknown", change, None, None, unit, item.reason)
     word: Literal["worse", "better", "same"] = "same"
     if not interval.low <= 0 <= interval.high:
         word = "worse" if (interval.change > 0) == (METRICS[figure.metric].better == "lower") else "better"

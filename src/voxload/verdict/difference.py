@@ -21,6 +21,7 @@ from voxload.verdict.bootstrap import (
     spread_of_runs,
     student_factor,
 )
+from voxload.verdict.gate import PROBE
 from voxload.verdict.subject import Subject
 
 CALLS_MIN = 30
@@ -28,6 +29,7 @@ CALLS_MIN = 30
 BEYOND_MIN = 10
 """Values that a percentile must leave above it: p99 needs 1,000, p95 needs 200."""
 OBSERVATIONS_MIN = 20
+NO_OPERATIONS = "a probe keeps no values of single operations, so there is no interval"
 NO_CALLS = "no values of single calls under these labels"
 RUNS_MIN = 5
 """Pooled runs from which the spread from run to run can be told."""
@@ -68,7 +70,7 @@ def differences(
         if not reason:
             judged.append(figure)
     for figure, interval in zip(judged, _intervals(before, after, judged, found, replicates, seed), strict=True):
-        found[figure] = found[figure]._replace(interval=interval, reason="" if interval else NO_CALLS)
+        found[figure] = found[figure]._replace(interval=interval, reason="" if interval else _no_values(figure))
     return list(found.values())
 
 
@@ -79,6 +81,9 @@ def _lacking(figure: Figure, side: Subject, value: float | None, count: int) -> 
         return f"no data in {who}"
     if figure in side.points:
         return ""
+    probe = dict(figure.labels).get(PROBE)
+    if probe is not None:
+        return side.probe_doubts.get(probe, "")
     if side.evidence is None:
         return f"the calls of {who} are not at hand (calls.jsonl.zst)"
     if side.evidence.total < CALLS_MIN:
@@ -90,6 +95,10 @@ def _lacking(figure: Figure, side: Subject, value: float | None, count: int) -> 
     fraction = figure.fraction
     needed = OBSERVATIONS_MIN if fraction is None else math.ceil(BEYOND_MIN / (1 - fraction) - 1e-9)
     return f"only {count} values in {who}; {figure.aggregate or 'a share'} needs {needed}" if count < needed else ""
+
+
+def _no_values(figure: Figure) -> str:
+    return NO_OPERATIONS if PROBE in dict(figure.labels) else NO_CALLS
 
 
 def _intervals(

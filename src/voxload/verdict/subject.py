@@ -11,7 +11,7 @@ from voxload.measure.series import Series
 from voxload.measure.summary import Summary
 from voxload.model.metric import METRICS, SCALE, is_latency
 from voxload.verdict.bootstrap import Figure
-from voxload.verdict.gate import distrust
+from voxload.verdict.gate import PROBE, distrust
 
 PERCENTILES = ("p50", "p95", "p99")
 LEVELS = ("throughput", "concurrent_calls")
@@ -41,14 +41,22 @@ class Subject:
     runs: int = 1
     doubts: tuple[str, ...] = ()
     """Why its numbers cannot be trusted."""
+    probes: Mapping[str, Sequence[Series]] = field(default_factory=dict)
+    """What each probe of a service measured beside the calls, by its name; its figures have the label `probe`."""
+    probe_doubts: Mapping[str, str] = field(default_factory=dict)
+    """Why a probe's figures cannot be judged, by its name."""
 
     def histogram(self, metric: str, labels: Mapping[str, str] | None = None) -> Histogram:
-        """Return all values of a metric, merged over the series whose labels include `labels`."""
-        wanted = (labels or {}).items()
+        """Return all values of a metric, merged over the series whose labels include `labels`.
+
+        They are the calls' own; a label `probe` names a probe whose values they are.
+        """
+        wanted = dict(labels or {})
+        series = self.probes.get(wanted.pop(PROBE), ()) if PROBE in wanted else self.series
         return merged(
             Histogram.from_data(each.histogram)
-            for each in self.series
-            if each.metric == metric and wanted <= each.labels.items()
+            for each in series
+            if each.metric == metric and wanted.items() <= each.labels.items()
         )
 
     def metrics(self) -> list[str]:
@@ -56,6 +64,15 @@ class Subject:
         present = {each.metric for each in self.series} | {figure.metric for figure in self.points}
         present |= self.levels.keys() & set(LEVELS)
         return [name for name in METRICS if name in present and name not in NOT_COMPARED]
+
+    def probe_metrics(self) -> list[tuple[str, str]]:
+        """Return (probe, metric) of all that probes measured and that is worth comparing."""
+        return [
+            (probe, name)
+            for probe, series in self.probes.items()
+            for name in METRICS
+            if name not in NOT_COMPARED and any(each.metric == name for each in series)
+        ]
 
     def values(self, figures: Sequence[Figure]) -> dict[Figure, tuple[float | None, int]]:
         """Return (value, observations) of each figure: in ns, shares of 1, or plain; None without data."""
@@ -103,4 +120,6 @@ def subject_of_run(summary: Summary, evidence: Evidence | None) -> Subject:
         levels=summary.levels,
         evidence=evidence,
         doubts=(*doubts, *distrust(summary)),
+        probes={probe.name: probe.series for probe in summary.probes},
+        probe_doubts={probe.name: probe.distrust for probe in summary.probes if probe.distrust},
     )

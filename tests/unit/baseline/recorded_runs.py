@@ -7,6 +7,7 @@ import msgspec
 
 from voxload.measure.evidence import call_shares, call_values
 from voxload.measure.histogram import Histogram
+from voxload.measure.probe import ProbeResult
 from voxload.measure.series import Series
 from voxload.measure.summary import (
     CallRecord,
@@ -49,6 +50,30 @@ def made_calls(calls=120, seed=1, shift=1.0, failed=0.0):
         )
 
 
+def made_probe(name="cache", seed=1, shift=1.0, failed=0, problem=""):
+    """What a probe of a service would have measured, by 40 units of work of two commands each."""
+    rng = random.Random(seed)
+    whole, single, success, late = Histogram(), Histogram(), Histogram(), Histogram()
+    for _ in range(40):
+        single.record(round(4e6 * shift * math.exp(rng.gauss(0, 0.1))))
+        whole.record(round(9e6 * shift * math.exp(rng.gauss(0, 0.1))))
+        late.record(200_000)
+    success.record_many(SCALE, 40)
+    success.record_many(0, failed)
+    measured = (
+        ("operation_latency", {}, whole),
+        ("redis_command", {"command": "hset"}, single),
+        ("operation_success", {}, success),
+        ("loop_lateness", {}, late),
+    )
+    series = [Series(metric, labels, own.to_data()) for metric, labels, own in measured]
+    return ProbeResult(
+        name, "redis", "redis://cache:6379", 1.0, ("operation_latency", "redis_command"), 20.0,
+        {"completed": 40, "rejected": failed}, series,
+        problem=problem,
+    )  # fmt: skip
+
+
 def series_of(calls):
     """The histograms that belong to the calls."""
     found = {}
@@ -68,7 +93,8 @@ def series_of(calls):
 
 def made_run(
     folder, run_id="20260101-000000-demo-0001", started_at="2026-01-01T00:00:00+00:00", scenario="demo", model="open",
-    fingerprint=FINGERPRINT, commit="abc123", branch="main", cut_short="", stopped_early="", status="passed", **calls,
+    fingerprint=FINGERPRINT, commit="abc123", branch="main", cut_short="", stopped_early="", status="passed", probes=(),
+    **calls,
 ):  # fmt: skip
     """Write a run's folder and return it."""
     records = list(made_calls(**calls))
@@ -120,6 +146,7 @@ def made_run(
         worst_calls=[],
         gates=[],
         verdict=Verdict(status, {"passed": 0, "failed": 1}.get(status, 4), []),
+        probes=list(probes),
     )
     results = ResultsFolder(folder / run_id)
     results.append_calls(records)

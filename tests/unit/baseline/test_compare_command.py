@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from recorded_runs import FINGERPRINT, decoded, made_run
+from recorded_runs import FINGERPRINT, decoded, made_probe, made_run
 
 from voxload.measure.histogram import Histogram
 from voxload.measure.summary import read_summary
@@ -123,3 +123,46 @@ def test_other_scenarios_and_missing_calls_are_noted(voxload, runs):
 
 def test_an_empty_curve_is_empty():
     assert curve(Histogram()) == [[], []]
+
+
+def test_probes_stand_below_the_calls(voxload):
+    """Each by itself, with its differences; without intervals, and no part of the calls' own figures."""
+    slow = [made_probe(seed=2, shift=1.5, failed=10), made_probe("added")]
+    runs = [
+        made_run(voxload.folder / "results", f"r{n}", probes=probes)
+        for n, probes in enumerate(([made_probe()], slow, [made_probe(problem="refused")]))
+    ]
+    done = voxload("compare", *runs, "--by", "call,probe", "--html", "c.html", "--json")
+    assert done.code == 0, done.err
+    rows = rows_of(done)
+    sides = [read_summary(run).probe("cache") for run in runs]
+    for share in (50, 95, 99):
+        row = rows[f'p{share}(redis_command{{probe="cache"}})']
+        values = [side.histogram("redis_command").quantile(share / 100) / 1e6 for side in sides]
+        assert row["values"] == pytest.approx(values)
+        assert row["counts"] == [40, 40, 40]
+    change = rows['p50(redis_command{probe="cache"})']["changes"][0]
+    assert 30 < change["change"] < 70
+    assert (change["word"], change["low"], change["high"]) == ("unknown", None, None)
+    assert rows['operation_success{probe="cache"}']["changes"][0]["change"] == pytest.approx(-20)
+    assert "refused" in rows['p50(operation_latency{probe="cache"})']["changes"][1]["reason"]
+    added = rows['p50(operation_latency{probe="added"})']
+    assert added["values"][0] is None
+    assert added["changes"][0]["reason"] == "no data in A"
+    assert not any("loop_lateness" in figure for figure in rows)
+    assert not {"p50(operation_latency)", "p50(redis_command)"} & rows.keys()
+    assert "C: the probe cache: refused" in decoded(done.out)["notes"]
+    page = (voxload.folder / "c.html").read_text()
+    assert page.lower().count("<h3>cache: redis command") == 1
+    data = decoded(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert data["curves"]["redis_command\nprobe: cache"][1] == curve(sides[1].histogram("redis_command"))
+    done = voxload("compare", *runs, "--metric", "redis_command")
+    assert "redis_command" in done.out
+    assert "turn_latency" not in done.out
+
+
+def test_without_intervals_the_difference_is_still_told(voxload, runs):
+    (runs[1] / "calls.jsonl.zst").unlink()
+    row = rows_of(voxload("compare", *runs[:2], "--json"))["p50(turn_latency)"]
+    assert row["changes"][0]["change"] == pytest.approx(100 * (row["values"][1] / row["values"][0] - 1))
+    assert row["changes"][0]["word"] == "unknown"

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from recorded_runs import decoded, made_run
+from recorded_runs import decoded, made_probe, made_run
 
 from voxload.clock import utc_ago
 from voxload.measure.summary import read_summary
@@ -168,3 +168,25 @@ def test_sparkline():
     assert sparkline([5, 5]) == "▄▄"
     assert sparkline([]) == ""
     assert len(sparkline(range(100))) == 40
+
+
+def test_figures_of_probes_have_a_history_too(voxload):
+    """From the 9th run on the cache is slower; in the 16th its probe could not be judged."""
+    for day in range(16):
+        probe = made_probe(seed=day, shift=1.4 if day >= 8 else 1.0, problem="refused" if day == 15 else "")
+        started_at = f"2026-01-{day + 1:02d}T00:00:00+00:00"
+        made_run(voxload.folder / "results", f"r{day:02d}", started_at=started_at, calls=30, seed=1, probes=[probe])
+    voxload("history", "import", *(voxload.folder / "results").glob("r*"))
+    figure = 'p95(operation_latency{probe="cache"})'
+    rows = decoded(voxload("history", "--json").out)
+    own = read_summary(voxload.folder / "results" / "r03").probe("cache").histogram("operation_latency")
+    assert rows[3]["figures"][figure] == pytest.approx(own.quantile(0.95) / 1e6)
+    assert rows[3]["figures"]['operation_success{probe="cache"}'] == 100
+    assert "p95(operation_latency)" not in rows[3]["figures"]
+    assert figure not in rows[15]["figures"]
+    found = {trend["figure"]: trend for trend in decoded(voxload("history", "changes", "--json").out)}
+    assert set(found) == {figure}, "shown without being named; and no figure of the calls has moved"
+    assert found[figure]["changes"][0]["at"] == 8
+    trends = decoded(voxload("history", "trend", "--figure", "redis_command", "--json").out)
+    assert [trend["figure"] for trend in trends] == [f'p{n}(redis_command{{probe="cache"}})' for n in (50, 95, 99)]
+    assert figure in voxload("history", "trend", "--figure", 'operation_latency{probe="cache"}').out
