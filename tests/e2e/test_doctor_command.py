@@ -31,6 +31,9 @@ def test_the_benchmark_is_used_by_check(voxload):
     cache.write_text(json.dumps(slow))
     warned = run(voxload, "check", str(path))
     assert "the plan needs about" in warned.stderr, warned.stderr
+    planned = json.loads(run(voxload, "check", str(path), "--json").stdout)["plan"]
+    assert planned["frame_up_us"] == 5000
+    assert f"needs about {planned['processes']} cores" in warned.stderr
     cache.write_text("nonsense")
     assert run(voxload, "check", str(path)).returncode == 0
 

@@ -26,8 +26,14 @@ from voxload.model.units import format_duration
 from voxload.model.usage import ResourceSource
 from voxload.runners.checks import PLACEHOLDER_TARGET
 from voxload.runners.durations import ASSUMED_LATENCY_S, ASSUMED_REPLY_S
-from voxload.runners.estimate import Estimate, estimate_plan
-from voxload.runners.preflight import machine_warnings, proxies_in_words, sources_in_words, with_auto_sources
+from voxload.runners.estimate import Estimate
+from voxload.runners.preflight import (
+    estimate_here,
+    machine_warnings,
+    proxies_in_words,
+    sources_in_words,
+    with_auto_sources,
+)
 from voxload.runners.prepare import Prepared
 from voxload.runners.probe_settings import probe_words
 from voxload.runners.usage.sampler import build_sources
@@ -57,7 +63,7 @@ def check_command(scenario: Path, as_json: bool, **overrides: Any) -> int:
     scenario_target = prepared.plan.target or PLACEHOLDER_TARGET  # that of the embedded agent is known when it listens
     proxies = proxies_in_words(prepared)
     build_sources(prepared.scenario.resources, scenario_target, os.environ)
-    estimate = estimate_plan(prepared)
+    estimate = estimate_here(prepared)
     cores = len(os.sched_getaffinity(0))
     warnings = [*prepared.warnings, *_capacity_warnings(prepared, estimate)]
     for warning in warnings:
@@ -179,7 +185,7 @@ def _peak_table(estimate: Estimate, cores: int) -> Table:
         ("calls at once", f"{estimate.peak_calls:,.0f}"),
         (f"frames up, {estimate.frame_ms_up} ms", _traffic(estimate.frames_up_per_s, estimate.mbit_up_per_s)),
         (f"frames down, {estimate.frame_ms_down} ms", _traffic(estimate.frames_down_per_s, estimate.mbit_down_per_s)),
-        ("generator CPU", f"{estimate.cpu_cores:.2f} cores"),
+        ("generator CPU", f"{estimate.cpu_cores:.2f} cores, {estimate.frame_up_us:.0f} µs a frame up"),
         ("processes recommended", f"{estimate.processes:,} (this machine has {cores} cores)"),
         ("run, last calls included", _time(estimate.run_duration_s)),
     ]

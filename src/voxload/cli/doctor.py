@@ -11,7 +11,7 @@ from voxload.errors import RunAbortedError, VoxloadError
 from voxload.model.scenario import Scenario
 from voxload.runners.environment import environment_facts
 from voxload.runners.machine import FILES_BESIDE_CALLS, Finding, Machine, diagnose, read_machine
-from voxload.runners.self_benchmark import CALLS, FRAMES_PER_S, Measured, measure, remember
+from voxload.runners.self_benchmark import CALLS, CALLS_MAX, FRAMES_PER_S, Measured, measure, remember
 from voxload.twin.process import TwinProcess
 
 EPILOG = """\b
@@ -61,7 +61,8 @@ def _measure(machine: Machine) -> Measured:
     files = CALLS + FILES_BESIDE_CALLS
     if machine.files_max < files:
         raise RunAbortedError(f"not made: its {CALLS} calls need {files} open files")
-    return measure(_start_twin)
+    alone = machine.cores == 1  # the agent takes its share of the same core
+    return measure(_start_twin, CALLS if alone else min(CALLS_MAX, machine.files_max - FILES_BESIDE_CALLS))
 
 
 def _start_twin(scenario: Scenario) -> TwinProcess:
@@ -81,8 +82,8 @@ def _print(console: Console, findings: list[Finding], measured: Measured | None,
     console.print(table)
     if measured is not None:
         console.print(
-            f"{CALLS} quiet calls at {FRAMES_PER_S} frames a second: {measured.cpu_us_per_frame:.1f} µs of CPU "
-            f"a frame, lateness p99 {measured.lateness_p99_ms:.1f} ms, {measured.memory_mib:.0f} MiB."
+            f"{measured.calls} quiet calls at {FRAMES_PER_S} frames a second: {measured.cpu_us_per_frame:.1f} µs of "
+            f"CPU a frame, lateness p99 {measured.lateness_p99_ms:.1f} ms, {measured.memory_mib:.0f} MiB."
         )
         console.print(
             f"One core carries about {measured.calls_per_core:,} such calls, this machine about "

@@ -46,11 +46,12 @@ from voxload.report.files import write_reports
 from voxload.report.terminal import LiveView, print_summary
 from voxload.runners.distributed import DistributedRunner, Settings
 from voxload.runners.environment import environment_facts
-from voxload.runners.estimate import estimate_plan, plan_facts
+from voxload.runners.estimate import plan_facts
 from voxload.runners.local import LocalRunner
 from voxload.runners.partial import PartialSummary
 from voxload.runners.preflight import (
     CONNECTIONS,
+    estimate_here,
     machine_warnings,
     proxies_in_words,
     sources_in_words,
@@ -228,7 +229,7 @@ def _from_sources(prepared: Prepared, spread: Settings | None) -> tuple[Prepared
     prepared = with_auto_sources(prepared)
     if elsewhere:
         return prepared, [], []
-    limits = machine_warnings(prepared, estimate_plan(prepared), CONNECTIONS)
+    limits = machine_warnings(prepared, estimate_here(prepared), CONNECTIONS)
     return prepared, limits, [sources_in_words(prepared), proxies_in_words(prepared)]
 
 

@@ -70,14 +70,19 @@ class Estimate(msgspec.Struct, frozen=True):
     """Messages with their WebSocket headers, without TLS and TCP."""
     mbit_down_per_s: float
     side_requests_per_s: float
+    frame_up_us: float
+    """CPU time of the generator for a frame sent, in µs: measured by `voxload doctor`, or a conservative figure."""
     cpu_cores: float
     """That the generator is expected to use at the peak."""
     processes: int
     """Recommended, each with at most 70 % of a core."""
 
 
-def estimate_plan(prepared: Prepared) -> Estimate:
-    """Return the plan in numbers; nothing is sent and no call is placed."""
+def estimate_plan(prepared: Prepared, frame_up_us: float = GENERATOR_CPU_US["frame_up"]) -> Estimate:
+    """Return the plan in numbers; nothing is sent and no call is placed.
+
+    `frame_up_us` is the generator's CPU time for a frame sent, where it was measured; one received costs in proportion.
+    """
     workload = Workload(prepared.plan)
     scenario, load = prepared.scenario, prepared.scenario.load
     settings = scenario.dialect
@@ -89,7 +94,8 @@ def estimate_plan(prepared: Prepared) -> Estimate:
     up_per_s = peak * 1000 / dialect.caller_format.frame_ms
     down_per_s = peak * min(agent_share, 1.0) * 1000 / dialect.agent_format.frame_ms
     up_bytes, down_bytes = message_bytes(dialect)
-    cores = (up_per_s * GENERATOR_CPU_US["frame_up"] + down_per_s * GENERATOR_CPU_US["frame_down"]) / 1e6
+    frame_down_us = frame_up_us * GENERATOR_CPU_US["frame_down"] / GENERATOR_CPU_US["frame_up"]
+    cores = (up_per_s * frame_up_us + down_per_s * frame_down_us) / 1e6
     phases = planned_phases(load, scenario.seed)
     load_duration_s = sum(phase.duration_s for phase in phases)
     return Estimate(
@@ -108,6 +114,7 @@ def estimate_plan(prepared: Prepared) -> Estimate:
         mbit_up_per_s=up_per_s * up_bytes * 8 / 1e6,
         mbit_down_per_s=down_per_s * down_bytes * 8 / 1e6,
         side_requests_per_s=peak * side_requests_per_call_s(scenario.side_traffic),
+        frame_up_us=frame_up_us,
         cpu_cores=cores,
         processes=max(1, math.ceil(cores / CORE_SHARE_MAX)),
     )

@@ -60,8 +60,6 @@ class Load(msgspec.Struct, frozen=True):
     """At once, at the peak."""
     calls_per_s: float
     processes: int
-    cores: float
-    """CPU of the generator."""
     sources: int = 1
     """Addresses of this machine that the calls come from."""
     seconds: float = TIME_WAIT_S

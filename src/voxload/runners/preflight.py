@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -11,7 +10,7 @@ import msgspec
 from voxload.engine.reach import proxy_for
 from voxload.errors import BadInputError, Problem, RunAbortedError
 from voxload.model.scenario import AUTO
-from voxload.runners.estimate import CORE_SHARE_MAX, GENERATOR_CPU_US, Estimate, estimate_plan
+from voxload.runners.estimate import Estimate, estimate_plan
 from voxload.runners.machine import Load, obstacles, read_machine, sources_needed
 from voxload.runners.prepare import Prepared
 from voxload.runners.self_benchmark import remembered
@@ -22,17 +21,18 @@ CONNECTIONS = ("open files", "local ports")
 PROXY_HINT = "HTTPS_PROXY, HTTP_PROXY and ALL_PROXY are written http://proxy.example:3128"
 
 
-def load_of(estimate: Estimate, sources: int = 1) -> Load:
-    """Return what the plan asks of this machine, by the last benchmark of `voxload doctor` if there is one."""
-    cores = estimate.cpu_cores
+def estimate_here(prepared: Prepared) -> Estimate:
+    """Return the plan in numbers for this machine, by the last benchmark of `voxload doctor` if there is one."""
     measured = remembered()
-    if measured is not None and estimate.frames_up_per_s:
-        cores *= measured.cpu_us_per_frame / GENERATOR_CPU_US["frame_up"]
+    return estimate_plan(prepared) if measured is None else estimate_plan(prepared, measured.cpu_us_per_frame)
+
+
+def load_of(estimate: Estimate, sources: int = 1) -> Load:
+    """Return what the plan asks of a machine."""
     per_s = max((max(phase.rate_start_per_s, phase.rate_end_per_s) for phase in estimate.phases), default=0.0)
     if estimate.model == "closed":
         per_s = estimate.peak_calls / estimate.mean_call_s if estimate.mean_call_s else 0.0
-    processes = max(1, math.ceil(cores / CORE_SHARE_MAX))
-    return Load(estimate.peak_calls, per_s, processes, cores, sources, estimate.load_duration_s)
+    return Load(estimate.peak_calls, per_s, estimate.processes, sources, estimate.load_duration_s)
 
 
 def with_auto_sources(prepared: Prepared) -> Prepared:
@@ -43,7 +43,7 @@ def with_auto_sources(prepared: Prepared) -> Prepared:
     """
     if prepared.scenario.source_addresses != AUTO:
         return prepared
-    addresses = auto_sources(sources_needed(read_machine(), load_of(estimate_plan(prepared))))
+    addresses = auto_sources(sources_needed(read_machine(), load_of(estimate_here(prepared))))
     return replace(prepared, plan=msgspec.structs.replace(prepared.plan, source_addresses=addresses))
 
 

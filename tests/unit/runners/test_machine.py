@@ -24,7 +24,7 @@ def changed(**facts):
 
 def test_a_good_machine_has_no_warning():
     assert {finding.status for finding in diagnose(GOOD)} == {"ok"}
-    assert obstacles(GOOD, Load(2000, 10, 4, 2.5)) == []
+    assert obstacles(GOOD, Load(2000, 10, 4)) == []
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,11 @@ def test_what_stands_in_the_way(facts, subject):
 @pytest.mark.parametrize(
     ("facts", "load", "subject", "number"),
     [
-        ({}, Load(2000, 10, 5, 3.5), "cores", "5 cores"),
-        ({"cpu_quota_cores": 2.0}, Load(2000, 10, 3, 2.1), "cores", "has 2"),
-        ({"files_max": 1024}, Load(2000, 10, 2, 1.0), "open files", "1,064"),
-        ({}, Load(20_000, 200, 4, 2.0), "local ports", "32,000"),
-        ({"memory_mib": 900}, Load(10_000, 10, 4, 2.0), "memory", "1,066 MiB"),
+        ({}, Load(2000, 10, 5), "cores", "5 cores"),
+        ({"cpu_quota_cores": 2.0}, Load(2000, 10, 3), "cores", "has 2"),
+        ({"files_max": 1024}, Load(2000, 10, 2), "open files", "1,064"),
+        ({}, Load(20_000, 200, 4), "local ports", "32,000"),
+        ({"memory_mib": 900}, Load(10_000, 10, 4), "memory", "1,066 MiB"),
     ],
 )
 def test_why_a_load_cannot_be_carried(facts, load, subject, number):
