@@ -58,6 +58,16 @@ def test_calls_and_their_requests_come_from_the_addresses_in_turn(voxload):
     assert all(most[address] >= 10 for address in SOURCES)
 
 
+def test_a_search_of_the_capacity_comes_from_them_too(voxload):
+    path = voxload.write(quiet(4))
+    words = ("--gate", "call_success >= 1%", "--start", "4", "--max", "4", "--confirm", "1", "--step", "2s")
+    run = voxload.start("capacity", str(path), *words, "--processes", "1", "--source-address", SOURCES[1])
+    most, _ = most_at_once(run)
+    done = voxload.finish(run)
+    assert f"Calls come from {SOURCES[1]}" in done.out, done.out + done.err
+    assert set(most) == {SOURCES[1]}
+
+
 def test_a_worker_names_its_own(voxload):
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))

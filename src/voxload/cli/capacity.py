@@ -15,7 +15,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from voxload.cli.options import read_gates, tls_options
+from voxload.cli.options import read_gates, source_options, tls_options
 from voxload.cli.peers import start_peers
 from voxload.cli.run import run_facts
 from voxload.clock import NS_PER_S, utc_now
@@ -28,7 +28,7 @@ from voxload.report.knee import KneePoint, render_knee
 from voxload.runners.capacity import STATE_VERSION, SearchState, read_state, search
 from voxload.runners.estimate import plan_facts
 from voxload.runners.local import LocalRunner
-from voxload.runners.preflight import with_auto_sources
+from voxload.runners.preflight import proxies_in_words, sources_in_words, with_auto_sources
 from voxload.runners.prepare import Prepared, new_run_id, prepare
 from voxload.runners.probes import Probes
 from voxload.runners.results import ResultsFolder, write_atomically
@@ -74,6 +74,7 @@ Settings = dict[str, Any]
 @click.option("--processes", type=click.IntRange(1, 256), help="Generator processes (default: the machine's cores).")
 @click.option("--target", help="Base URL of the agent, or twin.")
 @tls_options
+@source_options
 @click.option("--resume", type=click.Path(path_type=Path), help="Folder of a search to go on with.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, nothing else.")
@@ -89,8 +90,8 @@ def capacity_command(
     **options: Any,
 ) -> int:
     """Find the highest load of SCENARIO that passes every gate."""
-    tls = {"ca": options["ca"], "insecure": options["insecure"]}
-    prepared = prepare(scenario, target=target, environ=os.environ, **tls)
+    chosen = {name: options[name] for name in ("ca", "insecure", "source_addresses")}
+    prepared = prepare(scenario, target=target, environ=os.environ, **chosen)
     gates, _ = read_gates(prepared.scenario, gates_file, extra_gates)
     if not gates:
         hint = 'for example --gate "call_success >= 99%" --gate "p95(turn_latency) < 1500ms"'
@@ -106,6 +107,9 @@ def capacity_command(
     console = Console(stderr=as_json)
     for warning in prepared.warnings:
         console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+    for way in (sources_in_words(prepared), proxies_in_words(prepared)):
+        if way:
+            console.print(way, highlight=False)
     with ExitStack() as stack:
         peers, died = start_peers(prepared, stack, console)
         if resume is None:
@@ -197,8 +201,10 @@ class Prober:
             target=self._peers.plan.target,
             scenario=self._with_peers(prepared.plan.scenario),
             authorities=self._peers.plan.authorities,
+            source_addresses=self._peers.plan.source_addresses,
         )
-        verified = prepared.scenario.model_copy(update={"tls": self._peers.scenario.tls})
+        same = {name: getattr(self._peers.scenario, name) for name in ("tls", "source_addresses")}
+        verified = prepared.scenario.model_copy(update=same)
         prepared = with_auto_sources(Prepared(plan, verified, prepared.source))
         facts = plan_facts(prepared, self._processes)
         collector = Collector(1)
@@ -215,7 +221,7 @@ class Prober:
     def _with_peers(self, scenario: dict[str, Any]) -> dict[str, Any]:
         """Return a scenario with what the options and the exchange have set for the whole search."""
         chosen = self._peers.plan.scenario
-        return {**scenario, **{key: chosen[key] for key in ("dialect", "tls") if key in chosen}}
+        return {**scenario, **{key: chosen[key] for key in ("dialect", "tls", "source_addresses") if key in chosen}}
 
     async def _place(self, runner: LocalRunner, probes: Probes) -> RunData:
         def on_signal() -> None:

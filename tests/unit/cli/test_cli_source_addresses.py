@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from voxload.cli.capacity import capacity_command
 from voxload.cli.check import check_command
 from voxload.cli.run import run_command
 from voxload.cli.worker import worker_command_line
@@ -27,7 +28,7 @@ def run(tmp_path, command, fields, *options):
     return CliRunner().invoke(command, [str(path), *options], standalone_mode=False)
 
 
-@pytest.mark.parametrize("command", [check_command, run_command], ids=["check", "run"])
+@pytest.mark.parametrize("command", [check_command, run_command, capacity_command], ids=["check", "run", "capacity"])
 @pytest.mark.parametrize(
     ("fields", "options", "words"),
     [
