@@ -57,12 +57,25 @@ ALLOWED = {
     "twin": FOUNDATION | {"audio", "dialects"},
     "runners": PARTS | {"load", "engine", "verdict", "services", "__init__"},  # probes of a run are component tests
     "locust": PARTS | {"load", "engine", "runners", "verdict", "report", "__init__"},
+    "importers": FOUNDATION,
     "planning": PARTS | {"load", "runners"},
     "standins": FOUNDATION | {"audio", "dialects"},
     "services": PARTS | {"load", "verdict", "standins"},
     "testing": PARTS | {"load", "engine", "twin"},
     "cli": PARTS
-    | {"load", "engine", "runners", "planning", "verdict", "report", "twin", "standins", "services", "__init__"},
+    | {
+        "load",
+        "engine",
+        "runners",
+        "planning",
+        "importers",
+        "verdict",
+        "report",
+        "twin",
+        "standins",
+        "services",
+        "__init__",
+    },
     "__main__": {"cli"},
     "__init__": set(),
 }

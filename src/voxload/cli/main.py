@@ -19,6 +19,7 @@ COMMANDS = {
     "capacity": "voxload.cli.capacity:capacity_command",
     "plan": "voxload.cli.plan:plan_command",
     "export": "voxload.cli.export:export_command",
+    "import": "voxload.cli.import_:import_command",
     "worker": "voxload.cli.worker:worker_command_line",
     "component": "voxload.cli.component:component_command",
     "twin": "voxload.cli.twin:twin_command",

@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -58,10 +59,12 @@ def python_with_voxload() -> str:
         return sys.executable
     wheels = sorted(str(path) for path in HERE.glob("voxload-*.whl"))
     package = os.environ.get("VOXLOAD_PACKAGE") or (wheels[-1] if wheels else "voxload")
+    compiled = re.search(r"-cp3(\d+)-", Path(package).name)  # such a wheel is for this Python alone
+    version = f"3.{compiled[1]}" if compiled else VOXLOAD_PYTHON_VERSION
     folder = Path(tempfile.mkdtemp(prefix="voxload-"))
     python = str(folder / "bin" / "python")
     uv = [sys.executable, "-m", "uv"]
-    subprocess.run([*uv, "venv", "--quiet", "--python", VOXLOAD_PYTHON_VERSION, str(folder)], check=True)
+    subprocess.run([*uv, "venv", "--quiet", "--python", version, str(folder)], check=True)
     subprocess.run([*uv, "pip", "install", "--quiet", "--python", python, package], check=True)
     return python
 

@@ -1,0 +1,61 @@
+"""`voxload import`: the load test of another tool as a scenario."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import click
+from ruamel.yaml import YAML
+
+from voxload.importers.artillery import import_artillery
+from voxload.model.scenario import Scenario
+from voxload.model.source import load_yaml_model
+from voxload.runners.results import write_atomically
+
+EPILOG = """\b
+Examples:
+  voxload import artillery artillery-test.yml --out scenario.yaml
+  voxload import artillery artillery-test.yml --json
+Exit codes: 0 written (what could not be brought over is listed by line), 2 there is no call in the file.
+"""
+HEAD = "# Made of {} by voxload import; docs/scenario.md says what can stand here.\n"
+
+
+@click.group("import", epilog=EPILOG)
+def import_command() -> None:
+    """Make a scenario of another tool's load test."""
+
+
+@import_command.command("artillery", epilog=EPILOG)
+@click.argument("script", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The scenario's file (default: SCRIPT-voxload.yaml beside it)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the scenario and the notes as JSON, and write nothing.")
+def artillery_command(script: Path, out: Path | None, as_json: bool) -> int:
+    """Make a scenario of the Artillery test SCRIPT; list what could not be brought over, with its line."""
+    imported = import_artillery(script)
+    notes = [str(note) for note in imported.notes]
+    if as_json:
+        click.echo(
+            json.dumps({"scenario": imported.scenario, "notes": notes, "files": sorted(imported.files)}, indent=2)
+        )
+        return 0
+    place = out or script.with_name(f"{script.stem}-voxload.yaml")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.width = 110
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    stream = io.StringIO()
+    yaml.dump(imported.scenario, stream)
+    write_atomically(place, HEAD.format(script.name) + stream.getvalue())
+    for name, content in imported.files.items():
+        write_atomically(place.parent / name, content)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    load_yaml_model(place, Scenario)  # what is still wrong with it is listed by the lines of the scenario
+    click.echo(f"{place}: voxload check {place}")
+    return 0

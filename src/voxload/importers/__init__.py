@@ -1,0 +1,1 @@
+"""Reads the load tests of other tools and makes scenarios of them."""
