@@ -162,6 +162,19 @@ def test_a_full_disk_is_told(voxload):
     assert "cannot be made" in done.err
 
 
+def test_requests_that_cannot_be_written(voxload):
+    """A place that cannot be is said before the calls; a disk that is full later costs the requests, not the run."""
+    path = str(voxload.write(scenario_with()))
+    done = voxload("run", path, "--quiet", "--requests", "/dev/full/requests")
+    assert (done.code, "--requests: /dev/full/requests cannot be made" in done.err) == (2, True), done.err
+    assert not (voxload.folder / "results").exists()
+    done = voxload("run", path, "--quiet", "--requests", "/dev/full")
+    assert done.code in {0, 4}, done.out + done.err
+    assert "/dev/full: No space left on device; requests are missing" in done.out + done.err
+    assert "Traceback" not in done.err
+    done.summary  # noqa: B018  # it was written
+
+
 def test_report_rebuilds_everything_from_the_summary(voxload):
     done = voxload.run(scenario_with(gates=["p95(turn_latency) < 2s"]))
     before = {path.name: path.read_bytes() for path in done.folder.iterdir()}

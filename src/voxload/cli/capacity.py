@@ -65,7 +65,9 @@ Settings = dict[str, Any]
 @click.option("--start", type=click.FloatRange(0, min_open=True), help="First load (default: 10 calls, or 1/s).")
 @click.option("--max", "maximum", type=click.FloatRange(0, min_open=True), help="Highest load (default: 10000).")
 @click.option("--growth", type=click.FloatRange(1.05, 10), default=1.5, show_default=True, help="Step of the ramp.")
-@click.option("--tolerance", type=click.FloatRange(0, 0.5), default=0.05, show_default=True, help="Share of the load.")
+@click.option(
+    "--tolerance", type=click.FloatRange(0, 0.5), default=0.05, show_default=True, help="Of the answer, by load."
+)
 @click.option(
     "--confirm", type=click.IntRange(1, 10), default=2, show_default=True, help="Probes the answer must pass."
 )
@@ -76,7 +78,9 @@ Settings = dict[str, Any]
 @tls_options
 @source_options
 @click.option("--resume", type=click.Path(path_type=Path), help="Folder of a search to go on with.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, nothing else.")
 def capacity_command(
     scenario: Path,

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class _OneOrAll(click.Command):
 @click.command("component", cls=_OneOrAll, epilog=EPILOG)
 @click.argument("kind", type=click.Choice(list(COMPONENTS)), metavar="KIND")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@load_overrides
+@partial(load_overrides, target="Address of the service (default: a stand-in here).")
 @after_options
 @click.option("--client", type=click.Choice(["fast", "sdk"]), help="The vendor's SDK, or a faster client of ours.")
 @click.option("--mode", type=click.Choice(["stt", "tts", "both"]), help="speech: recognise, synthesise, or both.")

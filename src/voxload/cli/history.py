@@ -136,8 +136,12 @@ def trend_command(names: tuple[str, ...], page: Path | None, as_json: bool, **ch
 @history_command.command("changes", epilog=EPILOG)
 @choice_options
 @click.option("--figure", "names", multiple=True, help='A figure or a metric: "p95(turn_latency)", call_setup.')
-@click.option("--least", type=click.FloatRange(0, 100), default=3.0, show_default=True, help="Percent that count.")
-@click.option("--alpha", type=click.FloatRange(0.0005, 0.2), default=ALPHA, show_default=True, help="Of the test.")
+@click.option(
+    "--least", type=click.FloatRange(0, 100), default=3.0, show_default=True, help="Smaller changes, %, are left out."
+)
+@click.option(
+    "--alpha", type=click.FloatRange(0.0005, 0.2), default=ALPHA, show_default=True, help="Chance of a false alarm."
+)
 def changes_command(names: tuple[str, ...], least: float, alpha: float, as_json: bool, **choice: Any) -> int:
     """Find the runs, and so the commits, between which a figure moved."""
     trends = trends_of(_choose(choice), choice["file"], names, least / 100, alpha)
@@ -159,7 +163,13 @@ def changes_command(names: tuple[str, ...], least: float, alpha: float, as_json:
 
 @history_command.command("import", epilog=EPILOG)
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--file", type=click.Path(path_type=Path), default=Path("results") / HISTORY_FILE, show_default=True)
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path),
+    default=Path("results") / HISTORY_FILE,
+    show_default=True,
+    help="The history.",
+)
 def import_command(folders: tuple[Path, ...], file: Path) -> int:
     """Take in runs that are not in the history: their FOLDERS; what holds no summary.json is passed over."""
     history, added, known = History(file), 0, 0
@@ -185,7 +195,13 @@ def import_command(folders: tuple[Path, ...], file: Path) -> int:
 
 @history_command.command("prune", epilog=EPILOG)
 @click.option("--older-than", "age", required=True, help="180d, 26w, 12h, or a date.")
-@click.option("--file", type=click.Path(path_type=Path), default=Path("results") / HISTORY_FILE, show_default=True)
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path),
+    default=Path("results") / HISTORY_FILE,
+    show_default=True,
+    help="The history.",
+)
 def prune_command(age: str, file: Path) -> int:
     """Forget old runs; their folders stay."""
     if not file.exists():

@@ -66,7 +66,7 @@ class Share(click.ParamType[float]):
         return share
 
 
-def load_overrides(command: Command) -> Command:
+def load_overrides(command: Command, target: str = "Base URL of the agent, or twin.") -> Command:
     """Add the options that override a scenario: target, users, duration, rate, seed."""
     for option in (
         click.option("--seed", type=click.IntRange(0), help="Same seed, same calls at the same instants."),
@@ -75,7 +75,7 @@ def load_overrides(command: Command) -> Command:
         ),
         click.option("--duration", type=_Parsed("duration", parse_duration_ns), help="Length of the load (90s, 10m)."),
         click.option("--users", type=click.IntRange(1), help="Fixed number of callers (closed load)."),
-        click.option("--target", help="Base URL of the agent, or twin."),
+        click.option("--target", help=target),
     ):
         command = option(command)
     return command
@@ -159,8 +159,15 @@ def spread_options(command: Command) -> Command:
         click.option(
             "--worker-wait", type=click.FloatRange(1), default=120.0, show_default=True, help="For workers to join, s."
         ),
-        click.option("--master-port", type=click.IntRange(0, 65535), default=5557, show_default=True),
-        click.option("--master-bind", default="127.0.0.1", show_default=True, help="Where workers find the master."),
+        click.option(
+            "--master-port", type=click.IntRange(0, 65535), default=5557, show_default=True, help="0: a free one."
+        ),
+        click.option(
+            "--master-bind",
+            default="127.0.0.1",
+            show_default=True,
+            help="Address of this machine on which the master listens for workers (0.0.0.0: all).",
+        ),
         click.option("--remote", is_flag=True, help="Start no worker here: wait for those of other machines."),
         click.option("--workers", type=click.IntRange(1, 1000), help="Spread the calls over so many Locust workers."),
     ):

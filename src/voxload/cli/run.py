@@ -8,7 +8,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import msgspec
@@ -85,8 +85,6 @@ Examples:
 Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
 """
 
-STDOUT = 1
-
 
 @click.command("run", epilog=EPILOG)
 @click.argument("scenario", type=click.Path(path_type=Path))
@@ -107,7 +105,9 @@ STDOUT = 1
 @click.option(
     "--share", type=Share(below=1.0001), help="Place this share of the load (25%): one of several machines of a test."
 )
-@click.option("--requests", type=click.File("w"), help="Write each latency and call as a line of JSON (-: to stdout).")
+@click.option(
+    "--requests", metavar="FILE", help="Write each latency and call to this file as a line of JSON (-: to stdout)."
+)
 @click.option("--record", help="Record calls: a share (1%), a number (10), or worst:20 of each process.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, nothing else.")
 @click.option("--quiet", is_flag=True, help="No live view.")
@@ -131,8 +131,8 @@ def run_command(
     after = AfterRun.of(after_run, rules.thresholds())
     after.check(prepared.scenario.name, fingerprint(prepared.scenario))
     reference = reference_file(prepared.scenario, str(scenario))
-    folder = ResultsFolder(out / prepared.plan.run_id)
     log = _request_log(requests, gates, as_json)
+    folder = ResultsFolder(out / prepared.plan.run_id)
     console = Console(stderr=as_json or log is not None)
     _tell_before(console, [*prepared.warnings, *limits], about, *ways)
     started_at = utc_now().isoformat(timespec="seconds")
@@ -172,29 +172,32 @@ def run_command(
     _tell_losses(folder, recordings, console)
     after.remember(summary, folder.path, console)
     _print(summary, paths, console, as_json)
-    _end_log(log, summary)
+    _end_log(log, summary, console)
     tell_ci(summary, paths, os.environ, to_stderr=console.stderr)
     return summary.verdict.exit_code
 
 
-def _request_log(file: TextIO | None, gates: Sequence[NamedGate], as_json: bool) -> RequestLog | None:
+def _request_log(place: str | None, gates: Sequence[NamedGate], as_json: bool) -> RequestLog | None:
     """Return what writes requests to `--requests`: the usual latencies, and those that gates judge.
 
     Raises:
-        BadInputError: the summary wants the same place.
+        BadInputError: the summary wants the same place, or the file cannot be made.
     """
-    if file is None:
+    if place is None:
         return None
-    if as_json and file.fileno() == STDOUT:
+    if as_json and place == "-":
         raise BadInputError(
             [Problem("--json and --requests - both want standard output", suggestion="--requests FILE")]
         )
-    return RequestLog(file, frozenset(gate.metric.name for _, gate in gates if gate.metric.kind == "latency"))
+    return RequestLog(place, frozenset(gate.metric.name for _, gate in gates if gate.metric.kind == "latency"))
 
 
-def _end_log(log: RequestLog | None, summary: Summary) -> None:
-    if log is not None:
-        log.close(summary.verdict)
+def _end_log(log: RequestLog | None, summary: Summary, console: Console) -> None:
+    if log is None:
+        return
+    log.close(summary.verdict)
+    if log.write_error:
+        console.print(f"[yellow]warning:[/] {escape(log.write_error)}; requests are missing", highlight=False)
 
 
 def _recovery_check(prepared: Prepared, settings: RecoverySettings) -> RecoveryCheck:

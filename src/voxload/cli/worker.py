@@ -18,11 +18,15 @@ Examples:
 The worker takes part in one run and leaves; it stops its calls when the master is gone.
 Exit codes: 0 it took part, 2 an address that is not this machine's, 3 no master was found.
 """
+WAITS_MIN = 5
+"""Locust tries sixty times, for 5 s each."""
 
 
 @click.command("worker", epilog=EPILOG)
 @click.option("--master-host", required=True, help="Where `voxload run --workers` listens.")
-@click.option("--master-port", type=click.IntRange(1, 65535), default=5557, show_default=True)
+@click.option(
+    "--master-port", type=click.IntRange(1, 65535), default=5557, show_default=True, help="Its --master-port."
+)
 @click.option("--processes", type=click.IntRange(1, 256), help="Generator processes (default: the machine's cores).")
 @click.option("--region", default="", help="Where this machine is: the label `region` of its calls.")
 @click.option(
@@ -39,6 +43,8 @@ def worker_command_line(
     if problems:
         raise BadInputError(problems)
     require_installed("locust", "locust")
+    waits = f"it is tried again for {WAITS_MIN} minutes"
+    click.echo(f"voxload worker: looking for a master at {master_host}:{master_port}; {waits}", err=True)
     command = worker_command(master_host, master_port, processes or 0, region, source_addresses)
     os.execv(command[0], command)  # noqa: S606  # Locust must be the first to be imported in its process
     return 0

@@ -139,7 +139,8 @@ class DistributedRunner(Runner):
         else:
             host = "HOST" if self._settings.bind_host in ANY_ADDRESS else self._settings.bind_host
             command = f"voxload worker --master-host {host} --master-port {self._port}"
-            self._told(f"waiting for {self._settings.workers} workers: {command}")
+            wanted = "a worker" if self._settings.workers == 1 else f"{self._settings.workers} workers"
+            self._told(f"waiting for {wanted}: {command}")
         await self._until(
             lambda: len(self._workers) >= self._settings.workers,
             self._settings.wait_s,
@@ -283,9 +284,8 @@ class DistributedRunner(Runner):
             self._doubt(f"a worker on {hello.host} joined after the run had been shared out; it placed no call")
         else:
             self._workers[name] = _Worker(name, hello)
-            self._told(
-                f"worker {len(self._workers)} of {self._settings.workers}: {hello.host}, {hello.processes} processes"
-            )
+            processes = "1 process" if hello.processes == 1 else f"{hello.processes} processes"
+            self._told(f"worker {len(self._workers)} of {self._settings.workers}: {hello.host}, {processes}")
 
     def _on_left(self, name: str, reason: str) -> None:
         worker = self._workers.get(name)

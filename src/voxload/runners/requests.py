@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
-from typing import NamedTuple, TextIO
+from pathlib import Path
+from typing import NamedTuple
 
+from voxload.errors import BadInputError, Problem
 from voxload.measure.histogram import bucket_bounds
 from voxload.measure.snapshot import Snapshot
 from voxload.measure.summary import Verdict
@@ -16,6 +17,7 @@ from voxload.model.outcome import NOT_ATTEMPTED, Outcome
 SHOWN = frozenset({"call_setup", "turn_latency", "voice_response", "message_rtt", "http_latency"})
 VOICE, CALL, VERDICT = "VOICE", "CALL", "VERDICT"
 ALL_CALLS, VERDICT_NAME = "call", "voxload_verdict"
+STDOUT = 1
 _SKIPPED = frozenset(outcome.value for outcome in NOT_ATTEMPTED)
 
 
@@ -59,11 +61,22 @@ class RequestLog:
     """Writes requests while the run goes on, a line of JSON each, and the verdict as the last one.
 
     `{"type": "VOICE", "name": "turn_latency", "ms": 412.5, "count": 3, "error": ""}`
+
+    Raises:
+        BadInputError: the file cannot be made.
     """
 
-    def __init__(self, file: TextIO, metrics: frozenset[str]) -> None:
-        self._file = file
+    def __init__(self, place: str, metrics: frozenset[str]) -> None:
+        """Write to the file `place`, `-` for standard output."""
         self._metrics = SHOWN | metrics
+        self._place = place
+        try:  # unbuffered: a line that a full disk did not take is not tried again when the file is closed
+            self._file = open(STDOUT if place == "-" else Path(place), "wb", 0, closefd=place != "-")  # noqa: SIM115
+        except OSError as error:
+            raise BadInputError([Problem(f"--requests: {place} cannot be made: {error.strerror}")]) from None
+        self._gone = False
+        self.write_error = ""
+        """Why it is incomplete; empty while all is well."""
 
     def take(self, snapshot: Snapshot) -> None:
         """Write what a shard has measured."""
@@ -74,12 +87,20 @@ class RequestLog:
         reasons = "; ".join(verdict.reasons)
         error = "" if verdict.exit_code == 0 else f"{verdict.status}: {reasons}".rstrip(": ")
         self._write(iter([Request(VERDICT, VERDICT_NAME, 0.0, 1, error)]))
+        self._file.close()
 
     def _write(self, requests: Iterator[Request]) -> None:
+        if self._gone:
+            return
         lines = [
             json.dumps({"type": type_, "name": name, "ms": round(latency_ms, 3), "count": times, "error": error})
             for type_, name, latency_ms, times, error in requests
         ]
-        with suppress(BrokenPipeError):  # nobody reads any more: the run goes on, its reports are written
-            self._file.writelines(f"{line}\n" for line in lines)
-            self._file.flush()
+        rest = "".join(f"{line}\n" for line in lines).encode()
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:  # the run goes on, its reports are written
+            self._gone = True
+            if not isinstance(error, BrokenPipeError):  # then nobody reads any more
+                self.write_error = f"{self._place}: {error.strerror}"
