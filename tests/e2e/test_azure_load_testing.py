@@ -203,6 +203,14 @@ def test_files_come_along_flat_and_environment_becomes_secrets(tmp_path):
     assert scenario["variables"]["caller_number"]["csv"]["file"] == "callers.csv"
 
 
+def test_what_engines_cannot_share_is_named(tmp_path):
+    load = {"shape": "concurrency", "concurrency": 10, "duration": "10s"}
+    done = export(tmp_path, "--engines", "4", target="twin", load=load, measurement={"calls_max": 10})
+    assert "10 callers do not divide by 4 engines: 8 call" in done.stderr
+    assert "LOCUST_HOST is https://agent.example" in done.stderr
+    assert YAML(typ="safe").load(tmp_path / "bundle" / "scenario.yaml")["measurement"]["calls_max"] == 3
+
+
 def test_one_region_is_refused(tmp_path):
     done = export(tmp_path, "--region", "eastus=1", code=2)
     assert "two or more" in done.stderr

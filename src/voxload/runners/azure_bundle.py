@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 
 from voxload import __version__
 from voxload.errors import BadInputError, Problem
+from voxload.model.load import ConcurrencyLoad
 from voxload.model.scenario import TWIN_TARGET, EnvironmentVariable, Scenario, VariableSource
 from voxload.model.source import Source, read_bytes
 from voxload.runners.requests import ALL_CALLS, VERDICT_NAME
@@ -220,6 +221,11 @@ def _scenario_text(scenario: Scenario, source: Source, engines: int, bundle: Bun
             upload(place[:-1] if short else place, utterance)
     if engines > 1:
         _share_limits(scenario, source, document, engines, bundle.notes)
+        _tell_of_shares(scenario, source, engines, bundle.notes)
+    if scenario.target == TWIN_TARGET:
+        message = f"the embedded agent is no target of Azure's engines: LOCUST_HOST is {PLACEHOLDER}"
+        hint = "write your agent's address there, or as target:"
+        bundle.notes.append(Problem(message, source.file, source.line(("target",)), hint))
     stream = io.StringIO()
     yaml.dump(document, stream)
     return stream.getvalue().encode(), sorted(names)
@@ -233,6 +239,9 @@ def _at(data: Any, place: Iterable[str | int]) -> Any:
 
 def _share_limits(scenario: Scenario, source: Source, document: Any, engines: int, notes: list[Problem]) -> None:
     """Divide the limits of gates on the whole load by the engines, each of which has a part of it."""
+    limit = scenario.measurement.calls_max
+    if limit:
+        document["measurement"]["calls_max"] = -(-limit // engines)
     for place, _, gate in placed_gates(scenario, lambda *_: None):
         if gate.metric.name not in OF_THE_WHOLE_LOAD:
             continue
@@ -249,6 +258,18 @@ def _share_limits(scenario: Scenario, source: Source, document: Any, engines: in
             part[place[-1]] = re.sub(r"(?<=[<>=])\s*\d+(\.\d+)?", f" {share}", gate.expression, count=1)
         message = f"{gate.expression}: each of {engines} engines has to reach its share, {share}"
         notes.append(Problem(message, source.file, source.line(place)))
+
+
+def _tell_of_shares(scenario: Scenario, source: Source, engines: int, notes: list[Problem]) -> None:
+    """Note what does not divide by the engines, and what each of them does in full."""
+    load = scenario.load
+    if isinstance(load, ConcurrencyLoad) and load.concurrency % engines:
+        placed = max(round(load.concurrency / engines), 1) * engines
+        message = f"{load.concurrency} callers do not divide by {engines} engines: {placed} call"
+        hint = f"a multiple of {engines}"
+        notes.append(Problem(message, source.file, source.line(("load", "concurrency")), hint))
+    in_full = [key for key in ("probes", "recovery") if getattr(scenario, key)]
+    notes += [Problem(f"{key}: every engine does all of it", source.file, source.line((key,))) for key in in_full]
 
 
 def _dump(document: dict[str, Any], head: str) -> bytes:
