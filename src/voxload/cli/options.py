@@ -30,7 +30,7 @@ EMBEDDED = "embedded agent"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Parsed(click.ParamType[Any]):
+class Parsed(click.ParamType[Any]):
     """A click type from one of our parsers; the text is passed on as it is once it has been checked."""
 
     def __init__(self, name: str, parse: Callable[[object], object]) -> None:
@@ -71,9 +71,9 @@ def load_overrides(command: Command, target: str = "Base URL of the agent, or tw
     for option in (
         click.option("--seed", type=click.IntRange(0), help="Same seed, same calls at the same instants."),
         click.option(
-            "--rate", type=_Parsed("rate", parse_rate_per_s), help="Constant arrival rate (10, 10/s, 600/min)."
+            "--rate", type=Parsed("rate", parse_rate_per_s), help="Constant arrival rate (10, 10/s, 600/min)."
         ),
-        click.option("--duration", type=_Parsed("duration", parse_duration_ns), help="Length of the load (90s, 10m)."),
+        click.option("--duration", type=Parsed("duration", parse_duration_ns), help="Length of the load (90s, 10m)."),
         click.option("--users", type=click.IntRange(1), help="Fixed number of callers (closed load)."),
         click.option("--target", help=target),
     ):
@@ -98,7 +98,7 @@ def source_options(command: Command) -> Command:
     return click.option(
         "--source-address",
         "source_addresses",
-        type=_Parsed("address", checked_address),
+        type=Parsed("address", checked_address),
         multiple=True,
         help="Calls come from this address of the machine; several in turn. auto: as many as a target here needs.",
     )(command)

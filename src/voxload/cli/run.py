@@ -31,6 +31,7 @@ from voxload.cli.options import (
     tls_options,
 )
 from voxload.cli.peers import start_peers
+from voxload.cli.telemetry import LiveFigures, telemetry_options
 from voxload.clock import utc_now
 from voxload.engine import wire
 from voxload.errors import BadInputError, Problem, RunAbortedError
@@ -38,10 +39,9 @@ from voxload.measure.collector import Collector
 from voxload.measure.recovery import with_recovery
 from voxload.measure.snapshot import Snapshot
 from voxload.measure.summarize import build_summary, timeline_of
-from voxload.measure.summary import PlanFacts, RunFacts, Summary
+from voxload.measure.summary import PlanFacts, Recovery, RunFacts, Summary
 from voxload.model.fingerprint import fingerprint
 from voxload.model.plan import Plan
-from voxload.model.recovery import RecoverySettings
 from voxload.report.files import write_reports
 from voxload.report.terminal import LiveView, print_summary
 from voxload.runners.distributed import DistributedRunner, Settings
@@ -66,6 +66,7 @@ from voxload.runners.results import RecordingFiles, ResultsFolder
 from voxload.runners.runner import RunData, Runner
 from voxload.runners.scoring import reference_file, score_calls
 from voxload.runners.stopping import StopRules
+from voxload.runners.telemetry.live import Telemetry
 from voxload.runners.usage.sampler import UsageSampler, build_sources
 from voxload.runners.usage.source import UsageSource
 from voxload.verdict.gate import judge
@@ -82,6 +83,7 @@ Examples:
   voxload run scenario.yaml --gate "p95(turn_latency) < 1500ms" --json
   voxload run scenario.yaml --tier smoke --env staging
   voxload run scenario.yaml --baseline baselines/scenario.json
+  voxload run scenario.yaml --otlp http://collector:4318 --prometheus 127.0.0.1:9464
 Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
 """
 
@@ -94,6 +96,7 @@ Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
 @source_options
 @spread_options
 @after_options
+@telemetry_options
 @click.option("--processes", type=click.IntRange(1, 256), help="Generator processes (default: the machine's cores).")
 @click.option(
     "--gates", "gates_file", type=click.Path(path_type=Path), help="File with gates, instead of the scenario's."
@@ -125,6 +128,7 @@ def run_command(
     count = processes or len(os.sched_getaffinity(0))
     spread = spread_settings(count, overrides)
     after_run, requests = AfterRun.options(overrides), overrides.pop("requests")
+    figures = LiveFigures.of(overrides, scenario)
     prepared, about = prepare_in_environment(scenario, overrides)
     prepared, limits, ways = _from_sources(prepared, spread)
     gates, rules = read_gates(prepared.scenario, gates_file, extra_gates)
@@ -137,31 +141,25 @@ def run_command(
     _tell_before(console, [*prepared.warnings, *limits], about, *ways)
     started_at = utc_now().isoformat(timespec="seconds")
     with ExitStack() as stack:
+        telemetry = stack.enter_context(figures.open(prepared, console))
         prepared, died = start_peers(prepared, stack, console)
         facts = plan_facts(prepared, count)
         collector = Collector.of_duration(facts.load_duration_s)
-        view = None if quiet or as_json else LiveView(console)
-        settings = prepared.scenario.recovery
-        check = _recovery_check(prepared, settings) if settings is not None else None
+        check = _recovery_check(prepared)
         runner = _runner(prepared.plan, count, spread, collector, console)
         runner.stop_when = lambda _: died()
         runner.end_when = StopRules(stop_gates(rules, lambda *_: None))
-        sources = build_sources(prepared.scenario.resources, prepared.plan.target, os.environ)
         probes = Probes(prepared, collector.stretch_s, lambda: runner.start_ns)
         recordings = stack.enter_context(RecordingWriter(folder.path, prepared.scenario.quality is not None))
         partial = _partial(prepared, collector, facts, folder, started_at, gates, probes)
-        data = uvloop.run(
-            _run(runner, facts, folder, view, _Beside(sources, probes, console, recordings, log), partial)
-        )
-        recovery = None
-        if check is not None and settings is not None and not data.cut_short:
-            console.print(f"After the load: {settings.in_words}", highlight=False)
-            recovery = check.run(data.ended_ns)
+        beside = _Beside(_sources(prepared), probes, console, recordings, log, telemetry)
+        data = uvloop.run(_run(runner, facts, folder, None if quiet or as_json else LiveView(console), beside, partial))
+        recovery = _after_load(check, prepared, data, console)
     folder.close()
-    for problem in score_calls(collector, folder.path, prepared.scenario, reference):
-        console.print(f"[yellow]warning:[/] quality: {problem}", highlight=False)
+    unscored = score_calls(collector, folder.path, prepared.scenario, reference)
+    _tell_before(console, [Problem(f"quality: {problem}") for problem in unscored])
     summary = build_summary(collector, run_facts(prepared, data, started_at), facts, prepared.scenario.load)
-    summary = msgspec.structs.replace(summary, probes=probes.results())
+    summary = msgspec.structs.replace(summary, probes=probes.results(), telemetry=telemetry.close())
     if recovery is not None:
         summary = with_recovery(summary, recovery)
     summary = judge(summary, [*gates, *implied_gates(prepared.scenario, gates)])
@@ -169,12 +167,16 @@ def run_command(
     paths = write_reports(summary, folder.write, RecordingFiles(folder.path))
     if folder.elsewhere is None:
         partial.done()
-    _tell_losses(folder, recordings, console)
+    _tell_losses(folder, recordings, telemetry, console)
     after.remember(summary, folder.path, console)
     _print(summary, paths, console, as_json)
     _end_log(log, summary, console)
     tell_ci(summary, paths, os.environ, to_stderr=console.stderr)
     return summary.verdict.exit_code
+
+
+def _sources(prepared: Prepared) -> Sequence[UsageSource]:
+    return build_sources(prepared.scenario.resources, prepared.plan.target, os.environ)
 
 
 def _request_log(place: str | None, gates: Sequence[NamedGate], as_json: bool) -> RequestLog | None:
@@ -200,13 +202,24 @@ def _end_log(log: RequestLog | None, summary: Summary, console: Console) -> None
         console.print(f"[yellow]warning:[/] {escape(log.write_error)}; requests are missing", highlight=False)
 
 
-def _recovery_check(prepared: Prepared, settings: RecoverySettings) -> RecoveryCheck:
-    """Return the look after the load; it has read the health endpoints before."""
+def _recovery_check(prepared: Prepared) -> RecoveryCheck | None:
+    """Return the look after the load, where there is to be one; it has read the health endpoints before."""
+    settings = prepared.scenario.recovery
+    if settings is None:
+        return None
     from voxload.runners.recovery import RecoveryCheck  # noqa: PLC0415  # places calls: aiohttp and picows, for few runs
 
     check = RecoveryCheck(prepared, settings)
     check.look_before()
     return check
+
+
+def _after_load(check: RecoveryCheck | None, prepared: Prepared, data: RunData, console: Console) -> Recovery | None:
+    settings = prepared.scenario.recovery
+    if check is None or settings is None or data.cut_short:
+        return None
+    console.print(f"After the load: {settings.in_words}", highlight=False)
+    return check.run(data.ended_ns)
 
 
 def _runner(plan: Plan, processes: int, spread: Settings | None, collector: Collector, console: Console) -> Runner:
@@ -244,9 +257,9 @@ def _tell_before(console: Console, warnings: Sequence[Problem], *facts: str) -> 
             console.print(fact, highlight=False)
 
 
-def _tell_losses(folder: ResultsFolder, recordings: RecordingWriter, console: Console) -> None:
+def _tell_losses(folder: ResultsFolder, recordings: RecordingWriter, telemetry: Telemetry, console: Console) -> None:
     missing = [f"{recordings.write_error}; recordings are missing"] if recordings.write_error else []
-    for loss in (*folder.losses(), *missing):
+    for loss in (*folder.losses(), *missing, *telemetry.losses()):
         console.print(f"[yellow]warning:[/] {escape(loss)}", highlight=False, soft_wrap=True)
 
 
@@ -258,6 +271,7 @@ class _Beside(NamedTuple):
     console: Console
     recordings: RecordingWriter
     log: RequestLog | None
+    telemetry: Telemetry
 
 
 async def _run(
@@ -269,13 +283,15 @@ async def _run(
     partial: PartialSummary,
 ) -> RunData:
     """Run the shards with the live view, and let Ctrl-C stop them in good order."""
-    collector = runner.collector
+    collector, telemetry = runner.collector, beside.telemetry
+    telemetry.watch(collector)
     tracker = ProgressTracker(collector, facts)
 
     def on_snapshot(snapshot: Snapshot) -> None:
         folder.append_calls(snapshot.calls)
         if beside.log is not None:
             beside.log.take(snapshot)
+        telemetry.take(snapshot)
 
     def on_recording(recording: wire.Recording) -> None:
         name = beside.recordings.take(recording)
@@ -307,6 +323,7 @@ async def _run(
 
             def on_tick(elapsed_s: float) -> None:
                 partial.on_tick(elapsed_s)
+                telemetry.on_tick()
                 if live is not None:
                     message = "stopping: ending calls" if runner.stopping else ""
                     live.update(tracker.update(elapsed_s, message))

@@ -284,6 +284,23 @@ class Recovery(msgspec.Struct, frozen=True):
     """Why it was not carried out to its end (Ctrl-C)."""
 
 
+class TelemetryFacts(msgspec.Struct, frozen=True):
+    """How the figures went out while the run went on; nothing of it bears on the verdict."""
+
+    kind: str
+    """`otlp`, `azure_monitor` or `prometheus`."""
+    endpoint: str
+    exports: int
+    """Tried, failed ones included; of Prometheus, scrapes."""
+    failed: int
+    skipped: int
+    """Left out because the one before still went on; their figures went with the next."""
+    complete: bool
+    """Whether the receiver took the figures as they were at the end of the run."""
+    error: str = ""
+    """What the last failed export said."""
+
+
 class Summary(msgspec.Struct, frozen=True):
     """All that is known of a finished run."""
 
@@ -310,6 +327,8 @@ class Summary(msgspec.Struct, frozen=True):
     """What was seen after the load, where the scenario asks for it."""
     probes: list[ProbeResult] = []
     """What the probes of services measured meanwhile; no part of the run's own figures."""
+    telemetry: list[TelemetryFacts] = []
+    """How live figures went out, where they did."""
 
     def probe(self, name: str) -> ProbeResult | None:
         """Return a probe by its name."""

@@ -16,6 +16,7 @@ from voxload.model.persona import PersonaMix
 from voxload.model.probe import ProbeSettings
 from voxload.model.recovery import RecoverySettings
 from voxload.model.script import Step
+from voxload.model.telemetry import TelemetrySettings
 from voxload.model.twin import TwinSettings
 from voxload.model.units import DurationNs, SpanNs
 from voxload.model.usage import ResourceSource
@@ -206,6 +207,9 @@ class Scenario(GateRules):
     resources: tuple[ResourceSource, ...] = Field((), description="Where the target's CPU and memory are measured.")
     probes: tuple[ProbeSettings, ...] = Field(
         (), description="Services that are probed in the background while the calls are up."
+    )
+    telemetry: TelemetrySettings = Field(
+        TelemetrySettings(), description="Where live figures go: OpenTelemetry, Prometheus, Azure Monitor."
     )
     recovery: RecoverySettings | None = Field(None, description="Look after the load whether the target recovers.")
     timeouts: Timeouts = Timeouts()

@@ -1,0 +1,1 @@
+"""Live figures out of a run: OTLP, Prometheus, Azure Monitor."""

@@ -1,0 +1,116 @@
+"""Figures as OpenTelemetry's metrics data, and the exporters that send them: OTLP over HTTP, Azure Monitor.
+
+Instruments of the OpenTelemetry SDK take single values and would have to be told each again; our histograms are added
+up already. So the data points are made here, of exact counts, and given to the SDK's own exporters.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from voxload.measure.extra import require
+from voxload.runners.telemetry.figures import Figure, Point
+from voxload.runners.telemetry.sink import Export, Words
+
+EXTRA = "telemetry"
+TIMEOUT_S = 3.0
+METRICS_PATH = "/v1/metrics"
+NO_CALLS_HOME = ("APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL", "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED")
+"""Azure's exporter would else report on itself to Microsoft."""
+
+
+def otlp_exporter(endpoint: str, prefix: str, resource: Mapping[str, str]) -> Export:
+    """Return what exports to an OTLP/HTTP receiver, cumulative.
+
+    Headers and certificates come from the standard variables, `OTEL_EXPORTER_OTLP_HEADERS` and its like.
+
+    Raises:
+        BadInputError: OpenTelemetry's exporter is not installed.
+    """
+    module = require("opentelemetry.exporter.otlp.proto.http.metric_exporter", EXTRA)
+    words = Words("opentelemetry.exporter", "opentelemetry.sdk")
+    exporter = module.OTLPMetricExporter(endpoint=f"{endpoint}{METRICS_PATH}", timeout=TIMEOUT_S)
+    return _exporting(exporter, prefix, resource, words, delta=False)
+
+
+def azure_exporter(connection_string: str, prefix: str, resource: Mapping[str, str]) -> Export:
+    """Return what exports to Application Insights, each time what is new (its own rule).
+
+    Nothing is kept on disk for later, and the exporter's reports on itself are off.
+
+    Raises:
+        BadInputError: Azure's exporter is not installed.
+        ValueError: the connection string is none.
+    """
+    for name in NO_CALLS_HOME:
+        os.environ.setdefault(name, "true")
+    module = require("azure.monitor.opentelemetry.exporter", EXTRA)
+    words = Words("azure.monitor.opentelemetry", "azure.core")
+    exporter = module.AzureMonitorMetricExporter(
+        connection_string=connection_string,
+        disable_offline_storage=True,
+        timeout=TIMEOUT_S,
+        read_timeout=TIMEOUT_S,
+        retry_total=0,
+    )
+    return _exporting(exporter, prefix, resource, words, delta=True)
+
+
+def _exporting(exporter: Any, prefix: str, resource: Mapping[str, str], words: Words, *, delta: bool) -> Export:
+    export_module = require("opentelemetry.sdk.metrics.export", EXTRA)
+    success = export_module.MetricExportResult.SUCCESS
+    about = require("opentelemetry.sdk.resources", EXTRA).Resource(dict(resource))
+
+    def export(figures: Sequence[Figure], from_ns: int, to_ns: int) -> str:
+        data = metrics_data(figures, prefix, about, from_ns, to_ns, delta=delta)
+        result = exporter.export(data)
+        said = words.take()
+        return "" if result == success else said or "the exporter does not say why"
+
+    return export
+
+
+def metrics_data(
+    figures: Sequence[Figure], prefix: str, resource: Any, from_ns: int, to_ns: int, *, delta: bool
+) -> Any:
+    """Return figures as `opentelemetry.sdk.metrics.export.MetricsData`; times are Unix times in ns."""
+    sdk = require("opentelemetry.sdk.metrics.export", EXTRA)
+    scope = require("opentelemetry.sdk.util.instrumentation", EXTRA).InstrumentationScope("voxload")
+    kinds = sdk.AggregationTemporality
+    grown = kinds.DELTA if delta else kinds.CUMULATIVE
+
+    def number(point: Point) -> Any:
+        return sdk.NumberDataPoint(dict(point.labels), from_ns, to_ns, point.value)
+
+    def distribution(point: Point, bounds: tuple[float, ...]) -> Any:
+        return sdk.HistogramDataPoint(
+            attributes=dict(point.labels),
+            start_time_unix_nano=from_ns,
+            time_unix_nano=to_ns,
+            count=point.size,
+            sum=point.value,
+            bucket_counts=point.counts,
+            explicit_bounds=bounds,
+            min=point.minimum,
+            max=point.maximum,
+        )
+
+    def data(figure: Figure) -> Any:
+        match figure.kind:
+            case "counter":
+                return sdk.Sum([number(point) for point in figure.points], grown, is_monotonic=True)
+            case "level":
+                return sdk.Sum([number(point) for point in figure.points], kinds.CUMULATIVE, is_monotonic=False)
+            case "gauge":
+                return sdk.Gauge([number(point) for point in figure.points])
+            case "histogram":
+                return sdk.Histogram([distribution(point, figure.bounds) for point in figure.points], grown)
+
+    metrics = [
+        sdk.Metric(f"{prefix}.{figure.name}", figure.meaning, figure.unit, data(figure))
+        for figure in figures
+        if figure.points
+    ]
+    return sdk.MetricsData([sdk.ResourceMetrics(resource, [sdk.ScopeMetrics(scope, metrics, "")], "")])
