@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
 import time
 import urllib.request
@@ -12,12 +13,17 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from receivers import azure_accepts, receiving
 
-from conftest import free_port, scenario_with, wait_for
+from conftest import scenario_with, wait_for
 from voxload.measure.histogram import bucket_bounds
 from voxload.model.metric import METRICS
 
 SECONDS = 1e9
 CONNECTION = "InstrumentationKey=00000000-0000-0000-0000-000000000001;IngestionEndpoint={};LiveEndpoint={}"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return found.getsockname()[1]
 
 
 def scale_of(metric: str) -> float:

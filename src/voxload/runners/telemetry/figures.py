@@ -185,7 +185,7 @@ class Figures:
     def all(self, active: int, cpu_percent: dict[int, float]) -> list[Figure]:
         """Return every figure; `active` calls are up, each process uses so many percent of a core."""
         found = [
-            Figure("calls.concurrent", "{call}", "calls up at once", "level", [Point((), active)]),
+            Figure("calls.concurrent", "{call}", "calls up at once", "level", [Point((), float(active))]),
             Figure(
                 "generator.cpu",
                 "%",
@@ -196,7 +196,7 @@ class Figures:
         ]
         by_name: dict[str, list[Point]] = defaultdict(list)
         for (name, labels), value in self._counters.items():
-            by_name[name].append(Point(labels, value))
+            by_name[name].append(Point(labels, float(value)))
         found += [Figure(name, *_COUNTERS[name], "counter", points) for name, points in by_name.items()]
         by_metric: dict[str, list[Point]] = defaultdict(list)
         for (metric, labels), each in self._buckets.items():
