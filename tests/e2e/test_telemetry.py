@@ -10,10 +10,10 @@ import urllib.request
 from collections import Counter, defaultdict
 
 import pytest
+from conftest import scenario_with, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 from receivers import azure_accepts, receiving
 
-from conftest import scenario_with, wait_for
 from voxload.measure.histogram import bucket_bounds
 from voxload.model.metric import METRICS
 
