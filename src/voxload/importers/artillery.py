@@ -15,7 +15,7 @@ from typing import Any
 
 from voxload.errors import BadInputError, Problem
 from voxload.importers.artillery_flow import AUDIO_FIELDS, Flow, FlowReader, Protocol
-from voxload.importers.artillery_load import read_ensure, read_phases
+from voxload.importers.artillery_load import in_seconds, number, read_ensure, read_phases
 from voxload.importers.artillery_text import Texts
 from voxload.importers.notes import Notes
 from voxload.model.source import Location, Source, read_bytes, read_source
@@ -111,13 +111,17 @@ class _Importer:
         calls: list[dict[str, Any]] = []
         requests: list[dict[str, Any]] = []
         protocol: Protocol | None = None
-        for number, item in enumerate(self._data["scenarios"]):
-            place: Location = ("scenarios", number)
+        for position, item in enumerate(self._data["scenarios"]):
+            place: Location = ("scenarios", position)
             if not isinstance(item, dict):
                 self._notes.add(place, "a scenario is a mapping with flow:")
                 continue
             flow = self._flow(item, place)
-            weight = item.get("weight", 1)
+            weight = number(item.get("weight", 1))
+            if not weight:
+                self._notes.add((*place, "weight"), f"weight: {item['weight']!r}: the scenario is left out")
+                continue
+            weight = int(weight) if weight == int(weight) else weight
             requests += [{**request, **({"weight": weight} if weight != 1 else {})} for request in flow.requests]
             if not flow.opens_socket:
                 if flow.protocol.start is not None:
@@ -134,7 +138,7 @@ class _Importer:
             elif protocol.socket != flow.protocol.socket:
                 self._notes.add(place, "it opens another socket: a run speaks one protocol", "a scenario of its own")
                 continue
-            name = re.sub(r"\W+", "_", str(item.get("name") or f"scenario{number + 1}").lower()).strip("_")
+            name = re.sub(r"\W+", "_", str(item.get("name") or f"scenario{position + 1}").lower()).strip("_")
             name = name if name[:1].isalpha() else f"call_{name}"
             while name in {call["name"] for call in calls}:
                 name += "_again"
@@ -170,15 +174,15 @@ class _Importer:
         found: dict[str, Any] = {}
         written = self._config.get("variables")
         for name, value in (written if isinstance(written, dict) else {}).items():
-            if isinstance(value, list):
+            if isinstance(value, list) and value:
                 found[name] = {"choice": [str(item) for item in value]}
             elif isinstance(value, str | int | float) and not isinstance(value, bool):
                 found[name] = value
             else:
                 self._notes.add(("config", "variables", name), f"{name}: only texts, numbers and lists of them")
         payloads = self._config.get("payload") or []
-        for number, payload in enumerate(payloads if isinstance(payloads, list) else [payloads]):
-            place: Location = ("config", "payload", number) if isinstance(payloads, list) else ("config", "payload")
+        for position, payload in enumerate(payloads if isinstance(payloads, list) else [payloads]):
+            place: Location = ("config", "payload", position) if isinstance(payloads, list) else ("config", "payload")
             if isinstance(payload, dict) and payload.get("path"):
                 found |= self._payload(payload, place)
             else:
@@ -195,10 +199,12 @@ class _Importer:
         except BadInputError as error:
             self._notes.add((*place, "path"), f"{error.problems[0].message}: {payload['path']}")
             return {}
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=str(payload.get("delimiter") or ",")))
+        delimiter = str(payload.get("delimiter") or ",")[:1]
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
         if payload.get("skipHeader"):
             rows = rows[1:]
-        fields = [str(name) for name in payload.get("fields") or []]
+        written = payload.get("fields")
+        fields = [str(name) for name in written] if isinstance(written, list) else []
         if not fields:
             self._notes.add(place, "a payload without fields: nothing of it is used")
             return {}
@@ -231,10 +237,10 @@ class _Importer:
     def _connection(self) -> dict[str, Any]:
         http, ws, tls = (self._config.get(name) or {} for name in ("http", "ws", "tls"))
         found: dict[str, Any] = {}
-        timeout = http.get("timeout") if isinstance(http, dict) else None
-        if isinstance(timeout, int | float) and timeout > 0:
-            found["timeouts"] = {"connect": f"{timeout:g}s"}
-        if False in {part.get("rejectUnauthorized") for part in (ws, tls) if isinstance(part, dict)}:
+        timeout = number(http.get("timeout")) if isinstance(http, dict) else None
+        if timeout:
+            found["timeouts"] = {"connect": in_seconds(timeout)}
+        if any(part.get("rejectUnauthorized") is False for part in (ws, tls) if isinstance(part, dict)):
             found["tls"] = {"insecure": True}
         return found
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from voxload.importers.artillery_load import seconds
+from voxload.importers.artillery_load import in_seconds, seconds
 from voxload.importers.artillery_text import Texts, parsed_message
 from voxload.importers.notes import Notes
 from voxload.model.source import Location
@@ -117,7 +117,7 @@ class FlowReader:
         if length is None:
             self._notes.add(place, f"think: {value!r} is no length of time: left out", "think: 2s, or a span 1s..3s")
         elif length:
-            script.append({"think": f"{length:g}s"})
+            script.append({"think": in_seconds(length)})
 
     def _wait(self, value: Any, place: Location, script: list[Any]) -> None:
         for item in value if isinstance(value, list) else [value]:

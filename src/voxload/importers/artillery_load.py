@@ -16,6 +16,7 @@ from voxload.model.units import parse_duration_ns
 PHASE_KEYS = {"duration", "arrivalRate", "rampTo", "arrivalCount", "maxVusers", "pause", "name"}
 _CONDITION = re.compile(r"([\w.]+)\s*(<=|>=|<|>)\s*(\d+(?:\.\d+)?)")
 _AGGREGATE = re.compile(r"p(\d{2})(\d*)")
+RATE_MAX = 1e9
 LEGACY = {"min", "max", "median", "mean"}
 
 
@@ -27,19 +28,26 @@ def seconds(value: Any) -> float | None:
         return None
 
 
-def _number(value: Any) -> float | None:
+def in_seconds(length_s: float) -> str:
+    """Return a duration as a scenario has it: `2.5s`."""
+    return f"{length_s:.9f}".rstrip("0").rstrip(".") + "s"
+
+
+def number(value: Any) -> float | None:
+    """Return a number of Artillery's, 0 or more (it may be a text); None where it is none."""
     try:
-        return None if isinstance(value, bool) else float(value)
+        found = -1.0 if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         return None
+    return found if 0 <= found < RATE_MAX else None
 
 
 def read_phases(phases: Any, place: Location, notes: Notes) -> tuple[list[dict[str, Any]], int]:
     """Return the stages, and the most calls at once that any phase allows (0: no limit)."""
     stages: list[dict[str, Any]] = []
     limits: list[int] = []
-    for number, phase in enumerate(phases if isinstance(phases, list) else [phases]):
-        here: Location = (*place, number)
+    for position, phase in enumerate(phases if isinstance(phases, list) else [phases]):
+        here: Location = (*place, position)
         if not isinstance(phase, dict):
             notes.add(here, "a phase is a mapping such as {duration: 60, arrivalRate: 5}")
             continue
@@ -48,12 +56,12 @@ def read_phases(phases: Any, place: Location, notes: Notes) -> tuple[list[dict[s
         stage = _stage(phase, here, notes)
         if stage is None:
             continue
-        name, taken = str(phase.get("name") or stage.pop("name", f"phase{number + 1}")), {s["name"] for s in stages}
+        name, taken = str(phase.get("name") or stage.pop("name", f"phase{position + 1}")), {s["name"] for s in stages}
         stage.pop("name", None)
         while name in taken:
             name += "_again"
         stages.append({"name": name, **stage})
-        if (limit := _number(phase.get("maxVusers"))) is not None:
+        if (limit := number(phase.get("maxVusers"))) is not None:
             limits.append(int(limit))
             if len(set(limits)) > 1:
                 notes.add((*here, "maxVusers"), "maxVusers differs between phases: the largest holds for the whole run")
@@ -66,22 +74,22 @@ def _stage(phase: dict[str, Any], here: Location, notes: Notes) -> dict[str, Any
         if not length:
             notes.add((*here, "pause"), f"pause: {phase['pause']!r} is no length of time")
             return None
-        return {"name": "pause", "duration": f"{length:g}s", "arrival_rate": 0}
+        return {"name": "pause", "duration": in_seconds(length), "arrival_rate": 0}
     length = seconds(phase.get("duration"))
     if not length:
         written = "a phase needs a duration" if "duration" not in phase else f"{phase['duration']!r} is no duration"
         notes.add((*here, "duration"), f"{written}: left out", "seconds, or 10m")
         return None
-    stage: dict[str, Any] = {"duration": f"{length:g}s"}
+    stage: dict[str, Any] = {"duration": in_seconds(length)}
     if "arrivalCount" in phase:
-        count = _number(phase["arrivalCount"])
+        count = number(phase["arrivalCount"])
         if count is None:
             notes.add((*here, "arrivalCount"), f"arrivalCount: {phase['arrivalCount']!r} is no number: phase left out")
             return None
         return {**stage, "arrival_rate": round(count / length, 9)}
     for key, ours in (("arrivalRate", "arrival_rate"), ("rampTo", "ramp_to")):
         if key in phase:
-            rate = _number(phase[key])
+            rate = number(phase[key])
             if rate is None:
                 notes.add((*here, key), f"{key}: {phase[key]!r} is no number: phase left out", "write the number")
                 return None
@@ -100,13 +108,13 @@ def read_ensure(ensure: Any, place: Location, notes: Notes, http_metric: str) ->
     for key, value in ensure.items():
         here = (*place, key)
         if key == "thresholds":
-            for number, item in enumerate(value if isinstance(value, list) else []):
+            for position, item in enumerate(value if isinstance(value, list) else []):
                 for metric, limit in item.items() if isinstance(item, dict) else ():
-                    gates += _gate(f"{metric} < {limit}", (*here, number), notes, http_metric)
+                    gates += _gate(f"{metric} < {limit}", (*here, position), notes, http_metric)
         elif key == "conditions":
-            for number, item in enumerate(value if isinstance(value, list) else []):
-                gates += _condition(item, (*here, number), notes, http_metric)
-        elif key == "maxErrorRate" and _number(value) is not None:
+            for position, item in enumerate(value if isinstance(value, list) else []):
+                gates += _condition(item, (*here, position), notes, http_metric)
+        elif key == "maxErrorRate" and number(value) is not None:
             gates.append(f"error_rate <= {value:g}%")
         elif key in LEGACY or _AGGREGATE.fullmatch(key):
             gates += _gate(f"http.response_time.{key} < {value}", here, notes, http_metric)

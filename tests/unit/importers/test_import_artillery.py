@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import random
+
 import pytest
+from ruamel.yaml import YAML
 
 from voxload.errors import BadInputError
 from voxload.importers.artillery import import_artillery
@@ -157,3 +162,48 @@ def test_a_file_without_a_call_is_bad_input(tmp_path, text, words):
     (tmp_path / "test.yml").write_text(text)
     with pytest.raises(BadInputError, match=words):
         import_artillery(tmp_path / "test.yml")
+
+
+STRANGE = (
+    None,
+    5,
+    -1,
+    0,
+    True,
+    "x",
+    "{{ a }}",
+    "{{ $randomString() }}",
+    [],
+    {},
+    [1],
+    [None],
+    {"a": 1},
+    "5m",
+    1e9,
+    "$y",
+)
+
+
+def places(data, place=()):
+    if place:
+        yield place
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
+        yield from places(value, (*place, key))
+
+
+def test_whatever_stands_anywhere_is_a_scenario_or_bad_input(tmp_path):
+    (tmp_path / "callers.csv").write_text("+15550001,Ann\n")
+    good, draw = YAML(typ="safe").load(WS), random.Random(1)
+    for _ in range(250):
+        data = copy.deepcopy(good)
+        *way, last = draw.choice(list(places(data)))
+        part = data
+        for key in way:
+            part = part[key]
+        part[last] = copy.deepcopy(draw.choice(STRANGE))
+        (tmp_path / "test.yml").write_text(json.dumps(data))
+        try:
+            scenario = import_artillery(tmp_path / "test.yml").scenario
+        except BadInputError:
+            continue
+        Scenario.model_validate(scenario)
