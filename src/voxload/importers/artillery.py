@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from voxload.errors import BadInputError, Problem
-from voxload.importers.artillery_flow import AUDIO_FIELDS, Flow, FlowReader, Protocol
+from voxload.importers.artillery_flow import Flow, FlowReader, Protocol
 from voxload.importers.artillery_load import in_seconds, number, read_ensure, read_phases
 from voxload.importers.artillery_text import Texts
 from voxload.importers.notes import Notes
@@ -262,13 +262,17 @@ class _Importer:
             body = start.get("body", {})
             for key in body.keys() - {"agent_type", "caller_number", "language"}:
                 self._notes.add(("scenarios",), f"{key}: rtmed's start request has no such field: left out")
+            if protocol.connect:
+                self._notes.add(("scenarios",), "messages before the first audio: rtmed has none, left out")
             known = {key: body[key] for key in ("agent_type", "caller_number", "language") if key in body}
             return {"name": "rtmed", **known}
         socket = {"path": protocol.socket or "/"}
         if protocol.subprotocol:
             socket["subprotocol"] = protocol.subprotocol
-        audio = {name: self._field(name, value) for name, value in (protocol.audio or {}).items()}
-        send: dict[str, Any] = {"audio": {name: value for name, value in audio.items() if value is not None}}
+        send: dict[str, Any] = {"connect": protocol.connect} if protocol.connect else {}
+        if protocol.audio is None:
+            self._notes.add(("scenarios",), "no message holds audio: {type: audio, data: …} is assumed", "send.audio")
+        send["audio"] = protocol.audio or {"type": "audio", "data": "${audio}"}
         if protocol.end_of_speech:
             send["end_of_speech"] = protocol.end_of_speech
         rule = protocol.awaited or "audio"
@@ -284,14 +288,6 @@ class _Importer:
             "send": send,
             "receive": receive,
         }
-
-    def _field(self, name: str, value: Any) -> Any:
-        """Return a field of the message with audio as a template of the dialect `json`."""
-        if name in AUDIO_FIELDS and isinstance(value, str):
-            return "${audio}"
-        if isinstance(value, str) and "timestamp" in value.lower() and "{{" in value:
-            return "${timestamp_ms}"
-        return self._texts.translate(value, ("scenarios",), name) if isinstance(value, str) else value
 
     def _left_out(self) -> None:
         known = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from voxload.importers.artillery_load import in_seconds, seconds
-from voxload.importers.artillery_text import Texts, parsed_message
+from voxload.importers.artillery_text import TEMPLATE, Texts, parsed_message
 from voxload.importers.notes import Notes
 from voxload.model.source import Location
 
@@ -40,6 +40,8 @@ class Protocol:
     subprotocol: str = ""
     audio: dict[str, Any] | None = None
     end_of_speech: dict[str, Any] | None = None
+    connect: list[dict[str, Any]] = field(default_factory=list)
+    """Messages sent before anything is said."""
     by: str = ""
     """Field by which the agent's messages are told apart, and the value that a flow waits for."""
     awaited: str = ""
@@ -141,10 +143,10 @@ class FlowReader:
         extras = value if isinstance(value, dict) and ("payload" in value or "match" in value) else {}
         message = parsed_message(extras.get("payload", value) if extras else value)
         kind = next((str(message[key]) for key in KINDS if key in message), "") if message else ""
-        sounds = message is not None and any(isinstance(message.get(key), str) for key in AUDIO_FIELDS)
+        sounds = message is not None and _has_audio(message)
         protocol = self.flow.protocol
         if message is not None and sounds and (_AUDIO.search(kind) or not kind):
-            protocol.audio = protocol.audio or message
+            protocol.audio = protocol.audio or self._template(message, place, audio=True)
             if not self._speaking:
                 self._settle(script)
                 words = f"Artillery sends no speech: every utterance is {UTTERANCE}, said at the pace of speech"
@@ -153,8 +155,10 @@ class FlowReader:
                 script.append({"say": UTTERANCE})
             self._speaking = self._owed = True
         elif message is not None and self._speaking and _END.search(kind):
-            protocol.end_of_speech = protocol.end_of_speech or message
+            protocol.end_of_speech = protocol.end_of_speech or self._template(message, place)
             self._speaking = False
+        elif message is not None and protocol.audio is None:
+            protocol.connect.append(self._template(message, place))
         else:
             what = f"message {kind!r}" if kind else "message"
             instead = "the dialect's own messages (send.connect of the dialect json)"
@@ -166,6 +170,22 @@ class FlowReader:
                 self._owed = self._speaking = False
         if extras.get("capture") is not None:
             self._notes.add((*place, "capture"), "capture from a message: not brought over", "take: of a receive rule")
+
+    def _template(self, message: dict[str, Any], place: Location, *, audio: bool = False) -> dict[str, Any]:
+        """Return a message as a template of the dialect `json`; fields without a counterpart are left out."""
+        found: dict[str, Any] = {}
+        for name, value in message.items():
+            if isinstance(value, dict):
+                found[name] = self._template(value, place, audio=audio)
+            elif not isinstance(value, str):
+                found[name] = value
+            elif audio and name in AUDIO_FIELDS:
+                found[name] = "${audio}"
+            elif audio and "timestamp" in value.lower() and TEMPLATE.search(value):
+                found[name] = "${timestamp_ms}"
+            elif (text := self._texts.translate(value, place, name)) is not None:
+                found[name] = text
+        return found
 
     def _loop(self, value: Any, place: Location, step: dict[str, Any], here: Location, script: list[Any]) -> None:
         inner = self._steps(value, place)
@@ -258,6 +278,13 @@ class FlowReader:
             if text is not None:
                 body[name] = text
         return {"body": body} if body else {}
+
+
+def _has_audio(message: dict[str, Any]) -> bool:
+    return any(
+        _has_audio(value) if isinstance(value, dict) else isinstance(value, str) and key in AUDIO_FIELDS
+        for key, value in message.items()
+    )
 
 
 def _only(settings: dict[str, Any], *keys: str) -> dict[str, Any]:

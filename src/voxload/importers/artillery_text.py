@@ -14,7 +14,6 @@ _RANDOM = re.compile(r"\$random(?:Int|Number)\(\s*(\d+)\s*,\s*(\d+)\s*\)")
 _ENVIRONMENT = re.compile(r"\$(?:environment|env|processEnvironment)\.(\w+)")
 _PHONE = re.compile(r"(\+?\d+)\{\{[^{}]*\}\}")
 _STAND_IN = "\x01"
-NUMBERS = {"$timestamp()": "${timestamp_ms}", "$timestamp": "${timestamp_ms}"}
 
 
 class Texts:

@@ -43,13 +43,14 @@ scenarios:
     weight: 3
     flow:
       - connect: {target: "wss://agent.example/media/{{ clinic }}", subprotocols: [voice]}
-      - send: {event: hello}
+      - send: {event: hello, who: {language: "{{ language }}"}}
       - loop:
-          - send: {payload: '{"event": "audio", "payload": "{{ chunk }}", "n": {{ $timestamp() }}}'}
+          - send: {payload: '{"event": "audio", "media": {"payload": "{{ chunk }}"}, "n": {{ $timestamp() }}}'}
           - think: 1
           - send: '{"event": "commit"}'
           - think: 2
         count: 3-5
+      - send: {event: bye}
       - function: finish
   - name: health
     flow:
@@ -92,7 +93,8 @@ def test_the_protocol_comes_over_as_the_dialect_json(imported):
     dialect = imported.scenario["dialect"]
     assert dialect["name"] == "json"
     assert dialect["socket"] == {"path": "/media/${clinic}", "subprotocol": "voice"}
-    assert dialect["send"]["audio"] == {"event": "audio", "payload": "${audio}", "n": "${timestamp_ms}"}
+    assert dialect["send"]["audio"] == {"event": "audio", "media": {"payload": "${audio}"}, "n": "${timestamp_ms}"}
+    assert dialect["send"]["connect"] == [{"event": "hello", "who": {"language": "${language}"}}]
     assert dialect["send"]["end_of_speech"] == {"event": "commit"}
     assert imported.scenario["target"] == "https://agent.example"
     assert imported.scenario["tls"] == {"insecure": True}
@@ -128,7 +130,7 @@ def test_what_is_ensured_becomes_gates(imported):
         ("http.request_rate > 10: no metric", "http.request_rate"),
         ("joined by and, never by or", "vusers.failed"),
         ("plugin expect", "plugins:"),
-        ("the message 'hello' is neither", "event: hello"),
+        ("the message 'bye' is neither", "event: bye"),
         ("count: 3-5", "count: 3-5"),
         ("function: JavaScript", "function: finish"),
         ("expect: answers are not compared", "expect: {statusCode"),
