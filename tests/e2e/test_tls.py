@@ -57,6 +57,7 @@ def test_an_unknown_authority_is_no_connection_and_says_what_to_do(voxload, agen
     done = voxload.run(scenario_with(target=agent[0], **calls_of()))
     assert done.code == 3
     assert "cannot be reached" in done.summary.run.cut_short
+    assert done.summary.errors[0].text in done.summary.run.cut_short
     assert done.summary.totals.outcomes == {"connect_failed": 5}
     assert "not trusted" in done.summary.errors[0].text
     assert "--ca" in done.summary.errors[0].text

@@ -204,18 +204,23 @@ class Runner(ABC):
         ended = sum(outcomes.values())
         return ended >= calls_min and outcomes[Outcome.CONNECT_FAILED] == ended and not any(self.collector.levels())
 
+    def _unreachable_words(self) -> str:
+        """Return that the target cannot be reached, with the reason that most calls met."""
+        errors = self.collector.errors()
+        return f"{UNREACHABLE}; {errors[0].text}" if errors and errors[0].text else UNREACHABLE
+
     def _consider_contact(self) -> None:
         """A short run in which no call at all found a connection says nothing of the agent either."""
         if not self.stopping and self._out_of_contact(1):
             self._unreachable = True
-            self._cut_short = UNREACHABLE
+            self._cut_short = self._unreachable_words()
 
     def _consider_ending(self) -> None:
         if self.stopping:
             return
         if self._out_of_contact(UNREACHABLE_CALLS):
             self._unreachable = True
-            self.stop(UNREACHABLE)
+            self.stop(self._unreachable_words())
             return
         reason = self.stop_when(self.collector)
         if reason:
