@@ -45,12 +45,12 @@ def files(folder, **changes):
     (folder / "locustfile.py").write_text(LOCUSTFILE)
 
 
-def locust(folder, *arguments):
+def locust(folder, *arguments, stderr=subprocess.STDOUT):
     return subprocess.Popen(
         [sys.executable, "-m", "locust", *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         text=True,
     )
 
@@ -73,9 +73,18 @@ def check(folder, code, out):
 
 def test_one_process(tmp_path, agent):
     files(tmp_path)
-    run = locust(tmp_path, "--headless", "-u", "6", "-r", "6", "-t", "10s", "--host", agent, "--only-summary")
-    out, _ = run.communicate(timeout=60)
+    words = ("--headless", "-u", "6", "-r", "6", "-t", "10s", "--host", agent, "--only-summary", "--json")
+    run = locust(tmp_path, *words, stderr=subprocess.PIPE)
+    out, err = run.communicate(timeout=60)
+    assert {"/health", "call_setup"} <= {row["name"] for row in json.loads(out)}
+    assert "report.html" in err
     check(tmp_path, run.returncode, out)
+    summary = summary_of(tmp_path)
+    # the load is Locust's, not the scenario's
+    assert summary.plan.model == "closed"
+    assert 8 <= summary.plan.load_duration_s <= 10
+    assert summary.levels["throughput"] == summary.totals.outcomes["completed"] / summary.plan.load_duration_s
+    assert 1 <= summary.levels["peak_calls"] <= 5
 
 
 def test_a_master_with_two_workers_and_a_time_limit(tmp_path, agent):

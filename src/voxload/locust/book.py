@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 from voxload import __version__
@@ -14,6 +17,7 @@ from voxload.measure.snapshot import Snapshot
 from voxload.measure.summarize import build_summary
 from voxload.measure.summary import RunFacts
 from voxload.measure.understanding import Understanding
+from voxload.model.load import ConcurrencyLoad
 from voxload.report.files import write_reports
 from voxload.runners.environment import environment_facts
 from voxload.runners.estimate import plan_facts
@@ -29,6 +33,7 @@ class Book:
     def __init__(self, prepared: Prepared, results: str, run_time_s: float = 0.0) -> None:
         self._prepared = prepared
         self._folder = ResultsFolder(Path(results) / prepared.plan.run_id)
+        self._run_time_s = run_time_s
         self._collector = Collector.of_duration(run_time_s)
         self._started_at = utc_now().isoformat(timespec="seconds")
         self._understanding = Understanding(Workload(prepared.plan).labelled_texts())
@@ -64,11 +69,22 @@ class Book:
             doubts=self.doubts,
             environment=environment_facts(),
         )
-        facts = plan_facts(prepared, max(len(collector.shards), 1))
+        load = self._load(duration_s)
+        placed = replace(prepared, scenario=prepared.scenario.model_copy(update={"load": load}))
+        facts = plan_facts(placed, max(len(collector.shards), 1))
         gates = gates_of(prepared.scenario, lambda *_: None)  # they have been checked
-        summary = judge(build_summary(collector, run, facts, prepared.scenario.load), gates)
+        summary = judge(build_summary(collector, run, facts, load), gates)
         paths = write_reports(summary, self._folder.write)
-        print(f"voxload: {summary.verdict.status}; {paths['report.html']}")
+        # standard output is Locust's: with --json it holds nothing else
+        print(f"voxload: {summary.verdict.status}; {paths['report.html']}", file=sys.stderr)
         for reason in (*summary.verdict.reasons, *self._folder.losses()):
-            print(f"voxload:   {reason}")
+            print(f"voxload:   {reason}", file=sys.stderr)
         return ExitCode(summary.verdict.exit_code)
+
+    def _load(self, duration_s: float) -> ConcurrencyLoad:
+        """Return the load that Locust has placed, not the scenario's: so many callers at once, for so long."""
+        seconds = max(math.ceil(min(self._run_time_s or math.inf, duration_s)), 1)
+        callers = max([*self._collector.levels(), 1])
+        return ConcurrencyLoad.model_validate(
+            {"shape": "concurrency", "concurrency": callers, "duration": f"{seconds}s"}
+        )
