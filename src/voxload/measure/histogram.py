@@ -17,6 +17,9 @@ VALUE_MAX = (1 << 52) - 1
 RELATIVE_ERROR = 1 / (2 * _LINEAR)
 """Largest relative distance between a value and the middle of its bucket (0.195 %)."""
 
+FRACTION_ERROR = 1e-12
+"""More than floats make of a percentile's fraction times a count, and less than a step of any count that there is."""
+
 
 class HistogramData(msgspec.Struct, frozen=True, omit_defaults=True):
     """A histogram as data: `buckets` are (index, count) pairs in order of index."""
@@ -42,6 +45,14 @@ def bucket_bounds(index: int) -> tuple[int, int]:
     shift = (index >> SUB_BITS) - 1
     low = (index - (shift << SUB_BITS)) << shift
     return low, low + (1 << shift) - 1
+
+
+def rank_of(fraction: float, count: int) -> int:
+    """Return the nearest rank of a percentile among `count` values: the least one with that share at or below it.
+
+    A product that is whole in decimal is taken as whole: 99.9 % of 1,000 values are 999, whatever a float says.
+    """
+    return min(max(math.ceil(fraction * count * (1 - FRACTION_ERROR)), 1), count)
 
 
 class Histogram:
@@ -141,7 +152,7 @@ class Histogram:
         count = self.count
         if not count:
             return None
-        rank = min(max(math.ceil(fraction * count), 1), count)
+        rank = rank_of(fraction, count)
         if rank == 1:
             return float(self.minimum)
         if rank == count:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from voxload.measure.histogram import Histogram
+from voxload.measure.histogram import Histogram, rank_of
 from voxload.measure.recovery import recovery_findings
 from voxload.measure.summary import GateResult, Summary
 from voxload.model.metric import METRICS, SCALE
@@ -391,5 +391,5 @@ def _latency_row(metric: str, label: str, histogram: Histogram) -> LatencyRow:
     count = histogram.count
     shares = [histogram.quantile(share) for share in QUANTILES]
     values = (float(histogram.minimum), histogram.mean, *shares, float(histogram.maximum))
-    weak = (False, False, *(count * (1 - share) < 1 for share in QUANTILES), False)
+    weak = (False, False, *(rank_of(share, count) == count for share in QUANTILES), False)
     return LatencyRow(metric, text.title(metric), label, count, tuple(map(text.nanoseconds, values)), weak)

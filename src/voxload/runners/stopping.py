@@ -10,7 +10,7 @@ from voxload.measure.collector import Collector
 from voxload.model.gates import StopCondition
 from voxload.model.metric import SCALE
 from voxload.verdict.expression import OPERATORS, Gate
-from voxload.verdict.gate import RATE_OBSERVATIONS_MIN
+from voxload.verdict.gate import RATE_OBSERVATIONS_MIN, ratio
 
 
 class StopRules:
@@ -47,8 +47,7 @@ class StopRules:
         if gate.metric.kind == "ratio":
             if histogram.count < RATE_OBSERVATIONS_MIN:
                 return None
-            share = histogram.total / histogram.count / SCALE
-            return 1 - share if gate.metric.complement_of else share
+            return ratio(gate, histogram)
         scale = 1 if gate.metric.kind == "latency" else SCALE
         if gate.fraction is not None:
             return (histogram.quantile(gate.fraction) or 0.0) / scale

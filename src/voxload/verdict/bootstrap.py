@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voxload.measure.evidence import Evidence, Spans, bucket_values
-from voxload.measure.histogram import RELATIVE_ERROR
+from voxload.measure.histogram import FRACTION_ERROR, RELATIVE_ERROR
 from voxload.model.metric import METRICS, SCALE, is_latency
 
 REPLICATES = 1000
@@ -193,7 +193,7 @@ def _aggregates(counts: Array, figures: Sequence[Figure], values: Array, scaled:
             mean = values @ counts / np.maximum(total, 1e-9)
             result[:, number] = np.log(np.maximum(mean, floor_of(figure.metric)))
         else:
-            rank = np.clip(np.ceil(fraction * total), 1, np.maximum(total, 1))
+            rank = np.clip(np.ceil(fraction * total * (1 - FRACTION_ERROR)), 1, np.maximum(total, 1))
             at = np.minimum((cumulative < rank).sum(axis=0), len(scaled) - 1)
             result[:, number] = scaled[at]
     return result

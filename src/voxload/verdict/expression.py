@@ -6,6 +6,7 @@ import difflib
 import operator
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from voxload.clock import NS_PER_S
@@ -119,7 +120,7 @@ def _threshold(text: str, metric: Metric, aggregate: str, value: str, unit: str)
     if metric.kind == "ratio":
         number = float(value)
         if unit == "%":
-            number /= 100
+            number = float(Decimal(value) / 100)  # 99.9 % is 0.999, which 99.9 / 100 is not
         elif unit or number > 1:
             raise ValueError(f"{text!r}: {metric.name} is a share; write it in percent, such as 99.5%")
         if number > 1:

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from voxload.errors import ExitCode
-from voxload.measure.histogram import Histogram
+from voxload.measure.histogram import Histogram, rank_of
 from voxload.measure.probe import ProbeResult
 from voxload.measure.recovery import RECOVERY_METRICS, never_recovered
 from voxload.measure.summary import GateResult, Summary, Verdict
@@ -127,10 +127,19 @@ def _measured(gate: Gate, histogram: Histogram, why_no_data: str) -> tuple[float
     if metric.kind == "ratio":
         if count < RATE_OBSERVATIONS_MIN:
             return None, count, f"only {count} observations; a rate needs {RATE_OBSERVATIONS_MIN}"
-        share = histogram.total / count / SCALE
-        return 1 - share if metric.complement_of else share, count, ""
+        return ratio(gate, histogram), count, ""
     value, note = _aggregate(histogram, gate)
     return value if metric.kind == "latency" else value / SCALE, count, note
+
+
+def ratio(gate: Gate, histogram: Histogram) -> float:
+    """Return the share that a gate is about, of observations that are there; a complement is counted, not taken from 1.
+
+    In floats 1 - 0.95 is more than 0.05.
+    """
+    count = histogram.count
+    yes = count * SCALE - histogram.total if gate.metric.complement_of else histogram.total
+    return yes / count / SCALE
 
 
 def _values(summary: Summary, gate: Gate) -> tuple[Histogram, str]:
@@ -159,8 +168,8 @@ def _aggregate(histogram: Histogram, gate: Gate) -> tuple[float, str]:
         mean = histogram.mean or 0.0
         values = {"min": float(histogram.minimum), "max": float(histogram.maximum), "mean": mean}
         return values[gate.aggregate], ""
-    needed, count = round(1 / max(1 - fraction, 1e-9)), histogram.count
-    note = f"only {count} values: p{fraction * 100:g} is their maximum" if count < needed else ""
+    count = histogram.count
+    note = f"only {count} values: p{fraction * 100:g} is their maximum" if rank_of(fraction, count) == count else ""
     return histogram.quantile(fraction) or 0.0, note
 
 

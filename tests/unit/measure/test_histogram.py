@@ -1,6 +1,7 @@
 """The histogram: its error bound, exact merges, and agreement with the HdrHistogram port."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from voxload.measure.histogram import (
     bucket_bounds,
     bucket_index,
     merged,
+    rank_of,
 )
 
 values = st.integers(0, VALUE_MAX) | st.integers(0, 5000) | st.integers(10**6, 10**10)
@@ -112,3 +114,16 @@ def test_many_values_at_once_count_as_each_alone(values, before):
         one_by_one.record(value)
     at_once.record_all(np.array(values, dtype=np.int64))
     assert at_once.to_data() == one_by_one.to_data()
+
+
+@pytest.mark.parametrize("count", [1000, 2000, 7000])
+@pytest.mark.parametrize("percentile", ["50", "90", "95", "99", "99.5", "99.9"])
+def test_a_whole_rank_stays_whole_whatever_floats_say(count, percentile):
+    exact = math.ceil(Fraction(percentile) * count / 100)
+    assert rank_of(float(percentile) / 100, count) == exact
+
+
+@given(st.integers(1, 10**7), st.decimals("0.01", "99.99", places=2))
+def test_ranks_are_those_of_exact_arithmetic(count, percentile):
+    exact = max(math.ceil(Fraction(percentile) * count / 100), 1)
+    assert rank_of(float(percentile) / 100, count) == exact

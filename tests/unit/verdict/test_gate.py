@@ -226,3 +226,34 @@ def test_what_a_probe_cannot_vouch_for_is_unknown(made, words):
     ((status, reason),) = of_probes(gate, probes=[probe(**made)])
     assert status == "unknown"
     assert words in reason
+
+
+@pytest.mark.parametrize(
+    ("gate", "completed", "failed"),
+    [
+        ("call_success >= 99.9%", 999, 1),
+        ("call_success >= 99.8%", 998, 2),
+        ("call_success == 99.9%", 999, 1),
+        ("error_rate <= 5%", 95, 5),
+        ("error_rate <= 1%", 99, 1),
+        ("error_rate == 0.1%", 999, 1),
+    ],
+)
+def test_a_share_that_is_just_the_threshold_is_no_matter_of_floats(gate, completed, failed):
+    summary = make_summary(outcomes={"completed": completed, "dropped_by_target": failed})
+    assert evaluate(summary, parse_gate(gate)).status == "pass"
+
+
+def test_a_percentile_that_is_the_maximum_is_called_so():
+    for count, noted in ((33, True), (34, False)):
+        found = evaluate(
+            make_summary(latencies=[series("turn_latency", range(1, count + 1))]),
+            parse_gate("p97(turn_latency) < 1s"),
+        )
+        assert (found.actual == count) is noted
+        assert bool(found.reason) is noted
+
+
+def test_p99_9_of_a_thousand_values_is_not_their_maximum():
+    values = series("turn_latency", [100] * 999 + [9000])
+    assert evaluate(make_summary(latencies=[values]), parse_gate("p99.9(turn_latency) < 1s")).status == "pass"
