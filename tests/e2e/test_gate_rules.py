@@ -15,7 +15,7 @@ def test_the_specifications_gates(voxload):
     assert status == {
         "response_time_p95": "fail",
         "success_rate": "pass",
-        "concurrent_capacity": "fail",
+        "concurrent_capacity": "unknown",
         "resource_cpu_max": "unknown",
         "resource_memory_max": "unknown",
     }
@@ -24,7 +24,7 @@ def test_the_specifications_gates(voxload):
     assert (success.actual, success.sample_size) == (100, 20)
     assert abs(success.margin - 0.5) < 1e-9
     capacity = next(gate for gate in done.summary.gates if gate.name == "concurrent_capacity")
-    assert capacity.margin == capacity.actual - 1000
+    assert "the load offered no more than" in capacity.reason
 
 
 def test_a_warning_decides_nothing(voxload):

@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from voxload.cli.options import (
+    gate_options,
     load_overrides,
     prepare_in_environment,
+    read_gates,
     source_options,
     targets_in_words,
     tier_options,
@@ -37,14 +39,15 @@ from voxload.runners.preflight import (
 from voxload.runners.prepare import Prepared
 from voxload.runners.probe_settings import probe_words
 from voxload.runners.usage.sampler import build_sources
-from voxload.verdict.expression import parse_gate
 from voxload.verdict.implied import implied_gates
-from voxload.verdict.rules import gates_of
+from voxload.verdict.offered import gate_warnings
+from voxload.verdict.rules import NamedGate
 
 EPILOG = """\b
 Examples:
   voxload check examples/demo.yaml
   voxload check scenario.yaml --users 500 --duration 10m --json
+  voxload check scenario.yaml --tier smoke --gates quality-gates.yml
 Exit codes: 0 the scenario can be run, 2 it cannot: every problem is listed with its line.
 """
 
@@ -55,26 +58,34 @@ Exit codes: 0 the scenario can be run, 2 it cannot: every problem is listed with
 @tier_options
 @tls_options
 @source_options
+@gate_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, nothing else.")
-def check_command(scenario: Path, as_json: bool, **overrides: Any) -> int:
+def check_command(
+    scenario: Path, gates_file: Path | None, extra_gates: tuple[str, ...], as_json: bool, **overrides: Any
+) -> int:
     """Validate SCENARIO and print what a run of it would do; no call is placed."""
     prepared, about = prepare_in_environment(scenario, overrides)
     prepared = with_auto_sources(prepared)
     scenario_target = prepared.plan.target or PLACEHOLDER_TARGET  # that of the embedded agent is known when it listens
+    gates, _ = read_gates(prepared.scenario, gates_file, extra_gates)
     proxies = proxies_in_words(prepared)
     build_sources(prepared.scenario.resources, scenario_target, os.environ)
     estimate = estimate_here(prepared)
     cores = len(os.sched_getaffinity(0))
-    warnings = [*prepared.warnings, *_capacity_warnings(prepared, estimate)]
+    warnings = [
+        *prepared.warnings,
+        *_capacity_warnings(prepared, estimate),
+        *gate_warnings(gates, estimate.peak_calls, bool(prepared.scenario.resources)),
+    ]
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     for fact in (about, proxies):
         if fact:
             click.echo(fact, err=True)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(_as_json(prepared, estimate, warnings)), indent=2))
+        click.echo(msgspec.json.format(msgspec.json.encode(_as_json(prepared, estimate, gates, warnings)), indent=2))
     else:
-        print_plan(Console(highlight=False), prepared, estimate, cores)
+        print_plan(Console(highlight=False), prepared, estimate, gates, cores)
     return 0
 
 
@@ -87,14 +98,14 @@ def _capacity_warnings(prepared: Prepared, estimate: Estimate) -> list[Problem]:
     return found
 
 
-def _as_json(prepared: Prepared, estimate: Estimate, warnings: list[Problem]) -> dict[str, Any]:
+def _as_json(prepared: Prepared, estimate: Estimate, gates: list[NamedGate], warnings: list[Problem]) -> dict[str, Any]:
     return {
         "scenario": prepared.scenario.name,
         "target": targets_in_words(prepared),
         "source_addresses": prepared.plan.source_addresses,
         "seed": prepared.scenario.seed,
         "plan": estimate,
-        "gates": _gate_texts(prepared.scenario),
+        "gates": _gate_texts(prepared.scenario, gates),
         "resources": [_resource_words(item) for item in prepared.scenario.resources],
         "probes": [
             {"name": probe.label, "component": probe.component, "rate_per_s": probe.rate_per_s}
@@ -104,13 +115,12 @@ def _as_json(prepared: Prepared, estimate: Estimate, warnings: list[Problem]) ->
     }
 
 
-def _gate_texts(scenario: Scenario) -> list[str]:
-    """Return the gates of the scenario, and those that it sets without writing them."""
-    texts = [gate.expression for _, gate in gates_of(scenario, lambda *_: None)]
-    return texts + [gate.expression for _, gate in implied_gates(scenario, [("", parse_gate(text)) for text in texts])]
+def _gate_texts(scenario: Scenario, gates: list[NamedGate]) -> list[str]:
+    """Return the gates, and those that the scenario sets without writing them."""
+    return [gate.expression for _, gate in [*gates, *implied_gates(scenario, gates)]]
 
 
-def print_plan(console: Console, prepared: Prepared, estimate: Estimate, cores: int) -> None:
+def print_plan(console: Console, prepared: Prepared, estimate: Estimate, gates: list[NamedGate], cores: int) -> None:
     """Print the plan as tables."""
     scenario = prepared.scenario
     target = targets_in_words(prepared)
@@ -122,7 +132,7 @@ def print_plan(console: Console, prepared: Prepared, estimate: Estimate, cores: 
     console.print(_peak_table(estimate, cores))
     if sources := sources_in_words(prepared):
         console.print(sources)
-    for gate in _gate_texts(scenario):
+    for gate in _gate_texts(scenario, gates):
         console.print(f"gate  {_plain(gate)}")
     for source in scenario.resources:
         console.print(f"resource  {_plain(_resource_words(source))}")

@@ -118,6 +118,18 @@ def tier_options(command: Command) -> Command:
     return command
 
 
+def gate_options(command: Command) -> Command:
+    """Add the options of gates: a file of them, further ones."""
+    for option in (
+        click.option("--gate", "extra_gates", multiple=True, help="A further gate; may be given several times."),
+        click.option(
+            "--gates", "gates_file", type=click.Path(path_type=Path), help="File with gates, instead of the scenario's."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def prepare_in_environment(scenario: Path, options: dict[str, Any]) -> tuple[Prepared, str]:
     """Prepare a scenario with the options of `load_overrides` and `tier_options`, held to its environment.
 

@@ -20,6 +20,7 @@ from voxload import __version__
 from voxload.cli.after_run import AfterRun, after_options, tell_ci
 from voxload.cli.options import (
     Share,
+    gate_options,
     load_overrides,
     prepare_in_environment,
     read_gates,
@@ -71,6 +72,7 @@ from voxload.runners.usage.sampler import UsageSampler, build_sources
 from voxload.runners.usage.source import UsageSource
 from voxload.verdict.gate import judge
 from voxload.verdict.implied import implied_gates
+from voxload.verdict.offered import gate_warnings
 from voxload.verdict.rules import NamedGate, stop_gates
 
 if TYPE_CHECKING:
@@ -98,10 +100,7 @@ Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
 @after_options
 @telemetry_options
 @click.option("--processes", type=click.IntRange(1, 256), help="Generator processes (default: the machine's cores).")
-@click.option(
-    "--gates", "gates_file", type=click.Path(path_type=Path), help="File with gates, instead of the scenario's."
-)
-@click.option("--gate", "extra_gates", multiple=True, help="A further gate; may be given several times.")
+@gate_options
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
 )
@@ -138,6 +137,8 @@ def run_command(
     log = _request_log(requests, gates, as_json)
     folder = ResultsFolder(out / prepared.plan.run_id)
     console = Console(stderr=as_json or log is not None)
+    peak_calls = estimate_here(prepared).peak_calls
+    limits += gate_warnings(gates, peak_calls, bool(prepared.scenario.resources))
     _tell_before(console, [*prepared.warnings, *limits], about, *ways)
     started_at = utc_now().isoformat(timespec="seconds")
     with ExitStack() as stack:

@@ -16,6 +16,7 @@ from voxload.measure.summary import GateResult, Summary, Verdict
 from voxload.model.metric import SCALE
 from voxload.model.outcome import Outcome
 from voxload.verdict.expression import OPERATORS, Gate
+from voxload.verdict.offered import shortfall
 
 _GOOD_SIDE = {"<": 1, "<=": 1, ">": -1, ">=": -1}
 """The sign of threshold less actual on the good side of a comparison."""
@@ -110,7 +111,13 @@ def _actual(summary: Summary, gate: Gate) -> tuple[float | None, int, str]:
             never = never_recovered(summary.recovery) if timed else ""
             if never:
                 return math.inf, size, never
-        return (None, 0, "no data") if value is None else (value, size, "")
+        if value is None:
+            return None, 0, "no data"
+        never_asked = ""
+        if gate.compare in {">", ">="}:
+            failed = summary.totals.attempted - summary.totals.outcomes.get(Outcome.COMPLETED, 0)
+            never_asked = shortfall(metric.name, value, failed, gate.threshold)
+        return (None, size, never_asked) if never_asked else (value, size, "")
     histogram, doubt = _values(summary, gate)
     if doubt:
         return None, histogram.count, doubt

@@ -12,9 +12,10 @@ import msgspec
 from voxload.errors import ExitCode
 from voxload.measure.comparison import BaselineReport, Change, ChangeStatus, Improvement, Regression
 from voxload.measure.summary import Summary, Verdict
-from voxload.model.metric import METRICS, is_latency
+from voxload.model.metric import METRICS, SCALE, is_latency
 from voxload.verdict.bootstrap import Figure, Interval
 from voxload.verdict.difference import Difference, differences
+from voxload.verdict.offered import shortfall
 from voxload.verdict.subject import Subject, figures_of
 
 METHOD = (
@@ -70,6 +71,11 @@ def check(
     notes = list(context.notes)
     for metric in dict.fromkeys(figure.metric for figure in figures):
         of_metric = [judge(item, thresholds) for item in found if item.figure.metric == metric]
+        never_asked = _shortfall(metric, baseline, run, of_metric)
+        if never_asked:
+            changes += [msgspec.structs.replace(each, status="unknown", reason=never_asked) for each in of_metric]
+            unknown.append(f"{metric}: {never_asked}")
+            continue
         kept, doubt, note = _settle(metric, of_metric, [item for item in found if item.figure.metric == metric])
         changes += kept
         unknown += [doubt] if doubt else []
@@ -105,6 +111,16 @@ def _judged(baseline: Subject, run: Subject, metric: str) -> list[Figure]:
     # in an open load these are what was offered, times the success, which is judged by itself
     open_load = "closed" not in {baseline.model, run.model}
     return [] if open_load and METRICS[metric].kind == "level" else figures
+
+
+def _shortfall(metric: str, baseline: Subject, run: Subject, changes: Sequence[Change]) -> str:
+    """Return why a stated level says nothing of the run: its load never came near; empty where it did."""
+    if not any(change.status == "regression" for change in changes):
+        return ""
+    success, level = run.histogram("call_success"), run.levels.get(metric, 0.0)
+    failed = success.count - success.total / SCALE
+    stated = (value for figure, value in baseline.points.items() if figure.metric == metric)
+    return next((words for value in stated if (words := shortfall(metric, level, failed, value))), "")
 
 
 def _settle(metric: str, changes: Sequence[Change], found: Sequence[Difference]) -> tuple[list[Change], str, str]:

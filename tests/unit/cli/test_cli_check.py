@@ -35,7 +35,23 @@ def test_the_plan_as_json_with_overrides():
     found = json.loads(result.stdout)
     assert (found["seed"], found["plan"]["model"], found["plan"]["peak_calls"]) == (3, "closed", 7)
     assert found["plan"]["load_duration_s"] == 60
-    assert found["warnings"] == []
+    assert [warning.split(":")[0] for warning in found["warnings"]] == ["concurrent_calls >= 200"]
+
+
+def test_gates_of_a_file_and_those_that_the_load_cannot_reach():
+    gates = ["--gates", str(EXAMPLES / "quality-gates.yml"), "--gate", "peak_calls < 1000"]
+    found = json.loads(run(str(EXAMPLES / "smoke.yaml"), *gates, "--json").stdout)
+    assert found["gates"] == [
+        "p95(voice_response) < 150ms",
+        "call_success >= 99.5%",
+        "concurrent_calls >= 1000",
+        "max(target_cpu) < 70%",
+        "max(target_memory) < 70%",
+        "peak_calls < 1000",
+    ]
+    assert [warning.split(":")[0] for warning in found["warnings"]] == found["gates"][2:5]
+    with pytest.raises(BadInputError, match="p95\\(turn_latensy\\)"):
+        raise run(str(EXAMPLES / "smoke.yaml"), "--gate", "p95(turn_latensy) < 1s").exception
 
 
 def test_a_plan_beyond_this_machine_is_a_warning(monkeypatch):

@@ -257,3 +257,15 @@ def test_a_percentile_that_is_the_maximum_is_called_so():
 def test_p99_9_of_a_thousand_values_is_not_their_maximum():
     values = series("turn_latency", [100] * 999 + [9000])
     assert evaluate(make_summary(latencies=[values]), parse_gate("p99.9(turn_latency) < 1s")).status == "pass"
+
+
+def test_a_level_that_the_load_never_offered_is_unknown_and_one_that_calls_failed_at_is_failed():
+    gate = "concurrent_calls >= 1000"
+    idle = make_summary(outcomes={"completed": 100}, levels={"concurrent_calls": 60.0})
+    status, code, reasons = verdict_of(idle, gate)
+    assert (status, code) == ("unknown", 4)
+    assert reasons == [f"{gate}: the load offered no more than 60 calls at once"]
+    refused = make_summary(outcomes={"completed": 900, "rejected": 400}, levels={"concurrent_calls": 700.0})
+    assert verdict_of(refused, gate)[:2] == ("failed", 1)
+    assert verdict_of(idle, "concurrent_calls >= 60", "concurrent_calls < 61")[0] == "passed"
+    assert verdict_of(idle, "concurrent_calls < 50")[:2] == ("failed", 1)
