@@ -77,6 +77,7 @@ def test_workers_that_are_killed_or_hang_make_the_run_unknown(voxload):
     assert any(f"(process {shard}) was lost" in told for shard in range(3)), told
     assert told.count("hung: no report") == 2, told
     assert sum(done.summary.totals.outcomes.values()) >= 30  # the third worker has gone on
+    assert done.summary.plan.processes == 3
     for worker in (killed, hung):
         assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
 
@@ -120,6 +121,7 @@ def test_what_cannot_begin_says_why(voxload):
     path = str(voxload.write(scenario()))
     done = voxload("run", path, "--workers", "1", "--remote", "--master-port", "0", "--worker-wait", "1")
     assert (done.code, "0 of 1 workers have joined" in done.err) == (3, True), done.err
+    assert not list(voxload.folder.glob("results/*/"))  # nothing that looks like a run
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = voxload("run", path, "--workers", "1", "--master-port", port)

@@ -124,7 +124,8 @@ def component_command(
     view = None if quiet or as_json else LiveView(console)
     started_here = not names_a_service(found, settings)
     sources = build_sources(settings.resources, component.target, os.environ, started_here=started_here)
-    result = uvloop.run(_run(component, recorder, _Sinks(collector, folder, facts, view), sources))
+    with folder:
+        result = uvloop.run(_run(component, recorder, _Sinks(collector, folder, facts, view), sources))
     folder.close()
     run = RunFacts(
         run_id=run_id,

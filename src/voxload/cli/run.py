@@ -141,7 +141,7 @@ def run_command(
     limits += gate_warnings(gates, peak_calls, bool(prepared.scenario.resources))
     _tell_before(console, [*prepared.warnings, *limits], about, *ways)
     started_at = utc_now().isoformat(timespec="seconds")
-    with ExitStack() as stack:
+    with folder, ExitStack() as stack:
         telemetry = stack.enter_context(figures.open(prepared, console))
         prepared, died = start_peers(prepared, stack, console)
         facts = plan_facts(prepared, count)
@@ -159,6 +159,8 @@ def run_command(
     folder.close()
     unscored = score_calls(collector, folder.path, prepared.scenario, reference)
     _tell_before(console, [Problem(f"quality: {problem}") for problem in unscored])
+    if spread is not None:
+        facts = msgspec.structs.replace(facts, processes=len(collector.shards))  # as many as the workers had
     summary = build_summary(collector, run_facts(prepared, data, started_at), facts, prepared.scenario.load)
     summary = msgspec.structs.replace(summary, probes=probes.results(), telemetry=telemetry.close())
     if recovery is not None:

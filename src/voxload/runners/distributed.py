@@ -42,6 +42,8 @@ from voxload.runners.runner import PREPARE_TIMEOUT_S, Runner, ShardSeen
 
 LEAD_NS = NS_PER_S
 """Between "all shards are ready" and the first instant of the run; words between machines take their time."""
+BEHIND_S_MAX = 3.0
+"""A worker whose every report comes so much after its time has begun its calls later than the others."""
 START_TIMEOUT_S = 30.0
 """For the master's process to listen."""
 ANY_ADDRESS = {"*", "0.0.0.0"}  # noqa: S104  # what a user may ask for
@@ -118,6 +120,9 @@ class DistributedRunner(Runner):
         self._peers = _Peers()
         self._workers: dict[str, _Worker] = {}
         self._ready: set[int] = set()
+        self._strange: set[str] = set()
+        self._behind_ns: dict[int, int] = {}
+        """By shard, how much later than its own clock said its most punctual report came."""
         self._running = False
         self._failure = ""
         self._port = 0
@@ -269,11 +274,23 @@ class DistributedRunner(Runner):
             case Left(worker=name, reason=reason):
                 self._on_left(name, reason)
             case Said(worker=name, word=said):
-                message = decode_from_worker(said)
-                if isinstance(message, Hello):
-                    self._on_hello(name, message)
-                else:
-                    self._on_report(message)
+                self._on_said(name, said)
+
+    def _on_said(self, name: str, said: bytes) -> None:
+        """Take in a worker's word; a peer that is none of ours is told of, and has no say."""
+        try:
+            message = decode_from_worker(said)
+        except msgspec.MsgspecError:
+            if name not in self._strange:
+                self._strange.add(name)
+                self._told(f"{name} says what voxload {__version__} does not know, and is ignored: another version?")
+            return
+        if isinstance(message, Hello):
+            self._on_hello(name, message)
+            return
+        worker = self._workers.get(name)
+        if worker is not None and (isinstance(message, wire.Recording) or message.shard in worker.shards):
+            self._on_report(message)
 
     def _on_hello(self, name: str, hello: Hello) -> None:
         if name in self._workers:
@@ -305,11 +322,21 @@ class DistributedRunner(Runner):
         elif isinstance(message, wire.Failed) and not self._running:
             self._failure = f"shard {message.shard} could not be prepared:\n{message.detail}"
         else:
+            if isinstance(message, Snapshot):
+                behind_ns = monotonic_ns() - self._start_ns - message.end_ns
+                self._behind_ns[message.shard] = min(self._behind_ns.get(message.shard, behind_ns), behind_ns)
             self._take(message)
             if isinstance(message, wire.Failed):
                 self._shard_over(message.shard, message.detail)
             elif isinstance(message, Snapshot) and message.final:
                 self._shard_over(message.shard)
+
+    def _doubt_late_starts(self) -> None:
+        """Each machine begins when the word reaches it, on its own clock: say so where the word took long."""
+        for worker in self._workers.values():
+            behind_s = max((self._behind_ns.get(shard, 0) for shard in worker.shards), default=0) / NS_PER_S
+            if behind_s > BEHIND_S_MAX:
+                self._doubt(f"the calls of the worker on {worker.place} began {behind_s:.1f} s after the plan's")
 
     def _doubt(self, text: str) -> None:
         if text not in self._doubts:
@@ -328,6 +355,7 @@ class DistributedRunner(Runner):
 
     async def _reap(self) -> None:
         """End the master, and with it the workers; those of this machine that do not leave are killed."""
+        self._doubt_late_starts()
         self._say_to_master(Quit())
         for process in [*self._peers.workers, self._peers.master]:
             if process is None:

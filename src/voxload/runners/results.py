@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 import msgspec
 import zstandard
@@ -40,6 +41,16 @@ class ResultsFolder:
             raise BadInputError([Problem("the folder exists already", str(path), 0, "choose another --out")]) from None
         except OSError as error:
             raise BadInputError([Problem(f"cannot be made: {error.strerror}", str(path), 0, "see --out")]) from None
+
+    def __enter__(self) -> Self:
+        """While in it, a run that could not begin leaves no empty folder, which would look like a run."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Remove the folder after an error if nothing is in it."""
+        if kind is not None:
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
 
     def append_calls(self, records: Iterable[CallRecord]) -> None:
         """Add finished calls and flush, so that a crash leaves what was measured; a full disk does not end the run."""

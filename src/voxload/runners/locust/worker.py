@@ -13,17 +13,19 @@ import sys
 from typing import Any
 
 import gevent
+import locust.runners
 from gevent.event import Event
 from locust import User, events, task
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
 from voxload import __version__
-from voxload.clock import monotonic_ns, unix_ns
+from voxload.clock import monotonic_ns
 from voxload.engine import wire
 from voxload.measure.snapshot import Snapshot
 from voxload.runners.locust.figures import show
 from voxload.runners.locust.shards import ShardPool
+from voxload.runners.locust.silence import Silence
 from voxload.runners.locust.words import (
     FROM_WORKER,
     TO_WORKER,
@@ -96,10 +98,10 @@ class Worker:
             gevent.sleep(HELLO_S)
 
     def _watch(self, runner: WorkerRunner) -> None:
+        silence = Silence()
         while True:
             gevent.sleep(1)
-            last = runner.last_heartbeat_timestamp
-            if last is not None and unix_ns() / 1e9 - last > MASTER_SILENT_S:
+            if silence.lasted_s(runner.last_heartbeat_timestamp, monotonic_ns()) > MASTER_SILENT_S:
                 print("voxload worker: the master is gone, calls are stopped", file=sys.stderr)
                 self._pool.stop()
                 self.over.set()
@@ -136,6 +138,7 @@ def main() -> int:
     """Entry point."""
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
     logging.getLogger("locust").setLevel(logging.ERROR)
+    locust.runners.MASTER_HEARTBEAT_TIMEOUT = 10**9  # s; it counts by the wall clock, which may be set: we watch
     host, port, processes, region = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     return Worker(processes, region, tuple(sys.argv[5:])).serve(host, port)
 
