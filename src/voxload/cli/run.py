@@ -137,8 +137,7 @@ def run_command(
     log = _request_log(requests, gates, as_json)
     folder = ResultsFolder(out / prepared.plan.run_id)
     console = Console(stderr=as_json or log is not None)
-    peak_calls = estimate_here(prepared).peak_calls
-    limits += gate_warnings(gates, peak_calls, bool(prepared.scenario.resources))
+    limits += gate_warnings(gates, estimate_here(prepared).peak_calls, bool(prepared.scenario.resources))
     _tell_before(console, [*prepared.warnings, *limits], about, *ways)
     started_at = utc_now().isoformat(timespec="seconds")
     with folder, ExitStack() as stack:
@@ -157,10 +156,8 @@ def run_command(
         data = uvloop.run(_run(runner, facts, folder, None if quiet or as_json else LiveView(console), beside, partial))
         recovery = _after_load(check, prepared, data, console)
     folder.close()
-    unscored = score_calls(collector, folder.path, prepared.scenario, reference)
-    _tell_before(console, [Problem(f"quality: {problem}") for problem in unscored])
-    if spread is not None:
-        facts = msgspec.structs.replace(facts, processes=len(collector.shards))  # as many as the workers had
+    _tell_unscored(score_calls(collector, folder.path, prepared.scenario, reference), console)
+    facts = msgspec.structs.replace(facts, processes=max(len(collector.shards), 1))  # as many as workers had
     summary = build_summary(collector, run_facts(prepared, data, started_at), facts, prepared.scenario.load)
     summary = msgspec.structs.replace(summary, probes=probes.results(), telemetry=telemetry.close())
     if recovery is not None:
@@ -258,6 +255,10 @@ def _tell_before(console: Console, warnings: Sequence[Problem], *facts: str) -> 
     for fact in facts:
         if fact:
             console.print(fact, highlight=False)
+
+
+def _tell_unscored(problems: Sequence[str], console: Console) -> None:
+    _tell_before(console, [Problem(f"quality: {problem}") for problem in problems])
 
 
 def _tell_losses(folder: ResultsFolder, recordings: RecordingWriter, telemetry: Telemetry, console: Console) -> None:
