@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 from ruamel.yaml import YAML
 
 from voxload.importers.artillery import import_artillery
+from voxload.importers.azure_load_test import import_azure_load_test
+from voxload.importers.notes import Imported
 from voxload.model.scenario import Scenario
 from voxload.model.source import load_yaml_model
 from voxload.runners.results import write_atomically
@@ -18,9 +21,25 @@ EPILOG = """\b
 Examples:
   voxload import artillery artillery-test.yml --out scenario.yaml
   voxload import artillery artillery-test.yml --json
+  voxload import azure-load-testing azure-load-test.yaml --out scenario.yaml
 Exit codes: 0 written (what could not be brought over is listed by line), 2 there is no call in the file.
 """
 HEAD = "# Made of {} by voxload import; docs/scenario.md says what can stand here.\n"
+
+
+def _output_options(command: Callable[..., int]) -> Callable[..., int]:
+    for option in (
+        click.option(
+            "--json", "as_json", is_flag=True, help="Print the scenario and the notes as JSON, write nothing."
+        ),
+        click.option(
+            "--out",
+            type=click.Path(path_type=Path),
+            help="The scenario's file (default: SCRIPT-voxload.yaml beside it).",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group("import", epilog=EPILOG)
@@ -30,13 +49,22 @@ def import_command() -> None:
 
 @import_command.command("artillery", epilog=EPILOG)
 @click.argument("script", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="The scenario's file (default: SCRIPT-voxload.yaml beside it)."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the scenario and the notes as JSON, and write nothing.")
+@_output_options
 def artillery_command(script: Path, out: Path | None, as_json: bool) -> int:
     """Make a scenario of the Artillery test SCRIPT; list what could not be brought over, with its line."""
-    imported = import_artillery(script)
+    return _write(import_artillery(script), script, out, as_json)
+
+
+@import_command.command("azure-load-testing", epilog=EPILOG)
+@click.argument("script", type=click.Path(path_type=Path))
+@_output_options
+def azure_load_testing_command(script: Path, out: Path | None, as_json: bool) -> int:
+    """Make a scenario of a test with testPlan:, threadGroups: and websocket:; list what could not be brought over."""
+    return _write(import_azure_load_test(script), script, out, as_json)
+
+
+def _write(imported: Imported, script: Path, out: Path | None, as_json: bool) -> int:
+    """Write a scenario and the files that go beside it, and tell the notes."""
     notes = [str(note) for note in imported.notes]
     if as_json:
         click.echo(

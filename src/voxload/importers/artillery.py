@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,14 @@ from voxload.errors import BadInputError, Problem
 from voxload.importers.artillery_flow import Flow, FlowReader, Protocol
 from voxload.importers.artillery_load import in_seconds, number, read_ensure, read_phases
 from voxload.importers.artillery_text import Texts
-from voxload.importers.notes import Notes
+from voxload.importers.notes import Imported, Notes
 from voxload.model.source import Location, Source, read_bytes, read_source
 
+LIVE_PLUGINS = {
+    "azure-metrics": "voxload run --azure-monitor, or telemetry: {azure_monitor: true}",
+    "publish-metrics": "voxload run --otlp URL, --prometheus HOST:PORT or --azure-monitor",
+}
+"""What takes the place of plugins that send figures while a test goes on."""
 RTMED_START, RTMED_SOCKET = "/api/v1/calls/start", "/ws/call/${session_id}"
 CONFIG_KEYS = {
     "target",
@@ -34,15 +38,6 @@ CONFIG_KEYS = {
     "defaults",
     "engines",
 }
-
-
-@dataclass(slots=True)
-class Imported:
-    """A scenario as a mapping, files that go beside it, and notes on what could not be brought over."""
-
-    scenario: dict[str, Any]
-    files: dict[str, bytes] = field(default_factory=dict)
-    notes: list[Problem] = field(default_factory=list)
 
 
 def import_artillery(path: str | Path) -> Imported:
@@ -294,12 +289,13 @@ class _Importer:
             "ensure": "",
             "expect": "answers are not compared",
             "metrics-by-endpoint": "reports name requests anyway",
+            **dict.fromkeys(LIVE_PLUGINS, "figures leave a run otherwise"),
         }
         plugins = self._config.get("plugins")
         for name in plugins if isinstance(plugins, dict) else ():
             if name != "ensure":
                 reason = known.get(name, "plugins do not run here")
-                hint = "reports: results/RUN/, junit.xml, --requests; docs/how-to.md"
+                hint = LIVE_PLUGINS.get(name, "reports: results/RUN/, junit.xml, --requests; docs/how-to.md")
                 self._notes.add(("config", "plugins", name), f"plugin {name}: {reason}", hint)
         for key in self._config.keys() - CONFIG_KEYS:
             hint = {"environments": "voxload.toml", "processor": "no code runs in a scenario"}.get(key, "")

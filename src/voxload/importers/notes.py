@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any
+
 from voxload.errors import Problem
 from voxload.model.source import Location, Source
 
@@ -25,3 +28,12 @@ class Notes:
     def found(self) -> list[Problem]:
         """All notes by line."""
         return sorted(self._found, key=lambda note: note.line)
+
+
+@dataclass(slots=True)
+class Imported:
+    """A scenario as a mapping, files that go beside it, and notes on what could not be brought over."""
+
+    scenario: dict[str, Any]
+    files: dict[str, bytes] = field(default_factory=dict)
+    notes: list[Problem] = field(default_factory=list)
