@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class ExitCode(IntEnum):
@@ -51,6 +54,30 @@ class BadInputError(VoxloadError):
     def __init__(self, problems: Sequence[Problem] | str) -> None:
         self.problems = (Problem(problems),) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class Collected:
+    """Gathers the problems of several steps, so that a user learns of everything at once."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def attempt(self, work: Callable[[], T]) -> T | None:
+        """Return what `work` returns, or note what it found wrong and return None."""
+        try:
+            return work()
+        except BadInputError as error:
+            self.problems += [problem for problem in error.problems if problem not in self.problems]
+            return None
+
+    def end(self) -> None:
+        """Go on only if nothing was wrong.
+
+        Raises:
+            BadInputError: everything that was.
+        """
+        if self.problems:
+            raise BadInputError(self.problems)
 
 
 class RunAbortedError(VoxloadError):

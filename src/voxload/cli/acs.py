@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import click
 
+from voxload.cli.command import CheckedCommand
 from voxload.errors import BadInputError, ExitCode, Problem, RunAbortedError
 from voxload.model.exchange import ExchangeSettings, check_access_key
 from voxload.model.outcome import Outcome
@@ -46,7 +47,7 @@ def acs_command() -> None:
     """Play Azure Communication Services to a backend on this machine."""
 
 
-@acs_command.command("serve", epilog=SERVE_EPILOG)
+@acs_command.command("serve", cls=CheckedCommand, epilog=SERVE_EPILOG)
 @click.argument("settings", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8181, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: a free one.")
@@ -124,7 +125,7 @@ or write in a scenario:
 Ctrl-C stops it."""
 
 
-@acs_command.command("call", epilog=CALL_EPILOG)
+@acs_command.command("call", cls=CheckedCommand, epilog=CALL_EPILOG)
 @click.argument("webhook", required=False, default="")
 @click.option(
     "--exchange", default=DEFAULT_EXCHANGE, show_default=True, help="Where `voxload acs serve` listens (http)."

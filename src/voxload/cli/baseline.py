@@ -11,6 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from voxload.cli.command import CheckedCommand
 from voxload.cli.subjects import read_run, read_thresholds, slug, threshold_options, thresholds_of
 from voxload.clock import utc_now
 from voxload.errors import BadInputError, ExitCode, Problem
@@ -56,7 +57,7 @@ def baseline_command() -> None:
     """Save what runs measured in a file to commit, and check new runs against it."""
 
 
-@baseline_command.command("save", epilog=EPILOG)
+@baseline_command.command("save", cls=CheckedCommand, epilog=EPILOG)
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--to", "file", type=click.Path(path_type=Path), help="File (default: baselines/SCENARIO.json).")
 @click.option("--add", is_flag=True, help="Add the runs to those that the file holds.")
@@ -115,7 +116,7 @@ def _with_calls(path: Path) -> tuple[Summary, Evidence]:
     return summary, evidence
 
 
-@baseline_command.command("check", epilog=EPILOG)
+@baseline_command.command("check", cls=CheckedCommand, epilog=EPILOG)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--baseline", "file", type=click.Path(path_type=Path), help="File (default: baselines/SCENARIO.json).")
 @click.option("--gates", type=click.Path(path_type=Path), help="File whose regression_thresholds are taken.")
@@ -182,7 +183,7 @@ def _notes(baseline: Baseline, summary: Summary) -> list[str]:
     return notes
 
 
-@baseline_command.command("list", epilog=EPILOG)
+@baseline_command.command("list", cls=CheckedCommand, epilog=EPILOG)
 @click.argument("folder", type=click.Path(path_type=Path), default=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON, nothing else.")
 def list_command(folder: Path, as_json: bool) -> int:
@@ -223,7 +224,7 @@ def list_command(folder: Path, as_json: bool) -> int:
     return ExitCode.PASSED
 
 
-@baseline_command.command("show", epilog=EPILOG)
+@baseline_command.command("show", cls=CheckedCommand, epilog=EPILOG)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print without the packed data, as JSON.")
 def show_command(file: Path, as_json: bool) -> int:

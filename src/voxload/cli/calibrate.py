@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from voxload.cli.command import CheckedCommand
 from voxload.errors import ExitCode
 from voxload.model.scenario import Scenario
 from voxload.runners.calibration import Row, experiments, run_experiment, trusted
@@ -30,7 +31,7 @@ Exit codes: 0 every value lies within its bounds, 1 one does not, 4 this machine
 """
 
 
-@click.command("calibrate", epilog=EPILOG)
+@click.command("calibrate", cls=CheckedCommand, epilog=EPILOG)
 @click.option("--short", is_flag=True, help="One point of each kind.")
 @click.option("--calls", type=click.IntRange(20, 1000), default=100, show_default=True, help="Calls an experiment.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON, nothing else.")

@@ -15,6 +15,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from voxload.cli.command import CheckedCommand
 from voxload.cli.options import read_gates, source_options, tls_options
 from voxload.cli.peers import start_peers
 from voxload.cli.run import run_facts
@@ -51,7 +52,7 @@ Exit codes: 0 a capacity was found; 1 even the lowest load fails; 4 the generato
 Settings = dict[str, Any]
 
 
-@click.command("capacity", epilog=EPILOG)
+@click.command("capacity", cls=CheckedCommand, epilog=EPILOG)
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("--gate", "extra_gates", multiple=True, help="A gate that a load must pass; repeatable.")
 @click.option("--gates", "gates_file", type=click.Path(path_type=Path), help="File with gates, not the scenario's.")

@@ -11,18 +11,18 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from voxload.cli.command import CheckedCommand
 from voxload.cli.options import (
     gate_options,
     load_overrides,
-    prepare_in_environment,
-    read_gates,
+    prepare_with_gates,
     source_options,
     targets_in_words,
     tier_options,
     tls_options,
 )
 from voxload.clock import NS_PER_S
-from voxload.errors import Problem
+from voxload.errors import Collected, Problem
 from voxload.model.scenario import TWIN_TARGET, Scenario
 from voxload.model.units import format_duration
 from voxload.model.usage import ResourceSource
@@ -52,7 +52,7 @@ Exit codes: 0 the scenario can be run, 2 it cannot: every problem is listed with
 """
 
 
-@click.command("check", epilog=EPILOG)
+@click.command("check", cls=CheckedCommand, epilog=EPILOG)
 @click.argument("scenario", type=click.Path(path_type=Path))
 @load_overrides
 @tier_options
@@ -64,10 +64,9 @@ def check_command(
     scenario: Path, gates_file: Path | None, extra_gates: tuple[str, ...], as_json: bool, **overrides: Any
 ) -> int:
     """Validate SCENARIO and print what a run of it would do; no call is placed."""
-    prepared, about = prepare_in_environment(scenario, overrides)
+    prepared, about, gates, _ = prepare_with_gates(scenario, gates_file, extra_gates, overrides, Collected())
     prepared = with_auto_sources(prepared)
     scenario_target = prepared.plan.target or PLACEHOLDER_TARGET  # that of the embedded agent is known when it listens
-    gates, _ = read_gates(prepared.scenario, gates_file, extra_gates)
     proxies = proxies_in_words(prepared)
     build_sources(prepared.scenario.resources, scenario_target, os.environ)
     estimate = estimate_here(prepared)

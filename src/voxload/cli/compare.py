@@ -10,6 +10,7 @@ import click
 import msgspec
 from rich.console import Console
 
+from voxload.cli.command import CheckedCommand
 from voxload.cli.subjects import read_run
 from voxload.errors import BadInputError, Problem
 from voxload.measure.comparison import Comparison, SideFacts
@@ -35,7 +36,7 @@ A and the others are folders of runs, their summary.json, or baselines. A is the
 """
 
 
-@click.command("compare", epilog=EPILOG)
+@click.command("compare", cls=CheckedCommand, epilog=EPILOG)
 @click.argument("sides", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--by", default="", help="Also by these labels: call,phase,persona,turn,…")
 @click.option("--metric", "metrics", multiple=True, help="Only this metric; may be given several times.")

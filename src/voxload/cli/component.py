@@ -19,6 +19,7 @@ from rich.console import Console
 
 from voxload import __version__
 from voxload.cli.after_run import AfterRun, after_options, tell_ci
+from voxload.cli.command import CheckedCommand
 from voxload.cli.options import load_overrides, read_gates
 from voxload.clock import monotonic_ns, unix_ns, utc_now
 from voxload.measure.collector import Collector
@@ -65,7 +66,7 @@ Ctrl-C ends the work in good order and still writes the report; a second Ctrl-C 
 """
 
 
-class _OneOrAll(click.Command):
+class _OneOrAll(CheckedCommand):
     """`all` has options of its own."""
 
     def make_context(

@@ -18,6 +18,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from voxload.cli.command import CheckedCommand
 from voxload.cli.component_services import services_of
 from voxload.cli.peers import start_peers
 from voxload.errors import BadInputError, ExitCode, Problem
@@ -65,7 +66,7 @@ class AllResult(msgspec.Struct, frozen=True):
     interrupted: bool = False
 
 
-@click.command("all", epilog=EPILOG)
+@click.command("all", cls=CheckedCommand, epilog=EPILOG)
 @click.argument("scenario", required=False, type=click.Path(path_type=Path))
 @click.option("--with", "kinds", default="", metavar="KIND[=FILE],…", help="Further services.")
 @click.option("--calls", default=CALLS_DEFAULT, show_default=True, help="Calls at once: FROM..TO, or a list.")

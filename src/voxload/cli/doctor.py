@@ -7,6 +7,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from voxload.cli.command import CheckedCommand
 from voxload.errors import RunAbortedError, VoxloadError
 from voxload.model.scenario import Scenario
 from voxload.runners.environment import environment_facts
@@ -25,7 +26,7 @@ Exit codes: 0 all is well, 1 something stands in the way.
 """
 
 
-@click.command("doctor", epilog=EPILOG)
+@click.command("doctor", cls=CheckedCommand, epilog=EPILOG)
 @click.option("--benchmark/--no-benchmark", default=True, help="Place quiet calls for some seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, nothing else.")
 def doctor_command(benchmark: bool, as_json: bool) -> int:

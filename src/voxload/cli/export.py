@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from voxload.cli.command import CheckedCommand
 from voxload.errors import BadInputError, Problem
 from voxload.model.scenario import Scenario
 from voxload.model.source import read_source, validate
@@ -55,7 +56,7 @@ def export_command() -> None:
     """Write a scenario in the form of another tool."""
 
 
-@export_command.command("azure-load-testing", epilog=EPILOG)
+@export_command.command("azure-load-testing", cls=CheckedCommand, epilog=EPILOG)
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the files; made if missing.")
 @click.option("--engines", type=click.IntRange(1, ENGINES_MAX), help="Test engines, which share the load (1).")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from voxload.cli.command import CheckedCommand
 from voxload.cli.trends import nothing, read_history, trends_of, trusted
 from voxload.clock import utc_ago
 from voxload.errors import BadInputError, Problem
@@ -72,7 +73,7 @@ def choice_options(command: Command) -> Command:
     return command
 
 
-@history_command.command("list", epilog=EPILOG)
+@history_command.command("list", cls=CheckedCommand, epilog=EPILOG)
 @choice_options
 @click.option("--limit", type=click.IntRange(1), default=30, show_default=True, help="The latest so many runs.")
 def list_command(file: Path, scenario: str, branch: str, since: str, as_json: bool, limit: int) -> int:
@@ -102,7 +103,7 @@ def list_command(file: Path, scenario: str, branch: str, since: str, as_json: bo
     return 0
 
 
-@history_command.command("trend", epilog=EPILOG)
+@history_command.command("trend", cls=CheckedCommand, epilog=EPILOG)
 @choice_options
 @click.option("--figure", "names", multiple=True, help='A figure or a metric: "p95(turn_latency)", call_setup.')
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write a page of drawings.")
@@ -133,7 +134,7 @@ def trend_command(names: tuple[str, ...], page: Path | None, as_json: bool, **ch
     return 0
 
 
-@history_command.command("changes", epilog=EPILOG)
+@history_command.command("changes", cls=CheckedCommand, epilog=EPILOG)
 @choice_options
 @click.option("--figure", "names", multiple=True, help='A figure or a metric: "p95(turn_latency)", call_setup.')
 @click.option(
@@ -161,7 +162,7 @@ def changes_command(names: tuple[str, ...], least: float, alpha: float, as_json:
     return 0
 
 
-@history_command.command("import", epilog=EPILOG)
+@history_command.command("import", cls=CheckedCommand, epilog=EPILOG)
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--file",
@@ -193,7 +194,7 @@ def import_command(folders: tuple[Path, ...], file: Path) -> int:
     return 0
 
 
-@history_command.command("prune", epilog=EPILOG)
+@history_command.command("prune", cls=CheckedCommand, epilog=EPILOG)
 @click.option("--older-than", "age", required=True, help="180d, 26w, 12h, or a date.")
 @click.option(
     "--file",

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from ruamel.yaml import YAML
 
+from voxload.cli.command import CheckedCommand
 from voxload.importers.artillery import import_artillery
 from voxload.importers.azure_load_test import import_azure_load_test
 from voxload.importers.notes import Imported
@@ -47,7 +48,7 @@ def import_command() -> None:
     """Make a scenario of another tool's load test."""
 
 
-@import_command.command("artillery", epilog=EPILOG)
+@import_command.command("artillery", cls=CheckedCommand, epilog=EPILOG)
 @click.argument("script", type=click.Path(path_type=Path))
 @_output_options
 def artillery_command(script: Path, out: Path | None, as_json: bool) -> int:

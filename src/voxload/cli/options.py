@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from voxload.errors import BadInputError, Problem
+from voxload.errors import BadInputError, Collected, Problem
 from voxload.measure.extra import require_installed
 from voxload.model.gates import GateRules
 from voxload.model.scenario import TWIN_TARGET, checked_address
@@ -154,6 +154,23 @@ def prepare_in_environment(scenario: Path, options: dict[str, Any]) -> tuple[Pre
     elif environment.calls_max is not None:
         words += f": about {peak:,.0f} calls at once, {environment.calls_max:,} allowed"
     return prepared, words
+
+
+def prepare_with_gates(
+    scenario: Path, gates_file: Path | None, extra_gates: tuple[str, ...], options: dict[str, Any], wrong: Collected
+) -> tuple[Prepared, str, list[NamedGate], GateRules]:
+    """Prepare a scenario as `prepare_in_environment` does, and read its gates and those of the options.
+
+    Raises:
+        BadInputError: everything that is wrong with any of it, after what is in `wrong` already.
+    """
+    found = wrong.attempt(lambda: prepare_in_environment(scenario, options))
+    settings = found[0].scenario if found is not None else GateRules()
+    judged = wrong.attempt(lambda: read_gates(settings, gates_file, extra_gates))
+    wrong.end()
+    assert found is not None
+    assert judged is not None
+    return *found, *judged
 
 
 def targets_in_words(prepared: Prepared) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from voxload.cli.command import CheckedCommand
 from voxload.cli.options import Share
 from voxload.errors import BadInputError, Problem
 from voxload.planning.limits import DEFAULT_PROFILE, parse_amount, read_limits
@@ -52,7 +53,7 @@ class _Amount(click.ParamType[float]):
         return amount
 
 
-@click.command("plan", epilog=EPILOG)
+@click.command("plan", cls=CheckedCommand, epilog=EPILOG)
 @click.argument("scenario", required=False, type=click.Path(path_type=Path))
 @click.option("--calls", type=_Amount(), help="Calls at once in the busiest hour, on average.")
 @click.option("--daily", type=_Amount(), help="Calls a day; alone, they set the calls at once too.")

@@ -8,6 +8,7 @@ import click
 import msgspec
 from rich.console import Console
 
+from voxload.cli.command import CheckedCommand
 from voxload.measure.summary import PARTIAL_FILE, SUMMARY_FILE, Summary, encode_summary, read_summary
 from voxload.report.files import write_reports
 from voxload.report.terminal import print_summary
@@ -21,7 +22,7 @@ Examples:
 """
 
 
-@click.command("report", epilog=EPILOG)
+@click.command("report", cls=CheckedCommand, epilog=EPILOG)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder to write to (default: the run's)."

@@ -17,22 +17,21 @@ from rich.console import Console
 from rich.markup import escape
 
 from voxload import __version__
-from voxload.cli.after_run import AfterRun, after_options, tell_ci
+from voxload.cli.after_run import after_options, tell_ci
+from voxload.cli.asked import read_run
+from voxload.cli.command import CheckedCommand
 from voxload.cli.options import (
     Share,
     gate_options,
     load_overrides,
-    prepare_in_environment,
-    read_gates,
     source_options,
     spread_options,
-    spread_settings,
     targets_in_words,
     tier_options,
     tls_options,
 )
 from voxload.cli.peers import start_peers
-from voxload.cli.telemetry import LiveFigures, telemetry_options
+from voxload.cli.telemetry import telemetry_options
 from voxload.clock import utc_now
 from voxload.engine import wire
 from voxload.errors import BadInputError, Problem, RunAbortedError
@@ -41,7 +40,6 @@ from voxload.measure.recovery import with_recovery
 from voxload.measure.snapshot import Snapshot
 from voxload.measure.summarize import build_summary, timeline_of
 from voxload.measure.summary import PlanFacts, Recovery, RunFacts, Summary
-from voxload.model.fingerprint import fingerprint
 from voxload.model.plan import Plan
 from voxload.report.files import write_reports
 from voxload.report.terminal import LiveView, print_summary
@@ -50,14 +48,6 @@ from voxload.runners.environment import environment_facts
 from voxload.runners.estimate import plan_facts
 from voxload.runners.local import LocalRunner
 from voxload.runners.partial import PartialSummary
-from voxload.runners.preflight import (
-    CONNECTIONS,
-    estimate_here,
-    machine_warnings,
-    proxies_in_words,
-    sources_in_words,
-    with_auto_sources,
-)
 from voxload.runners.prepare import Prepared
 from voxload.runners.probes import Probes
 from voxload.runners.progress import ProgressTracker
@@ -65,14 +55,13 @@ from voxload.runners.recordings import RecordingWriter
 from voxload.runners.requests import RequestLog
 from voxload.runners.results import RecordingFiles, ResultsFolder
 from voxload.runners.runner import RunData, Runner
-from voxload.runners.scoring import reference_file, score_calls
+from voxload.runners.scoring import score_calls
 from voxload.runners.stopping import StopRules
 from voxload.runners.telemetry.live import Telemetry
 from voxload.runners.usage.sampler import UsageSampler, build_sources
 from voxload.runners.usage.source import UsageSource
 from voxload.verdict.gate import judge
 from voxload.verdict.implied import implied_gates
-from voxload.verdict.offered import gate_warnings
 from voxload.verdict.rules import NamedGate, stop_gates
 
 if TYPE_CHECKING:
@@ -90,7 +79,7 @@ Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
 """
 
 
-@click.command("run", epilog=EPILOG)
+@click.command("run", cls=CheckedCommand, epilog=EPILOG)
 @click.argument("scenario", type=click.Path(path_type=Path))
 @load_overrides
 @tier_options
@@ -125,28 +114,21 @@ def run_command(
 ) -> int:
     """Place the calls of SCENARIO and judge the result."""
     count = processes or len(os.sched_getaffinity(0))
-    spread = spread_settings(count, overrides)
-    after_run, requests = AfterRun.options(overrides), overrides.pop("requests")
-    figures = LiveFigures.of(overrides, scenario)
-    prepared, about = prepare_in_environment(scenario, overrides)
-    prepared, limits, ways = _from_sources(prepared, spread)
-    gates, rules = read_gates(prepared.scenario, gates_file, extra_gates)
-    after = AfterRun.of(after_run, rules.thresholds())
-    after.check(prepared.scenario.name, fingerprint(prepared.scenario))
-    reference = reference_file(prepared.scenario, str(scenario))
+    requests = overrides.pop("requests")
+    asked = read_run(scenario, count, gates_file, extra_gates, overrides)
+    prepared, gates, rules, after = asked.prepared, asked.gates, asked.rules, asked.after
     log = _request_log(requests, gates, as_json)
     folder = ResultsFolder(out / prepared.plan.run_id)
     console = Console(stderr=as_json or log is not None)
-    limits += gate_warnings(gates, estimate_here(prepared).peak_calls, bool(prepared.scenario.resources))
-    _tell_before(console, [*prepared.warnings, *limits], about, *ways)
+    _tell_before(console, asked.warnings, *asked.facts)
     started_at = utc_now().isoformat(timespec="seconds")
     with folder, ExitStack() as stack:
-        telemetry = stack.enter_context(figures.open(prepared, console))
+        telemetry = stack.enter_context(asked.figures.open(prepared, console))
         prepared, died = start_peers(prepared, stack, console)
         facts = plan_facts(prepared, count)
         collector = Collector.of_duration(facts.load_duration_s)
         check = _recovery_check(prepared)
-        runner = _runner(prepared.plan, count, spread, collector, console)
+        runner = _runner(prepared.plan, count, asked.spread, collector, console)
         runner.stop_when = lambda _: died()
         runner.end_when = StopRules(stop_gates(rules, lambda *_: None))
         probes = Probes(prepared, collector.stretch_s, lambda: runner.start_ns)
@@ -156,7 +138,7 @@ def run_command(
         data = uvloop.run(_run(runner, facts, folder, None if quiet or as_json else LiveView(console), beside, partial))
         recovery = _after_load(check, prepared, data, console)
     folder.close()
-    _tell_unscored(score_calls(collector, folder.path, prepared.scenario, reference), console)
+    _tell_unscored(score_calls(collector, folder.path, prepared.scenario, asked.reference), console)
     facts = msgspec.structs.replace(facts, processes=max(len(collector.shards), 1))  # as many as workers had
     summary = build_summary(collector, run_facts(prepared, data, started_at), facts, prepared.scenario.load)
     summary = msgspec.structs.replace(summary, probes=probes.results(), telemetry=telemetry.close())
@@ -227,26 +209,6 @@ def _runner(plan: Plan, processes: int, spread: Settings | None, collector: Coll
     if spread is None:
         return LocalRunner(plan, processes, collector)
     return DistributedRunner(plan, spread, collector, told=lambda text: console.print(text, highlight=False))
-
-
-def _from_sources(prepared: Prepared, spread: Settings | None) -> tuple[Prepared, list[Problem], list[str]]:
-    """Return the run with its source addresses, the limits of this machine that it would meet, and its way in words.
-
-    Raises:
-        BadInputError: addresses of this machine for calls that are all placed elsewhere, too few for `auto`, or a proxy
-            that is none.
-    """
-    elsewhere = spread is not None and not spread.start_local
-    if elsewhere and prepared.plan.source_addresses:
-        hint = "voxload worker --source-address ADDRESS, on each of them"
-        raise BadInputError(
-            [Problem("source addresses of this machine are not those of --remote workers", suggestion=hint)]
-        )
-    prepared = with_auto_sources(prepared)
-    if elsewhere:
-        return prepared, [], []
-    limits = machine_warnings(prepared, estimate_here(prepared), CONNECTIONS)
-    return prepared, limits, [sources_in_words(prepared), proxies_in_words(prepared)]
 
 
 def _tell_before(console: Console, warnings: Sequence[Problem], *facts: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
+from voxload.cli.command import CheckedCommand
 from voxload.errors import BadInputError, Problem
 from voxload.model.base import Model
 from voxload.model.scenario import DialectSettings, Scenario
@@ -114,7 +115,7 @@ Examples:
 """
 
 
-@click.command("schema", epilog=EPILOG)
+@click.command("schema", cls=CheckedCommand, epilog=EPILOG)
 @click.argument("kind", type=click.Choice(list(SCHEMAS)), default="scenario", metavar="[KIND]")
 @click.option("--write", "path", type=click.Path(path_type=Path), help="Write it to this file.")
 def schema_command(kind: str, path: Path | None) -> int:

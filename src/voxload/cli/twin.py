@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from voxload.cli.command import CheckedCommand
 from voxload.cli.stand_ins import NAMES, describe, start_services, wanted_services
 from voxload.dialects.registry import build_dialect, dialect_names
 from voxload.errors import BadInputError, Problem
@@ -41,7 +42,7 @@ twin.yaml holds what a scenario's "twin:" holds, for example:
 """
 
 
-@click.command("twin", epilog=EPILOG)
+@click.command("twin", cls=CheckedCommand, epilog=EPILOG)
 @click.argument("settings", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=0, type=click.IntRange(0, 65535), help="Port to listen on (default: a free one).")

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from voxload.cli.command import CheckedCommand
 from voxload.errors import BadInputError
 from voxload.measure.extra import require_installed
 from voxload.runners.distributed import worker_command
@@ -22,7 +23,7 @@ WAITS_MIN = 5
 """Locust tries sixty times, for 5 s each."""
 
 
-@click.command("worker", epilog=EPILOG)
+@click.command("worker", cls=CheckedCommand, epilog=EPILOG)
 @click.option("--master-host", required=True, help="Where `voxload run --workers` listens.")
 @click.option(
     "--master-port", type=click.IntRange(1, 65535), default=5557, show_default=True, help="Its --master-port."

@@ -36,6 +36,8 @@ class Source:
     lines: dict[Location, int] = field(default_factory=dict)
     texts: dict[Location, str] = field(default_factory=dict)
     """Every scalar as it is written: a number keeps its leading zeros and its plus sign."""
+    options: dict[Location, str] = field(default_factory=dict)
+    """The values that an option of the command line has set, with the option (`--ca`)."""
 
     def line(self, location: Location) -> int:
         """Return the line, from 1, of the value at `location`, or of the closest part above it that is in the file."""
@@ -44,6 +46,14 @@ class Source:
             if found:
                 return found
         return 0
+
+    def problem(self, location: Location, message: str, suggestion: str = "") -> Problem:
+        """Return a problem of the value at `location`: with its line, or with the option that has set it."""
+        for length in range(len(location), 0, -1):
+            option = self.options.get(tuple(location[:length]))
+            if option:
+                return Problem(message.removeprefix(f"{location[0]}: "), option, 0, suggestion)
+        return Problem(message, self.file, self.line(location), suggestion)
 
 
 def read_source(path: str | Path) -> Source:
@@ -105,8 +115,8 @@ def validate_partly(source: Source, model: type[AnyModel]) -> tuple[AnyModel | N
         return model.model_validate(source.data), []
     except ValidationError as error:
         findings = explain(error.errors(include_url=False), model, source.data)
-    problems = [Problem(each.message, source.file, source.line(each.location), each.suggestion) for each in findings]
-    problems.sort(key=lambda problem: problem.line)
+    problems = [source.problem(each.location, each.message, each.suggestion) for each in findings]
+    problems.sort(key=lambda problem: (problem.file != source.file, problem.line))
     if any(each.location and isinstance(each.location[-1], int) for each in findings):
         return None, problems  # without an item of a list those after it would be looked for on the wrong lines
     rest = copy.deepcopy(source.data)

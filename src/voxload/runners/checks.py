@@ -55,11 +55,16 @@ class Findings:
 
     def problem(self, location: Location, message: str, suggestion: str = "") -> None:
         """Note a problem at a place of the scenario file."""
-        self.problems.append(Problem(message, self.source.file, self.source.line(location), suggestion))
+        self.problems.append(self.source.problem(location, message, suggestion))
 
     def warn(self, location: Location, message: str, suggestion: str = "") -> None:
         """Note a warning at a place of the scenario file."""
-        self.warnings.append(Problem(message, self.source.file, self.source.line(location), suggestion))
+        self.warnings.append(self.source.problem(location, message, suggestion))
+
+    def add(self, problems: Sequence[Problem], warnings: Sequence[Problem]) -> None:
+        """Take in what another check has found."""
+        self.problems += problems
+        self.warnings += warnings
 
 
 def check_scenario(

@@ -14,13 +14,13 @@ import msgspec
 
 from voxload.audio.recording_keeper import RecordingPolicy
 from voxload.clock import utc_now
-from voxload.errors import BadInputError, Problem
+from voxload.errors import BadInputError, Collected, Problem
 from voxload.measure.cost import CostModel
 from voxload.measure.extra import require
 from voxload.measure.quality import EXTRA
 from voxload.model.plan import Plan
 from voxload.model.scenario import AUTO, TWIN_TARGET, Scenario
-from voxload.model.source import Source, read_source, validate, validate_partly
+from voxload.model.source import Location, Source, read_source, validate, validate_partly
 from voxload.runners.checks import Findings, check_scenario
 from voxload.runners.overrides import Amount, override_load, stretched
 from voxload.runners.probe_settings import check_probes
@@ -30,6 +30,13 @@ from voxload.runners.source_addresses import check_sources
 from voxload.runners.tiers import Reshaped, reshape, scaled_load
 
 RUN_NAME_LENGTH_MAX = 40
+OPTIONS = {
+    "target": "--target",
+    "seed": "--seed",
+    "record": "--record",
+    "source_addresses": "--source-address",
+}
+"""The options that set a part of the scenario file, by the part."""
 INSECURE = "INSECURE: certificates are not verified, anybody can stand in for the target"
 
 
@@ -69,29 +76,29 @@ def prepare(
         BadInputError: every problem found, in the order of the file's lines: of its form, of names, files and the
             environment.
     """
-    source = read_source(path)
-    changes = {"target": target, "seed": seed, "record": record, "tls": _tls(source, ca, insecure)}
-    source = _with_options(source, {**changes, "source_addresses": _written(source_addresses)})
-    written, problems = validate_partly(source, Scenario)
+    given = Collected()
+    changes = {
+        "target": given.attempt(lambda: _checked_target(target)),
+        "seed": seed,
+        "record": record,
+        "source_addresses": given.attempt(lambda: _written(source_addresses)),
+    }
+    source = _with_tls(_with_options(read_source(path), changes), ca, insecure)
+    written, found = validate_partly(source, Scenario)
     if written is None:
-        raise BadInputError(problems)
-    scenario = written
+        raise BadInputError([*found, *given.problems])
+    amounts, scenario = (users, duration, rate), written
     reshaped: list[str] = []
-    if not problems and (tier is not None or time_scale is not None):
-        source, reshaped = _reshaped(source, scenario, tier, time_scale or 1.0)
-        scenario = _validate_options(source)
-    if not problems and (users is not None or duration is not None or rate is not None):
-        source = replace(source, data={**source.data, "load": override_load(scenario.load, users, duration, rate)})
-        scenario = _validate_options(source)
-    if not problems and share is not None:
-        source = replace(source, data={**source.data, "load": scaled_load(scenario.load, source.data["load"], share)})
-        scenario = _validate_options(source)
+    if found and amounts != (None, None, None):
+        given.attempt(lambda: override_load(written.load, *amounts))
+    elif not found and (
+        changed := given.attempt(lambda: _with_load(source, written, (tier, time_scale), amounts, share))
+    ):
+        source, scenario, reshaped = changed
     resources = gather(scenario, source, environ)
-    findings = Findings(source, [*problems, *resources.problems], [Problem(text) for text in reshaped])
+    findings = Findings(source, [*found, *given.problems, *resources.problems], [Problem(text) for text in reshaped])
     _check_after_the_calls(scenario, source, findings)
-    wrong, warnings = check_probes(scenario, source, environ)
-    findings.problems += wrong
-    findings.warnings += warnings
+    findings.add(*check_probes(scenario, source, environ))
     resolved = check_scenario(scenario, resources, written.load, findings)
     addresses = check_sources(scenario, resolved, findings)
     if scenario.tls.insecure:
@@ -120,8 +127,7 @@ def _check_after_the_calls(scenario: Scenario, source: Source, findings: Finding
         try:
             work()
         except BadInputError as error:
-            line = source.line((key,))
-            findings.problems += [replace(item, file=source.file, line=line) for item in error.problems]
+            findings.problems += [source.problem((key,), item.message, item.suggestion) for item in error.problems]
 
     if scenario.record:
         attempt("record", lambda: RecordingPolicy.parse(scenario.record))
@@ -162,37 +168,73 @@ def new_run_id(name: str) -> str:
     return f"{utc_now():%Y%m%d-%H%M%S}-{slug or 'run'}-{secrets.token_hex(2)}"
 
 
-def _tls(source: Source, ca: Path | None, insecure: bool) -> dict[str, Any] | None:
-    """Return what a scenario says of TLS after `--ca` and `--insecure`; None where they are not given."""
-    if ca is None and not insecure:
-        return None
-    written = source.data.get("tls") if isinstance(source.data, dict) else None
-    changes: dict[str, Any] = {} if ca is None else {"ca": str(ca.absolute())}
-    if insecure:
-        changes["insecure"] = True
-    return {**written, **changes} if isinstance(written, dict) else changes
+def _checked_target(target: str | None) -> str | None:
+    if target is not None and target != TWIN_TARGET and not target.startswith(("http://", "https://")):
+        message = f"{target!r} does not start with http:// or https://, and is not twin"
+        raise BadInputError([Problem(message, "--target")])
+    return target
 
 
 def _written(source_addresses: Sequence[str]) -> str | list[str] | None:
     """Return what a scenario says of source addresses after `--source-address`; None where it is not given."""
     if AUTO in source_addresses and len(source_addresses) > 1:
-        raise BadInputError([Problem("--source-address: auto goes alone")])
+        raise BadInputError([Problem("auto goes alone", "--source-address")])
     return AUTO if AUTO in source_addresses else list(source_addresses) or None
 
 
 def _with_options(source: Source, changes: dict[str, Any]) -> Source:
     """Return the file with the parts that options have set; None: not set."""
-    target = changes["target"]
-    if target is not None and target != TWIN_TARGET and not target.startswith(("http://", "https://")):
-        message = f"--target: {target!r} does not start with http:// or https://, and is not twin"
-        raise BadInputError([Problem(message)])
     changes = {key: value for key, value in changes.items() if value is not None}
     if not changes or not isinstance(source.data, dict):
         return source
     data = copy.deepcopy(source.data)
-    if target is not None:
+    if "target" in changes:
         data.pop("targets", None)  # the option names the one target of this run
-    return replace(source, data={**data, **changes})
+    options: dict[Location, str] = {(key,): OPTIONS[key] for key in changes}
+    return replace(source, data={**data, **changes}, options={**source.options, **options})
+
+
+def _with_tls(source: Source, ca: Path | None, insecure: bool) -> Source:
+    """Return the file with what `--ca` and `--insecure` say of TLS."""
+    if not isinstance(source.data, dict):
+        return source
+    changes: dict[str, Any] = {} if ca is None else {"ca": str(ca.absolute())}
+    if insecure:
+        changes["insecure"] = True
+    if not changes:
+        return source
+    written = source.data.get("tls")
+    options: dict[Location, str] = {("tls", key): f"--{key}" for key in changes}
+    tls = {**written, **changes} if isinstance(written, dict) else changes
+    return replace(source, data={**source.data, "tls": tls}, options={**source.options, **options})
+
+
+def _with_load(
+    source: Source,
+    scenario: Scenario,
+    shape: tuple[str | None, float | None],
+    amounts: tuple[int | None, Amount | None, Amount | None],
+    share: float | None,
+) -> tuple[Source, Scenario, list[str]]:
+    """Return the file and the scenario with the load that the options ask for, and what a tier could not do.
+
+    `shape` is the tier and the scale of time, `amounts` users, duration and rate.
+
+    Raises:
+        BadInputError: options that exclude each other, or a load that cannot be.
+    """
+    tier, time_scale = shape
+    reshaped: list[str] = []
+    if tier is not None or time_scale is not None:
+        source, reshaped = _reshaped(source, scenario, tier, time_scale or 1.0)
+        scenario = _validate_options(source)
+    if any(amount is not None for amount in amounts):
+        source = replace(source, data={**source.data, "load": override_load(scenario.load, *amounts)})
+        scenario = _validate_options(source)
+    if share is not None:
+        source = replace(source, data={**source.data, "load": scaled_load(scenario.load, source.data["load"], share)})
+        scenario = _validate_options(source)
+    return source, scenario, reshaped
 
 
 def _reshaped(source: Source, scenario: Scenario, tier: str | None, time_scale: float) -> tuple[Source, list[str]]:

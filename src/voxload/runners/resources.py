@@ -72,8 +72,7 @@ def spoken_places(scenario: Scenario) -> Iterator[tuple[Location, str]]:
 
 def _placed(error: BadInputError, source: Source, location: Location) -> list[Problem]:
     """Return the problems of a file that the scenario names, at the line that names it."""
-    line = source.line(location)
-    return [Problem(f"{item.file}: {item.message}", source.file, line, item.suggestion) for item in error.problems]
+    return [source.problem(location, f"{item.file}: {item.message}", item.suggestion) for item in error.problems]
 
 
 def _read_authorities(path: Path) -> str:
