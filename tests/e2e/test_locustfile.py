@@ -1,15 +1,19 @@
 """A locustfile that mixes voice calls with HTTP users: one process, and a master with a worker."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
 
+import psutil
 import pytest
-from conftest import SCENARIO
+from conftest import SCENARIO, wait_for
 
+from voxload.measure.histogram import Histogram
 from voxload.measure.summary import read_summary
 from voxload.model.twin import TwinSettings
+from voxload.runners.results import read_calls
 from voxload.twin.process import TwinProcess
 
 LOCUSTFILE = """
@@ -98,8 +102,61 @@ def test_a_master_with_two_workers_and_a_time_limit(tmp_path, agent):
     for worker in workers:
         worker.communicate(timeout=20)
     check(tmp_path, master.returncode, out)
-    assert len(summary_of(tmp_path).shards) == 2
-    assert not any(shard.lost for shard in summary_of(tmp_path).shards)
+    summary = summary_of(tmp_path)
+    assert len(summary.shards) == 2
+    assert not any(shard.lost for shard in summary.shards)
+    assert not summary.run.doubts
+    of_calls = Histogram()
+    for call in calls_of(tmp_path):
+        for turn in call.turns:
+            if turn.latency_ms is not None:
+                of_calls.record(round(turn.latency_ms * 1e6))
+    assert of_calls.to_data() == summary.histogram("turn_latency").to_data()
+
+
+def calls_of(folder):
+    return [call for place in (folder / "results").glob("*/calls.jsonl.zst") for call in read_calls(place.parent)]
+
+
+def test_a_worker_that_is_lost_before_it_reports_and_one_that_joins_late(tmp_path, agent):
+    files(tmp_path, gates=[])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+
+    def worker():
+        return locust(tmp_path, "--worker", "--master-port", port)
+
+    lost, staying = worker(), worker()
+    options = ["--master-bind-port", port, "--expect-workers", "2", "--host", agent, "--only-summary"]
+    master = locust(tmp_path, "--master", "--headless", "-u", "6", "-r", "6", "-t", "120s", *options)
+    wait_for(lambda: psutil.Process(lost.pid).children())
+    lost.kill()  # its shard has not yet placed a call
+    wait_for(lambda: calls_of(tmp_path))
+    late = worker()
+    wait_for(lambda: any(call.shard == 2 for call in calls_of(tmp_path)), 40)
+    master.send_signal(signal.SIGTERM)
+    out, _ = master.communicate(timeout=60)
+    for process in (lost, staying, late):
+        process.communicate(timeout=20)
+    summary = summary_of(tmp_path)
+    assert master.returncode == 4, out
+    assert [reason.startswith("Locust's worker ") for reason in summary.verdict.reasons][:1] == [True], out
+    assert len(summary.shards) == 2
+    assert not any(shard.lost for shard in summary.shards)
+    calls = calls_of(tmp_path)
+    assert len({call.index for call in calls}) == len(calls)
+    assert min(call.due_s for call in calls if call.shard == 2) >= 1  # it began while the test went on
+    assert len(summary.timeline) <= summary.run.duration_s + 1
+
+
+def test_a_target_that_is_not_there_is_not_said_to_have_failed(tmp_path):
+    files(tmp_path)
+    run = locust(tmp_path, "--headless", "-u", "6", "-r", "6", "-t", "6s", "--host", "http://127.0.0.1:9")
+    out, _ = run.communicate(timeout=40)
+    assert run.returncode == 3, out
+    summary = summary_of(tmp_path)
+    assert summary.verdict.status == "aborted"
+    assert summary.run.cut_short.startswith("the target cannot be reached")
 
 
 def test_a_wrong_scenario_ends_locust_with_what_to_change(tmp_path):

@@ -8,17 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from voxload import __version__
-from voxload.clock import NS_PER_S, utc_now
+from voxload.clock import NS_PER_S, monotonic_ns, utc_now
 from voxload.engine import wire
 from voxload.errors import ExitCode
 from voxload.load.workload import Workload
 from voxload.measure.collector import Collector
-from voxload.measure.snapshot import Snapshot
+from voxload.measure.snapshot import Snapshot, shifted
 from voxload.measure.summarize import build_summary
 from voxload.measure.summary import RunFacts
 from voxload.measure.understanding import Understanding
 from voxload.model.load import ConcurrencyLoad
 from voxload.report.files import write_reports
+from voxload.runners.contact import out_of_contact, unreachable_words
 from voxload.runners.environment import environment_facts
 from voxload.runners.estimate import plan_facts
 from voxload.runners.prepare import Prepared
@@ -37,6 +38,8 @@ class Book:
         self._collector = Collector.of_duration(run_time_s)
         self._started_at = utc_now().isoformat(timespec="seconds")
         self._understanding = Understanding(Workload(prepared.plan).labelled_texts())
+        self._starts_ns: dict[int, int] = {}
+        """By shard, when it began, as its first report says; the first to report begins the run."""
         self.doubts: list[str] = []
 
     def take(self, message: wire.FromShard) -> None:
@@ -44,9 +47,14 @@ class Book:
         if isinstance(message, wire.Failed):
             self._collector.lose(message.shard, message.detail)
         elif isinstance(message, Snapshot):
-            judged = self._understanding.complete(message)
+            judged = self._understanding.complete(shifted(message, self._began_s(message)))
             self._collector.add(judged)
             self._folder.append_calls(judged.calls)
+
+    def _began_s(self, snapshot: Snapshot) -> int:
+        """Return how long after the run's start its shard began, in whole seconds: a worker may join in the middle."""
+        began_ns = self._starts_ns.setdefault(snapshot.shard, monotonic_ns() - snapshot.end_ns)
+        return max(round((began_ns - next(iter(self._starts_ns.values()))) / NS_PER_S), 0)
 
     def close(self) -> ExitCode:
         """Write the results; prints where they are."""
@@ -66,6 +74,7 @@ class Book:
             dialect=prepared.scenario.dialect.name,
             seed=prepared.scenario.seed,
             voxload_version=__version__,
+            cut_short=unreachable_words(collector) if out_of_contact(collector) else "",
             doubts=self.doubts,
             environment=environment_facts(),
         )

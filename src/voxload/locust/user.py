@@ -22,7 +22,7 @@ import gevent
 import msgspec
 from gevent.event import Event
 from locust import User, events, task
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from voxload.clock import monotonic_ns
 from voxload.engine import wire
@@ -71,7 +71,6 @@ class _Callers:
     def __init__(self, prepared: Prepared, shard: int, state: _State) -> None:
         self._state = state
         self._ready, self._final = Event(), Event()
-        self.count = 0
         self._shards = ShardPool(self._said, self._gone)
         self._shards.prepare(encode_plan(prepared.plan), shard, 1, SHARDS_MAX)
         gevent.spawn(self._go)
@@ -79,13 +78,12 @@ class _Callers:
     def _go(self) -> None:
         self._ready.wait()
         self._shards.tell(wire.Go(monotonic_ns(), callers_come_and_go=True))
-        self._shards.tell(wire.Callers(self.count))
+        self.tell_count()
 
-    def change(self, by: int) -> None:
-        """Have so many callers more or fewer."""
-        self.count = max(self.count + by, 0)
+    def tell_count(self) -> None:
+        """Tell the shard how many callers there are."""
         if self._ready.is_set():
-            self._shards.tell(wire.Callers(self.count))
+            self._shards.tell(wire.Callers(self._state.count))
 
     def stop(self) -> None:
         """End the calls and wait for the last report."""
@@ -123,12 +121,19 @@ class _State:
         self.environment = environment
         self.callers: _Callers | None = None
         self.book: Book | None = None
+        self.count = 0
+        """Callers of this process."""
+        self.workers: set[str] = set()
+        """On the master: the workers that have taken part in the test."""
         self.ended: set[str] = set()
+        self.begins_after_init = False
+        """A worker that joins in the middle of a test is told to begin while Locust still sets it up."""
 
     def change_callers(self, by: int) -> None:
         """Have one caller more or fewer."""
+        self.count = max(self.count + by, 0)
         if self.callers is not None:
-            self.callers.change(by)
+            self.callers.tell_count()
 
     def prepared(self, user: type[VoiceUser]) -> Prepared | None:
         """Return the scenario of a user class, its load left to Locust; None, and Locust ends, when it is wrong."""
@@ -170,6 +175,8 @@ class _State:
         if prepared is None:
             return
         self.ended.clear()
+        if isinstance(runner, MasterRunner):
+            self.workers = self._answering(runner)
         if not isinstance(runner, WorkerRunner):
             options = self.environment.parsed_options
             self.book = Book(prepared, user.results, getattr(options, "run_time", None) or 0.0)
@@ -180,15 +187,20 @@ class _State:
         """Gather the last reports and close the book."""
         runner = self.environment.runner
         if isinstance(runner, MasterRunner):
-            workers = {client.id for client in runner.clients.all}
             runner.send_message(STOP, {})
             with gevent.Timeout(STOP_TIMEOUT_S, False):  # type: ignore[arg-type]  # as gevent documents it
-                while not workers <= self.ended:
+                while not self._answering(runner) <= self.ended:
                     gevent.sleep(0.1)
         self.end_calls()
         book, self.book = self.book, None
         if book is not None:
+            book.doubts += [f"Locust's worker {name} was lost" for name in sorted(self.workers - self.ended)]
             self.environment.process_exit_code = int(book.close())
+
+    @staticmethod
+    def _answering(runner: MasterRunner) -> set[str]:
+        """Return the workers from which an answer can come; one that is missing may come back, but nobody waits."""
+        return {client.id for client in runner.clients.all if client.state != STATE_MISSING}
 
     def end_calls(self) -> None:
         """End this process's calls."""
@@ -220,6 +232,10 @@ def _on_init(environment: Any, runner: Any, **_: Any) -> None:
         gevent.spawn(runner.quit)
     if not users:
         return
+    gevent.get_hub().loop.update_now()  # else `-t` counts from before the imports of the locustfile
+
+    def joined(client_id: str, **_: Any) -> None:
+        state.workers.add(client_id)
 
     def end_here(environment: Any, msg: Any) -> None:  # noqa: ARG001  # Locust's names
         state.end_calls()
@@ -227,14 +243,20 @@ def _on_init(environment: Any, runner: Any, **_: Any) -> None:
 
     if isinstance(runner, WorkerRunner):
         runner.register_message(STOP, end_here, concurrent=True)
+        if state.begins_after_init:
+            state.begin(users[0])
     elif isinstance(runner, MasterRunner):
+        events.worker_connect.add_listener(joined)  # type: ignore[no-untyped-call]
         runner.register_message(SNAPSHOT, lambda environment, msg: state.take(msg.data["word"]))  # noqa: ARG005
         runner.register_message(ENDED, lambda environment, msg: state.ended.add(msg.node_id))  # noqa: ARG005
 
 
 def _on_test_start(environment: Any, **_: Any) -> None:
     users = _voice_users(environment)
-    if users:
+    if users and environment.runner is None:
+        _state(environment).begins_after_init = True
+    elif users:
+        _state(environment).count = 0
         _state(environment).begin(users[0])
 
 

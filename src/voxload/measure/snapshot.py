@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from voxload.clock import NS_PER_S
 from voxload.measure.series import Series
 from voxload.measure.summary import CallRecord
 
@@ -44,3 +45,14 @@ class Snapshot(msgspec.Struct, tag="snapshot"):
     calls: list[CallRecord]
     final: bool = False
     """The shard has ended all its calls; nothing follows."""
+
+
+def shifted(snapshot: Snapshot, seconds: int) -> Snapshot:
+    """Return a snapshot of a shard that began so many seconds after the run, on the run's clock."""
+    later_ns = seconds * NS_PER_S
+    return msgspec.structs.replace(
+        snapshot,
+        start_ns=snapshot.start_ns + later_ns,
+        end_ns=snapshot.end_ns + later_ns,
+        calls=[msgspec.structs.replace(call, due_s=call.due_s + seconds) for call in snapshot.calls],
+    )

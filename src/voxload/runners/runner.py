@@ -13,15 +13,14 @@ from voxload.load.workload import Workload
 from voxload.measure.collector import Collector
 from voxload.measure.snapshot import Snapshot
 from voxload.measure.understanding import Understanding
-from voxload.model.outcome import Outcome
 from voxload.model.plan import Plan
+from voxload.runners.contact import out_of_contact, unreachable_words
 
 PREPARE_TIMEOUT_S = 60.0
 SILENT_SHARD_S = 15.0
 """A shard that has not reported for this long is taken for hung."""
 UNREACHABLE_CALLS = 20
 """After this many calls without one connection the run ends as unreachable."""
-UNREACHABLE = "the target cannot be reached: no call found a connection"
 TICK_S = 0.5
 
 
@@ -198,29 +197,18 @@ class Runner(ABC):
                     self._give_up(shard)
         self._consider_contact()
 
-    def _out_of_contact(self, calls_min: int) -> bool:
-        """Whether so many calls have ended, and none of them had found a connection."""
-        outcomes = self.collector.outcomes
-        ended = sum(outcomes.values())
-        return ended >= calls_min and outcomes[Outcome.CONNECT_FAILED] == ended and not any(self.collector.levels())
-
-    def _unreachable_words(self) -> str:
-        """Return that the target cannot be reached, with the reason that most calls met."""
-        errors = self.collector.errors()
-        return f"{UNREACHABLE}; {errors[0].text}" if errors and errors[0].text else UNREACHABLE
-
     def _consider_contact(self) -> None:
         """A short run in which no call at all found a connection says nothing of the agent either."""
-        if not self.stopping and self._out_of_contact(1):
+        if not self.stopping and out_of_contact(self.collector):
             self._unreachable = True
-            self._cut_short = self._unreachable_words()
+            self._cut_short = unreachable_words(self.collector)
 
     def _consider_ending(self) -> None:
         if self.stopping:
             return
-        if self._out_of_contact(UNREACHABLE_CALLS):
+        if out_of_contact(self.collector, UNREACHABLE_CALLS):
             self._unreachable = True
-            self.stop(self._unreachable_words())
+            self.stop(unreachable_words(self.collector))
             return
         reason = self.stop_when(self.collector)
         if reason:
