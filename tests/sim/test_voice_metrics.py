@@ -1,10 +1,17 @@
 """Every voice metric against an agent that does exactly what it was told, on the virtual clock."""
 
-import pytest
-from test_virtual_run import SLOTS_MS, at, play
+import io
+import wave
 
+import pytest
+from msgspec.structs import replace
+from test_virtual_run import SLOTS_MS, at, play, scenario
+
+from voxload.audio.corpus import load_corpus
 from voxload.measure.collector import Collector
 from voxload.model.metric import SCALE
+from voxload.model.plan import Plan
+from voxload.testing.virtual import VirtualWorld
 
 TURN = [{"say": "book_appointment"}, "wait_for_agent"]
 
@@ -263,3 +270,26 @@ def test_the_moments_of_a_call_are_noted():
     (greeting,) = [moment for moment in record.moments if moment.kind == "greeting"]
     assert 1 < greeting.duration_s < 6
     assert any(problem == "speech broke off for 200 ms" for problem in problems(collector))
+
+
+def test_a_recording_of_ones_own_is_judged_by_the_labels_beside_it():
+    said = load_corpus().find("opening_hours")[0]
+    data = io.BytesIO()
+    with wave.open(data, "wb") as file:
+        file.setparams((1, 2, said.sample_rate_hz, 0, "NONE", ""))
+        file.writeframes(said.samples.astype("<i2").tobytes())
+
+    def judged(**labels):
+        calls = call({"say": {"utterance": "own.wav", **labels}}, "wait_for_agent")
+        load = {"shape": "constant", "arrival_rate": 1, "duration": "2s"}
+        plan = Plan("sim", scenario(calls=calls, load=load, twin=agent()), "http://agent.example")
+        return VirtualWorld(replace(plan, media={"own.wav": data.getvalue()})).run()
+
+    known = judged(text=said.text, intent=said.intent)
+    assert (mean(known, "intent_accuracy"), mean(known, "word_error_rate")) == (1, 0)
+    assert {turn.turn for record in known.worst_calls() for turn in record.turns} == {said.intent}
+    assert mean(judged(intent="billing_question"), "intent_accuracy") == 0
+    assert mean(judged(text=f"{said.text} please"), "word_error_rate") > 0
+    unlabelled = judged()
+    assert not unlabelled.histogram("intent_accuracy").count
+    assert not unlabelled.histogram("word_error_rate").count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from itertools import zip_longest
+from typing import NamedTuple
 
 from voxload.audio.corpus import BACKCHANNEL
 from voxload.dialects.base import CallerSession
@@ -16,11 +17,13 @@ from voxload.load.workload import CallSpec
 from voxload.model.outcome import Outcome
 from voxload.model.script import (
     BackchannelStep,
+    BargeIn,
     BargeInStep,
     DtmfStep,
     ListenStep,
     Repeat,
     RepeatStep,
+    Say,
     SayStep,
     Step,
     ThinkStep,
@@ -41,6 +44,18 @@ class _HangUpError(Exception):
 
     def __init__(self, outcome: Outcome, reason: str = "") -> None:
         self.outcome, self.reason = outcome, reason
+
+
+class _Words(NamedTuple):
+    """What is said, with the text and intent that the script states for it (empty: the utterance's own)."""
+
+    utterance: str
+    text: str = ""
+    intent: str = ""
+
+    @classmethod
+    def of(cls, step: Say | BargeIn) -> _Words:
+        return cls(step.utterance, step.text, step.intent)
 
 
 class Caller:
@@ -71,7 +86,7 @@ class Caller:
         self._script = self._run(spec.call_type.script)
         self._check: Check | None = None
         self._check_due_ns = 0
-        self._last_said = ""
+        self._last_said: _Words | None = None
         self._stopped = False
         self._ready_ns = 0
         self._over_next = False  # the step that runs is followed by wait_for_hang_up
@@ -153,17 +168,17 @@ class Caller:
                 case "wait_for_hang_up" | WaitForHangUpStep():
                     yield self._agent_hangs_up(waiting_time_ns(step))
                 case SayStep(say=say):
-                    yield self._spoken(say.utterance, say.turn)
+                    yield self._spoken(_Words.of(say), say.turn)
                 case ThinkStep(think=pause):
                     yield self._passed(pause.duration_ns, self._spec.persona.think_factor)
                 case ListenStep(listen=pause):
                     yield self._passed(pause.duration_ns)
                 case BargeInStep(barge_in=barge_in):
                     yield self._agent_heard_for(self._draw(barge_in.after_ns), barge_in.timeout_ns)
-                    yield self._spoken(barge_in.utterance, barge_in.turn, barge_in=True)
+                    yield self._spoken(_Words.of(barge_in), barge_in.turn, barge_in=True)
                 case BackchannelStep(backchannel=murmur):
                     yield self._agent_heard_for(self._draw(murmur.after_ns), murmur.timeout_ns)
-                    yield self._spoken(murmur.utterance, murmur.utterance, listening_only=True)
+                    yield self._spoken(_Words(murmur.utterance), murmur.utterance, listening_only=True)
                 case DtmfStep(dtmf=dtmf):
                     yield from (self._pressed(digit, dtmf.gap_ns) for digit in dtmf.digits[:-1])
                     yield self._pressed(dtmf.digits[-1], dtmf.gap_ns, last=True)
@@ -182,8 +197,8 @@ class Caller:
         if persona.backchannel and rng.random() < persona.backchannel:
             yield self._agent_heard_for(self._draw(BACKCHANNEL_AFTER_NS), timeout_ns)
             if self._listener.ear.speaks_at(self._context.clock()):
-                yield self._spoken(BACKCHANNEL, BACKCHANNEL, listening_only=True)
-        if persona.interrupts and self._last_said and rng.random() < persona.interrupts:
+                yield self._spoken(_Words(BACKCHANNEL), BACKCHANNEL, listening_only=True)
+        if persona.interrupts and self._last_said is not None and rng.random() < persona.interrupts:
             yield self._agent_heard_for(self._draw(persona.interrupt_after_ns), timeout_ns)
             if self._listener.ear.speaks_at(self._context.clock()):
                 yield self._spoken(self._last_said, "", barge_in=True)
@@ -207,7 +222,7 @@ class Caller:
 
         return check
 
-    def _spoken(self, name: str, turn: str, *, barge_in: bool = False, listening_only: bool = False) -> Check:
+    def _spoken(self, words: _Words, turn: str, *, barge_in: bool = False, listening_only: bool = False) -> Check:
         """Say something; wait until its last active sample has been sent."""
         begun = False
 
@@ -215,23 +230,24 @@ class Caller:
             nonlocal begun
             if not begun:
                 begun = True
-                self._say(name, turn, now_ns, barge_in, listening_only)
+                self._say(words, turn, now_ns, barge_in, listening_only)
             # the frame that ends the utterance wakes the script itself; this instant is only a backstop
             return 0 if self._speaker.saying is None else self._speaker.backstop_ns(now_ns)
 
         return check
 
-    def _say(self, name: str, turn_name: str, now_ns: int, barge_in: bool, listening_only: bool) -> None:
-        choices = self._context.media.spoken(name, self._spec.persona)
+    def _say(self, words: _Words, turn_name: str, now_ns: int, barge_in: bool, listening_only: bool) -> None:
+        choices = self._context.media.spoken(words.utterance, self._spec.persona)
         said: PreparedUtterance = choices[0] if len(choices) == 1 else self._spec.rng.choice(choices)
         start_ns = self._speaker.say(said, now_ns, lambda late_ns, at_ns: self._said(turn, late_ns, at_ns))
         utterance = said.utterance
+        intent = words.intent or utterance.intent
         turn = Turn(
-            name=turn_name or utterance.intent or name,
+            name=turn_name or intent or words.utterance,
             speech_start_ns=start_ns + said.active_start_ns,
             speech_end_ns=start_ns + said.active_end_ns,
-            said=utterance.text,
-            intent="" if listening_only else utterance.intent,
+            said=words.text or utterance.text,
+            intent="" if listening_only else intent,
             barge_in=barge_in,
             listening_only=listening_only,
         )
@@ -240,7 +256,7 @@ class Caller:
             if self._session.stops_agent:
                 self._drop(now_ns)
             self._speaker.tell(self._session.start_of_speech())
-            self._last_said = name
+            self._last_said = words
 
     def _said(self, turn: Turn, late_ns: int, now_ns: int) -> None:
         turn.sent_late_ns = late_ns

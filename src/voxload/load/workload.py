@@ -16,7 +16,7 @@ from voxload.model.load import ConcurrencyLoad
 from voxload.model.persona import Persona, resolve_personas
 from voxload.model.plan import Plan, PlannedTarget
 from voxload.model.scenario import CallType, CsvFeeder, RandomPhone, Scenario, VariableSource
-from voxload.model.script import spoken
+from voxload.model.script import labelled, spoken
 from voxload.model.template import expand
 
 __all__ = ["CALLER_NUMBER", "CALL_VALUES", "CallSpec", "Workload", "expand", "spoken_names"]
@@ -120,9 +120,14 @@ class Workload:
 
     def labelled_texts(self) -> list[tuple[str, str]]:
         """Return (text, intent) of all that the callers may say and the corpus' agents answer, for a classifier."""
-        names = sorted(spoken_names(self.scenario.calls))
-        said = [utterance for name in names for utterance in self.utterances(name)]
-        return [(utterance.text, utterance.intent) for utterance in [*said, *load_corpus().agents]]
+        said = {label for call in self.scenario.calls for label in labelled(call.script)}
+        labels = [
+            (text or utterance.text, intent or utterance.intent)
+            for name, text, intent in sorted(said)
+            for utterance in self.utterances(name)
+        ]
+        labels += [(utterance.text, utterance.intent) for utterance in load_corpus().agents]
+        return [(text, intent) for text, intent in labels if text]
 
     def redact(self, text: str) -> str:
         """Return `text` without the values of secrets."""

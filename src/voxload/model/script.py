@@ -10,6 +10,9 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from voxload.model.base import Model, ShortModel
 from voxload.model.units import DurationNs, SpanNs
 
+TEXT = "What is said, to count wrong words: of a WAV file, or in place of the corpus' words."
+INTENT = "What the agent must take it for: of a WAV file, or in place of the corpus' intent."
+
 
 class Say(ShortModel):
     """Say an utterance and owe the agent the next turn."""
@@ -20,6 +23,8 @@ class Say(ShortModel):
         description="An utterance or an intent of the speech corpus (then one is drawn), or a path to a WAV file."
     )
     turn: str = Field("", description="Name of the turn in reports and gates; the intent by default.")
+    text: str = Field("", description=TEXT)
+    intent: str = Field("", description=INTENT)
 
 
 class WaitForAgent(ShortModel):
@@ -63,6 +68,8 @@ class BargeIn(ShortModel):
     after_ns: SpanNs = Field((1_000_000_000, 1_000_000_000), alias="after", description="Into the agent's speech.")
     timeout_ns: DurationNs | None = Field(None, alias="timeout", description="Default: timeouts.agent_reply.")
     turn: str = ""
+    text: str = Field("", description=TEXT)
+    intent: str = Field("", description=INTENT)
 
 
 class Backchannel(ShortModel):
@@ -237,5 +244,17 @@ def spoken(steps: Sequence[Step], place: Place = ()) -> Iterator[tuple[Place, st
                 yield (*here, "barge_in", "utterance"), said.utterance
             case BackchannelStep(backchannel=said):
                 yield (*here, "backchannel", "utterance"), said.utterance
+            case _:
+                pass
+
+
+def labelled(steps: Sequence[Step]) -> Iterator[tuple[str, str, str]]:
+    """Yield (utterance, text, intent) of all that a script says; texts and intents are empty where it states none."""
+    for _, step in walk_steps(steps):
+        match step:
+            case SayStep(say=said) | BargeInStep(barge_in=said):
+                yield said.utterance, said.text, said.intent
+            case BackchannelStep(backchannel=said):
+                yield said.utterance, "", ""
             case _:
                 pass
