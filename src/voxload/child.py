@@ -14,10 +14,12 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from voxload.errors import BadInputError, ExitCode, RunAbortedError
+from voxload.process import OUT_OF_FILES
 
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 5.0
 _TAIL_CHARS = 2000
+_ERRORS_MAX = 1 << 20
 
 
 class ChildProcess:
@@ -56,6 +58,11 @@ class ChildProcess:
         """Return that the child has died, in words; empty while it lives, and once it was stopped."""
         code = self._child.poll() if self._child is not None else None
         return "" if code is None else f"{self._what} died (exit code {code}){self._tail()}"
+
+    def doubt(self) -> str:
+        """Return why what was measured against the child says nothing of it, in words; empty while all is well."""
+        found = next((line for line in self._written().splitlines() if line.startswith(OUT_OF_FILES)), "")
+        return f"{self._what} was {found}" if found else ""
 
     @property
     def url(self) -> str:
@@ -137,11 +144,14 @@ class ChildProcess:
             raise BadInputError(f"{self._what}: {tail.removeprefix(': ') or 'bad settings'}")
         raise RunAbortedError(f"{self._what} did not start (exit code {code}){tail}")
 
-    def _tail(self) -> str:
+    def _written(self) -> str:
         if self._errors is None:
             return ""
-        self._errors.seek(0)
-        text = self._errors.read().decode(errors="replace").strip()
+        content = os.pread(self._errors.fileno(), _ERRORS_MAX, 0)  # the child writes on where its own position is
+        return content.decode(errors="replace")
+
+    def _tail(self) -> str:
+        text = self._written().strip()
         return f": {text[-_TAIL_CHARS:]}" if text else ""
 
 

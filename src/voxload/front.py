@@ -32,16 +32,19 @@ class Front(asyncio.Protocol):
     The head of a request decides: `Upgrade: websocket` gives the connection to picows for good; anything else goes to
     an aiohttp handler, and this object stays in between, because clients also open WebSockets on connections that they
     have used for HTTP. It looks again only when no request is being answered, so a body is never taken for a head.
+    `opened` hears the number of the connection's file.
     """
 
-    __slots__ = ("_buffer", "_fronts", "_http", "_open_socket", "_timeout", "_transport", "_web", "busy")
+    __slots__ = ("_buffer", "_fronts", "_http", "_open_socket", "_opened", "_timeout", "_transport", "_web", "busy")
 
     def __init__(
         self,
         web_server: web.Server,
         fronts: dict[web.RequestHandler, Front],
         open_socket: OpenSocket,
+        opened: Callable[[int], None] = lambda _: None,
     ) -> None:
+        self._opened = opened
         self._web = web_server
         self._fronts = fronts
         self._open_socket = open_socket
@@ -55,6 +58,7 @@ class Front(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to wait for a request."""
         self._transport = transport = cast(asyncio.Transport, transport)
+        self._opened(transport.get_extra_info("socket").fileno())
         self._timeout = asyncio.get_running_loop().call_later(HANDSHAKE_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import gc
 import os
 import resource
+import sys
 from pathlib import Path
 
 PRIORITY = -10
@@ -20,6 +22,10 @@ BACKGROUND = 15
 
 
 FILES_RESERVED_MAX = 65_536
+NO_FILE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
+"""Error numbers with which the system says that no more files can be opened."""
+OUT_OF_FILES = "out of open files"
+"""How a `FileWatch` begins its line."""
 
 
 def raise_file_limit() -> int:
@@ -43,6 +49,42 @@ def _reserve_files(count: int) -> None:
             os.close(fcntl.fcntl(some, fcntl.F_DUPFD_CLOEXEC, count - 1))
         finally:
             os.close(some)
+
+
+def files_left() -> bool:
+    """Return whether this process can open one more file."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno not in NO_FILE_LEFT
+    return True
+
+
+class FileWatch:
+    """Says once, on standard error, that a server of ours has used up the files that it may have open.
+
+    The system then takes connections and drops them without a word, which looks like a fault of the service.
+    """
+
+    def __init__(self) -> None:
+        self._limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self.used_up = False
+
+    def opened(self, number: int) -> None:
+        """Look at the number of a file just opened: the system gives the lowest that is free."""
+        if self._limit > 0 and number >= self._limit - 1:
+            self._tell()
+
+    def look(self) -> None:
+        """Try to open one more."""
+        if not self.used_up and not files_left():
+            self._tell()
+
+    def _tell(self) -> None:
+        if not self.used_up:
+            self.used_up = True
+            sys.stderr.write(f"{OUT_OF_FILES}: it may have {self._limit} open (ulimit -n)\n")
+            sys.stderr.flush()
 
 
 def prefer_this_process() -> bool:

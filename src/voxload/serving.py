@@ -9,8 +9,10 @@ import socket
 import sys
 
 from voxload.errors import RunAbortedError
+from voxload.process import FileWatch
 
 BACKLOG = 4096
+FILES_INTERVAL_S = 0.2
 
 
 def listen(host: str, port: int, what: str = "the twin") -> tuple[socket.socket, str]:
@@ -30,6 +32,19 @@ def listen(host: str, port: int, what: str = "the twin") -> tuple[socket.socket,
     else:
         shown = str(address) if address.version == 4 else f"[{address}]"
     return listener, f"http://{shown}:{listener.getsockname()[1]}"
+
+
+def watch_files() -> FileWatch:
+    """Look now and then whether this process can still open files, as long as its event loop runs."""
+    watch, loop = FileWatch(), asyncio.get_running_loop()
+
+    def look() -> None:
+        watch.look()
+        if not watch.used_up:
+            loop.call_later(FILES_INTERVAL_S, look)
+
+    look()
+    return watch
 
 
 async def stop_signal(parent: bool) -> asyncio.Event:

@@ -63,3 +63,14 @@ def test_many_new_objects_are_left_alone_and_few_are_looked_through():
     finally:
         gc.unfreeze()
         gc.enable()
+
+
+def test_the_last_file_that_may_be_open_is_told_once():
+    code = "import os, resource; from voxload.process import FileWatch, files_left\n"
+    code += "resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30)); watch = FileWatch(); number = 0\n"
+    code += "while number < 28: number = os.dup(0); watch.opened(number); watch.look()\n"
+    code += "print(watch.used_up, files_left()); number = os.dup(0); print(number, files_left())\n"
+    code += "watch.look(); watch.opened(number); print(watch.used_up)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "29", "False", "True"]
+    assert done.stderr == "out of open files: it may have 30 open (ulimit -n)\n"

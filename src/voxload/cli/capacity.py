@@ -17,7 +17,7 @@ from rich.table import Table
 
 from voxload.cli.command import CheckedCommand
 from voxload.cli.options import read_gates, source_options, tls_options
-from voxload.cli.peers import start_peers
+from voxload.cli.peers import Peers, start_peers
 from voxload.cli.run import run_facts
 from voxload.clock import NS_PER_S, utc_now
 from voxload.errors import BadInputError, ExitCode, Problem
@@ -116,10 +116,10 @@ def capacity_command(
         if way:
             console.print(way, highlight=False)
     with ExitStack() as stack:
-        peers, died = start_peers(prepared, stack, console)
+        running, peers = start_peers(prepared, stack, console)
         if resume is None:
             ResultsFolder(folder).close()
-        prober = Prober(scenario, peers, gates, processes or len(os.sched_getaffinity(0)), died, state, settle_ns)
+        prober = Prober(scenario, running, gates, processes or len(os.sched_getaffinity(0)), peers, state, settle_ns)
 
         prober.listen()
 
@@ -183,13 +183,20 @@ class Prober:
     """Runs the scenario at one load after the other against the same target."""
 
     def __init__(
-        self, scenario: Path, peers: Prepared, gates: Any, processes: int, died: Any, state: SearchState, settle_ns: int
+        self,
+        scenario: Path,
+        running: Prepared,
+        gates: Any,
+        processes: int,
+        peers: Peers,
+        state: SearchState,
+        settle_ns: int,
     ) -> None:
         self._scenario = scenario
-        self._peers = peers
+        self._running = running
         self._gates = gates
         self._processes = processes
-        self._died = died
+        self._peers = peers
         self._state = state
         self._settle_s = settle_ns / NS_PER_S
         self._last: Summary | None = None
@@ -203,20 +210,21 @@ class Prober:
         prepared = prepare(self._scenario, duration=self._state.step_s, environ=os.environ, **chosen)
         plan = msgspec.structs.replace(
             prepared.plan,
-            target=self._peers.plan.target,
+            target=self._running.plan.target,
             scenario=self._with_peers(prepared.plan.scenario),
-            authorities=self._peers.plan.authorities,
-            source_addresses=self._peers.plan.source_addresses,
+            authorities=self._running.plan.authorities,
+            source_addresses=self._running.plan.source_addresses,
         )
-        same = {name: getattr(self._peers.scenario, name) for name in ("tls", "source_addresses")}
+        same = {name: getattr(self._running.scenario, name) for name in ("tls", "source_addresses")}
         verified = prepared.scenario.model_copy(update=same)
         prepared = with_auto_sources(Prepared(plan, verified, prepared.source))
         facts = plan_facts(prepared, self._processes)
         collector = Collector(1)
         started_at = utc_now().isoformat(timespec="seconds")
-        runner = LocalRunner(prepared.plan, self._processes, collector, stop_when=lambda _: self._died())
+        runner = LocalRunner(prepared.plan, self._processes, collector, stop_when=lambda _: self._peers.died())
         probes = Probes(prepared, collector.stretch_s, lambda: runner.start_ns)
         data = uvloop.run(self._place(runner, probes))
+        data.doubts += self._peers.doubts()
         self.listen()  # the event loop has put the default back
         summary = build_summary(collector, run_facts(prepared, data, started_at), facts, prepared.scenario.load)
         summary = msgspec.structs.replace(summary, probes=probes.results())
@@ -225,7 +233,7 @@ class Prober:
 
     def _with_peers(self, scenario: dict[str, Any]) -> dict[str, Any]:
         """Return a scenario with what the options and the exchange have set for the whole search."""
-        chosen = self._peers.plan.scenario
+        chosen = self._running.plan.scenario
         return {**scenario, **{key: chosen[key] for key in ("dialect", "tls", "source_addresses") if key in chosen}}
 
     async def _place(self, runner: LocalRunner, probes: Probes) -> RunData:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 
 from rich.console import Console
 
+from voxload.child import ChildProcess
 from voxload.dialects.registry import build_dialect
 from voxload.model.scenario import TWIN_TARGET
 from voxload.model.template import fill_options
@@ -16,12 +15,27 @@ from voxload.runners.prepare import Prepared, with_dialect_option, with_target, 
 from voxload.twin.process import TwinProcess
 
 
-def _alive(process: TwinProcess) -> bool:
-    return process.running
+class Peers:
+    """The processes that a run needs beside its generators."""
+
+    def __init__(self) -> None:
+        self._watched: list[tuple[str, ChildProcess]] = []
+
+    def add(self, what: str, process: ChildProcess) -> None:
+        """Watch a process."""
+        self._watched.append((what, process))
+
+    def died(self) -> str:
+        """Return why the run cannot go on; empty while it can."""
+        return next((f"{what} died" for what, process in self._watched if not process.running), "")
+
+    def doubts(self) -> list[str]:
+        """Return why what was measured says nothing of the target; to be asked while they run."""
+        return [doubt for _, process in self._watched if (doubt := process.doubt())]
 
 
-def start_peers(prepared: Prepared, stack: ExitStack, console: Console) -> tuple[Prepared, Callable[[], str]]:
-    """Start what the scenario needs; returns the run against it, and what tells why it cannot go on ("" while it can).
+def start_peers(prepared: Prepared, stack: ExitStack, console: Console) -> tuple[Prepared, Peers]:
+    """Start what the scenario needs; returns the run against it, and the processes.
 
     Raises:
         BadInputError: settings that cannot work.
@@ -29,7 +43,7 @@ def start_peers(prepared: Prepared, stack: ExitStack, console: Console) -> tuple
     """
     scenario = prepared.scenario
     name, options = scenario.dialect.name, scenario.dialect.options
-    watched: list[tuple[str, Callable[[], bool]]] = []
+    peers = Peers()
     job = build_dialect(name, prepared.plan.target or PLACEHOLDER_TARGET, options).exchange_job()
     if job is not None:
         from voxload.standins.acs.process import ExchangeProcess  # noqa: PLC0415  # few runs need its libraries
@@ -37,7 +51,7 @@ def start_peers(prepared: Prepared, stack: ExitStack, console: Console) -> tuple
         exchange = stack.enter_context(ExchangeProcess(job.settings, job.host, job.port))
         options = {**options, "exchange": exchange.url}
         prepared = with_dialect_option(prepared, "exchange", exchange.url)
-        watched.append(("the exchange", lambda: exchange.running))
+        peers.add("the exchange", exchange)
         if scenario.target != TWIN_TARGET:
             console.print(f"Telephone exchange (ACS endpoint of the backend): {exchange.endpoint}", highlight=False)
             if exchange.authority:
@@ -50,7 +64,7 @@ def start_peers(prepared: Prepared, stack: ExitStack, console: Console) -> tuple
             url = planned.url
             if target.url == TWIN_TARGET:
                 own = stack.enter_context(TwinProcess(target.twin or scenario.twin, name, filled))
-                watched.append((f"the embedded agent {target.name}", partial(_alive, own)))
+                peers.add(f"the embedded agent {target.name}", own)
                 url = own.url
             urls.append(url)
         prepared = with_targets(prepared, urls)
@@ -58,9 +72,5 @@ def start_peers(prepared: Prepared, stack: ExitStack, console: Console) -> tuple
         options = fill_options(options, prepared.plan.constants)
         twin = stack.enter_context(TwinProcess(scenario.twin, name, options))
         prepared = with_target(prepared, twin.url)
-        watched.append(("the embedded agent", lambda: twin.running))
-
-    def died() -> str:
-        return next((f"{what} died" for what, alive in watched if not alive()), "")
-
-    return prepared, died
+        peers.add("the embedded agent", twin)
+    return prepared, peers

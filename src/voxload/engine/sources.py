@@ -14,8 +14,6 @@ import sys
 
 NO_PORT_LEFT = frozenset({errno.EADDRNOTAVAIL, errno.EADDRINUSE})
 """Error numbers with which connect(2) and bind(2) say that every ephemeral port of a source address is taken."""
-NO_FILE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
-"""Error numbers with which socket(2) says that no more files can be opened."""
 _IP_BIND_ADDRESS_NO_PORT = 24
 """`linux/in.h`; Python names it from 3.12 on."""
 

@@ -20,13 +20,14 @@ from voxload.dialects.base import Dial, Dialect, HttpRequest, HttpResponse, Sign
 from voxload.engine.call import Call
 from voxload.engine.mouth import FrameMouth, Mouth, SocketMouth
 from voxload.engine.reach import Web, open_web, proxy_for, tls_words
-from voxload.engine.sources import NO_FILE_LEFT, NO_PORT_LEFT
+from voxload.engine.sources import NO_PORT_LEFT
 from voxload.engine.trunk import Trunk
 from voxload.errors import RunAbortedError
 from voxload.inlet import plain_audio_first
 from voxload.load.workload import Workload
 from voxload.model.outcome import Outcome
 from voxload.model.scenario import Timeouts
+from voxload.process import NO_FILE_LEFT
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 READ_BUFFER_BYTES = 4096

@@ -142,6 +142,10 @@ class Component(ABC, Generic[AnySettings]):
         """Return why the run cannot go on (a stand-in of ours died); empty while it can."""
         return ""
 
+    def doubt(self) -> str:
+        """Return why what was measured says nothing of the service (a limit of our own stand-in), or nothing."""
+        return ""
+
     def facts(self) -> dict[str, str]:
         """Return what reports tell beside the metrics, by name."""
         return {}

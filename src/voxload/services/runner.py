@@ -15,6 +15,7 @@ from voxload.measure.summary import CallRecord
 from voxload.model.load import ConcurrencyLoad
 from voxload.model.outcome import NOT_ATTEMPTED, Outcome
 from voxload.model.plan import HIDDEN, SECRET_LENGTH_MIN
+from voxload.process import files_left
 from voxload.services.base import AnyComponent, Operation, OperationFailedError
 from voxload.services.settings import secrets_of
 from voxload.timer import WheelTimer
@@ -196,6 +197,8 @@ class ComponentRunner:
         await self._await_cancelled()
         await self._settle()
         self._judge_contact()
+        if doubt := self._component.doubt():
+            self._result.doubts.append(doubt)
         report(final=True)
         self._result.duration_s = max(self._clock() - self._start_ns, 0) / NS_PER_S
 
@@ -307,6 +310,8 @@ class ComponentRunner:
         self._close(operation, outcome, error, over)
 
     def _close(self, operation: Operation, outcome: Outcome, error: str, over: Callable[[Outcome], None]) -> None:
+        if outcome is Outcome.CONNECT_FAILED and not files_left():
+            outcome, error = Outcome.SHED, f"no more files can be opened here: raise the limit (ulimit -n); {error}"
         now_ns, recorder, labels = self._clock(), self._recorder, operation.labels
         if outcome is Outcome.COMPLETED:
             recorder.latency("operation_latency", labels, now_ns - operation.due_ns)

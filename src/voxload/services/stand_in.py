@@ -32,6 +32,10 @@ class OwnStandIn:
         if self._process is not None:
             await asyncio.to_thread(self._process.stop)
 
+    def doubt(self) -> str:
+        """Return why what was measured against it says nothing, in words; empty while all is well."""
+        return self._process.doubt() if self._process is not None else ""
+
     def died(self) -> str:
         """Return that it has died, in words; empty while it lives or was never started."""
         if self._process is None or self._process.running or not self._process.pid:

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from voxload.front import Front, OpenSocket
-from voxload.serving import BACKLOG, listen
+from voxload.serving import BACKLOG, listen, watch_files
 from voxload.standins.log import RequestLog
 
 BODY_BYTES_MAX = 300 * 1024 * 1024
@@ -76,13 +76,14 @@ class Server:
         """
         await self._runner.setup()
         listener, self.url = listen(self._host, self._port, "the stand-in")
+        files = watch_files()
         if self._open_socket is None:
             await web.SockSite(self._runner, listener, backlog=BACKLOG).start()
             return self.url
         http, open_socket = self._runner.server, self._open_socket
         assert http is not None
         self._listening = await asyncio.get_running_loop().create_server(
-            lambda: Front(http, self._fronts, open_socket), sock=listener, backlog=BACKLOG
+            lambda: Front(http, self._fronts, open_socket, files.opened), sock=listener, backlog=BACKLOG
         )
         return self.url
 

@@ -22,7 +22,7 @@ from voxload.clock import NS_PER_S, Clock, monotonic_ns, sleep_s, unix_ns
 from voxload.dialects.base import AgentSession, Dialect, HttpRequest, HttpResponse
 from voxload.front import MESSAGE_BYTES_MAX, Front
 from voxload.model.twin import TwinSettings
-from voxload.serving import BACKLOG
+from voxload.serving import BACKLOG, watch_files
 from voxload.timer import WheelTimer
 from voxload.twin.agent import Agent, Close
 from voxload.twin.desk import Desk, Repertoire
@@ -144,8 +144,12 @@ class TwinServer:
 
     async def start(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Serve on a socket that `listen` has opened, over TLS if told so."""
+        files = watch_files()
         self._server = await self._loop.create_server(
-            lambda: Front(self._web, self._fronts, self._open_socket), sock=listener, backlog=BACKLOG, ssl=tls
+            lambda: Front(self._web, self._fronts, self._open_socket, files.opened),
+            sock=listener,
+            backlog=BACKLOG,
+            ssl=tls,
         )
         self._timer.start()
 

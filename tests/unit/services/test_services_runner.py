@@ -178,6 +178,15 @@ async def test_a_service_that_never_was_there() -> None:
     assert "cannot be reached" in ran.result.cut_short
 
 
+async def test_a_limit_of_ours_is_not_the_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voxload.services.runner.files_left", lambda: False)
+    monkeypatch.setattr(WaitComponent, "doubt", lambda _: "the stand-in was out of open files")
+    ran = await Ran(constant(40))(fails_from=0)
+    assert ran.collector.outcomes == {"shed": 40}
+    assert ran.result.cut_short == ""
+    assert ran.result.doubts == ["the stand-in was out of open files"]
+
+
 async def test_refusals_are_no_absence() -> None:
     ran = await Ran(constant(40))(fails_from=0, failure=OperationFailedError(Outcome.REJECTED, "403"))
     assert ran.collector.outcomes == {"rejected": 40}

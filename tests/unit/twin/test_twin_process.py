@@ -1,8 +1,11 @@
 """The twin as a child process: it starts, serves, stops, and never outlives its parent."""
 
+import contextlib
 import json
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -173,3 +176,17 @@ def test_wrong_arguments_end_the_command_before_it_serves(tmp_path):
     ):
         with pytest.raises(BadInputError, match=words):
             run(*arguments)
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="the system sets no limits of other processes")
+def test_an_agent_that_has_used_up_its_files_says_so():
+    with TwinProcess() as twin, contextlib.ExitStack() as stack:
+        assert twin.doubt() == ""
+        room = psutil.Process(twin.pid).num_fds() + 4
+        resource.prlimit(twin.pid, resource.RLIMIT_NOFILE, (room, room))
+        for _ in range(8):
+            stack.enter_context(socket.create_connection(("127.0.0.1", int(twin.url.rpartition(":")[2])), timeout=5))
+        deadline = time.monotonic() + 10
+        while not twin.doubt() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert twin.doubt().startswith("the embedded agent was out of open files: it may have ")

@@ -99,6 +99,10 @@ class AcsComponent(Component[AcsSettings]):
         """Return whether the stand-in has died."""
         return "" if self._alive() else "the stand-in for ACS died"
 
+    def doubt(self) -> str:
+        """Return whether the stand-in met a limit of this machine."""
+        return self._exchange.doubt() if self._exchange is not None else ""
+
     @property
     def stand_in_pid(self) -> int:
         """Process id of the stand-in; 0 when there is none."""

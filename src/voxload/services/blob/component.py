@@ -241,6 +241,10 @@ class BlobComponent(Component[BlobTestSettings]):
         """Return whether the stand-in has died."""
         return self._stand_in.died()
 
+    def doubt(self) -> str:
+        """Return whether the stand-in met a limit of this machine."""
+        return self._stand_in.doubt()
+
     def facts(self) -> dict[str, str]:
         """Tell the client, and what we had to clean up."""
         facts = {"client": f"azure-storage-blob {_version()}"}

@@ -129,6 +129,10 @@ class EventGridComponent(Component[EventGridTestSettings]):
         """Return whether the stand-in has died."""
         return self._stand_in.died()
 
+    def doubt(self) -> str:
+        """Return whether the stand-in met a limit of this machine."""
+        return self._stand_in.doubt()
+
     def facts(self) -> dict[str, str]:
         """Tell what became of the events, and what came to our webhook."""
         facts = {"client": "azure-eventgrid" if self._options.client == "sdk" else "our own requests"}

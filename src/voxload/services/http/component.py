@@ -113,6 +113,10 @@ class HttpComponent(Component[HttpSettings]):
         """Return whether the stand-in has died."""
         return self._stand_in.died()
 
+    def doubt(self) -> str:
+        """Return whether the stand-in met a limit of this machine."""
+        return self._stand_in.doubt()
+
     def facts(self) -> dict[str, str]:
         """Tell what was spoken."""
         return {f"answers over HTTP/{version}": f"{count:,}" for version, count in sorted(self._versions.items())}

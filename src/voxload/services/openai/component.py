@@ -256,6 +256,10 @@ class OpenaiComponent(Component[OpenaiSettings]):
         """Return whether the stand-in has died."""
         return self._stand_in.died()
 
+    def doubt(self) -> str:
+        """Return whether the stand-in met a limit of this machine."""
+        return self._stand_in.doubt()
+
     def facts(self) -> dict[str, str]:
         """Tell what was let through of each deployment's quota, what was waited for, how answers ended."""
         facts = {

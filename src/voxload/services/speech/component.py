@@ -153,6 +153,10 @@ class SpeechComponent(Component[SpeechSettings]):
         """Return whether the stand-in has died."""
         return self._stand_in.died()
 
+    def doubt(self) -> str:
+        """Return whether the stand-in met a limit of this machine."""
+        return self._stand_in.doubt()
+
     def facts(self) -> dict[str, str]:
         """Tell the client, the amounts that are billed, and what the limits did."""
         if self._client is None:
