@@ -3,8 +3,10 @@
 import json
 import signal
 import time
+from collections import Counter
 
 from conftest import scenario_with
+from receivers import attributes, points_of, receiving
 
 GATE = "call_success >= 99%"
 
@@ -32,9 +34,22 @@ def search(voxload, *arguments):
 
 def test_a_limit_of_ten_calls_is_found(voxload):
     path = str(voxload.write(scenario()))
-    done = search(voxload, path, *options())
+    with receiving() as receiver:
+        done = search(voxload, path, *options("--otlp", receiver.url, "--spans", "100%"))
     assert done.code == 0, (done.out, done.err)
     state = json.loads(done.out)
+    outcomes = Counter()
+    for file in done.folder.glob("probe-*.json"):
+        outcomes.update(json.loads(file.read_bytes())["totals"]["outcomes"])
+    found, _ = points_of(receiver.requests[-1])
+    ended = {name: found["voxload.calls.ended", (("outcome", name),)].as_double for name in outcomes}
+    assert ended == outcomes, "all probes of a search add up"
+    mine = receiver.spans(done.folder.name)
+    failed = [span for span in mine if span.status.code == span.status.STATUS_CODE_ERROR]
+    assert Counter(attributes(span.attributes)["outcome"] for span in mine) == outcomes
+    assert len({span.trace_id for span in mine}) == len(mine)
+    assert {attributes(span.attributes)["error.type"] for span in failed} == set(outcomes) - {"completed", "cancelled"}
+    assert all(span.end_time_unix_nano > span.start_time_unix_nano for span in failed)
     assert state["result"]["passes"] == 10
     assert state["result"]["fails"] == 11
     assert "call_success" in state["result"]["breaking"][0]

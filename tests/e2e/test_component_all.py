@@ -7,6 +7,7 @@ import signal
 import time
 
 from conftest import scenario_with
+from receivers import points_of, receiving
 
 ONE_A_SECOND = ["--assume", "call_s=1"]
 """So many calls at once are then so many units of work a second."""
@@ -18,9 +19,19 @@ def test_the_service_with_the_small_limit_gives_way_first(voxload, redis_server)
     voxload.write({"component": "http", "options": options}, "small.yaml")
     voxload.write({"component": "redis", "options": {"url": redis_server.url}}, "cache.yaml")
     arguments = ["--with", "redis=cache.yaml,http=small.yaml", "--calls", "4,60", "--step", "3s", *ONE_A_SECOND]
-    done = voxload("component", "all", *arguments, "--per-call", "redis=0.5", "--slowdown", "0", "--json")
+    arguments += ["--per-call", "redis=0.5", "--slowdown", "0", "--json"]
+    with receiving() as receiver:
+        done = voxload("component", "all", *arguments, "--otlp", receiver.url)
     found = json.loads(done.out)
     cache, small = found["services"]
+    figures, _ = points_of(receiver.requests[-1])
+    for service in (cache, small):
+        sent = [
+            point.count
+            for (name, labels), point in figures.items()
+            if name == "voxload.operation.success" and dict(labels)["probe"] == service["name"]
+        ]
+        assert sum(sent) == sum(step["attempted"] for step in service["steps"])
     assert small["steps"][0]["status"] in {"holds", "unknown"}, small  # unknown where this machine is too busy
     assert small["steps"][1]["attempted"] > 100
     if small["steps"][1]["status"] != "unknown":

@@ -7,20 +7,45 @@ import os
 import signal
 import time
 import urllib.request
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from receivers import attributes, key, points_of, receiving
 
 from voxload.standins.openai.settings import DEVELOPMENT_KEY
 from voxload.standins.web import StandInProcess
 
+ENDED = "voxload.operations.ended"
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "components"
+
+
+def assert_sent_exactly(receiver, done):
+    """The receiver has the summary's counts, and each unit of work as a span."""
+    found, metrics = points_of(receiver.requests[-1])
+    outcomes = done.summary.totals.outcomes
+    ended = {dict(labels)["outcome"]: found[name, labels].as_double for name, labels in found if name == ENDED}
+    assert ended == outcomes
+    assert metrics[ENDED].unit == "{operation}"
+    for series in done.summary.series:
+        name = f"voxload.{series.metric.replace('_', '.')}"
+        if series.metric != "loop_lateness":
+            assert found[name, key(series.labels)].count == series.histogram.count
+    assert found["voxload.operations.concurrent", ()].as_double == 0
+    spans = receiver.spans(done.folder.name)
+    assert Counter(attributes(span.attributes)["outcome"] for span in spans) == outcomes
+    assert len({span.trace_id for span in spans}) == len(spans)
+    facts = done.summary.telemetry[1]
+    assert (facts.signal, facts.spans, facts.spans_dropped) == ("traces", len(spans), 0)
 
 
 @pytest.mark.parametrize("kind", ["acs", "redis", "eventgrid", "blob", "http", "speech", "openai"])
 def test_the_example_runs_as_it_stands(voxload, kind):
-    done = voxload("component", kind, str(EXAMPLES / f"{kind}.yaml"), "--quiet", "--users", "5", "--duration", "1500ms")
+    example = [str(EXAMPLES / f"{kind}.yaml"), "--quiet", "--users", "5", "--duration", "1500ms"]
+    with receiving() as receiver:
+        done = voxload("component", kind, *example, "--otlp", receiver.url, "--spans", "100%")
     assert done.code in {0, 4}, done.out + done.err
+    assert_sent_exactly(receiver, done)
     assert set(done.summary.totals.outcomes) == {"completed"}, done.summary.errors
     assert done.summary.facts
     assert "Traceback" not in done.err
@@ -30,11 +55,13 @@ def test_ctrl_c_ends_sessions_in_good_order(voxload, redis_server):
     load = {"shape": "concurrency", "concurrency": 5, "duration": "60s"}
     options = {"pause": "500ms", "url": redis_server.url}
     path = voxload.write({"component": "redis", "load": load, "options": options})
-    process = voxload.start("component", "redis", str(path), "--quiet")
-    while redis_server.dbsize() < 10:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    done = voxload.finish(process, 40)
+    with receiving() as receiver:
+        process = voxload.start("component", "redis", str(path), "--quiet", "--otlp", receiver.url, "--spans", "100%")
+        while redis_server.dbsize() < 10:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        done = voxload.finish(process, 40)
+    assert_sent_exactly(receiver, done)
     assert done.code == 3, done.out + done.err
     assert done.summary.totals.outcomes == {"cancelled": 5}
     assert done.summary.facts["keys left over and removed"] == "0"

@@ -8,14 +8,16 @@ import threading
 import time
 import urllib.request
 from collections import Counter, defaultdict
+from datetime import datetime
 
 import pytest
 from conftest import scenario_with, wait_for
 from prometheus_client.parser import text_string_to_metric_families
-from receivers import azure_accepts, receiving
+from receivers import attributes, azure_accepts, key, points_of, receiving, resetting
 
 from voxload.measure.histogram import bucket_bounds
 from voxload.model.metric import METRICS
+from voxload.runners.results import read_calls
 
 SECONDS = 1e9
 CONNECTION = "InstrumentationKey=00000000-0000-0000-0000-000000000001;IngestionEndpoint={};LiveEndpoint={}"
@@ -32,25 +34,6 @@ def scale_of(metric: str) -> float:
 
 def name_of(metric: str, prefix: str) -> str:
     return f"{prefix}." + {"voice_response": "voice.latency"}.get(metric, metric.replace("_", "."))
-
-
-def key(labels: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(labels.items()))
-
-
-def attributes(items) -> dict[str, str]:
-    return {item.key: item.value.string_value for item in items}
-
-
-def points_of(request):
-    """By name and attributes, the data point; and by name its metric."""
-    found, metrics = {}, {}
-    for scope in request.resource_metrics[0].scope_metrics:
-        for metric in scope.metrics:
-            metrics[metric.name] = metric
-            for point in getattr(metric, metric.WhichOneof("data")).data_points:
-                found[metric.name, key(attributes(point.attributes))] = point
-    return found, metrics
 
 
 def assert_same_as_summary(request, summary, prefix):
@@ -79,13 +62,45 @@ def assert_same_as_summary(request, summary, prefix):
     assert metrics[f"{prefix}.calls.ended"].sum.is_monotonic
 
 
+def assert_calls_are_spans(receiver, done):
+    """Each call of the run is one span, and each of its turns a child, with the times and latencies of the record."""
+    records = {record.trace_id: record for record in read_calls(done.folder)}
+    sent = receiver.spans(done.folder.name)
+    calls = {span.trace_id.hex(): span for span in sent}
+    assert len(sent) == sum(done.summary.totals.outcomes.values())
+    assert set(calls) == set(records)
+    turns = defaultdict(list)
+    for span in receiver.spans(done.folder.name, children=True):
+        assert span.parent_span_id == calls[span.trace_id.hex()].span_id
+        turns[span.trace_id.hex()].append(span)
+    begun = datetime.fromisoformat(done.summary.run.started_at).timestamp()
+    for trace_id, record in records.items():
+        call, told = calls[trace_id], attributes(calls[trace_id].attributes)
+        assert (call.name, call.kind, call.status.code) == ("call booking", call.SPAN_KIND_CLIENT, 0)
+        assert told["voxload.call_id"] == record.call_id
+        assert told["outcome"] == record.outcome == "completed"
+        assert (told["phase"], told["region"]) == (record.phase, "westeurope")
+        assert (call.end_time_unix_nano - call.start_time_unix_nano) / SECONDS == pytest.approx(
+            record.setup_ms / 1e3 + record.duration_s, abs=1e-6
+        )
+        assert 0 <= call.start_time_unix_nano / SECONDS - record.due_s - begun < 30
+        assert [attributes(turn.attributes).get("turn_latency_ms") for turn in turns[trace_id]] == [
+            turn.latency_ms for turn in record.turns
+        ]
+    spans = len(calls) + sum(map(len, turns.values()))
+    facts = next(each for each in done.summary.telemetry if each.signal == "traces")
+    assert (facts.spans, facts.spans_dropped, facts.complete) == (spans, 0, True)
+    assert sum(map(len, turns.values())) == done.summary.histogram("turn_latency").count
+
+
 @pytest.mark.parametrize("where", [["--processes", "2"], pytest.param(["--workers", "2"], id="workers")])
 def test_an_otlp_receiver_is_sent_exactly_what_the_summary_says(voxload, where):
     scenario = scenario_with(region="westeurope", telemetry={"prefix": "rtmedagent"})
     with receiving() as receiver:
-        done = voxload.run(scenario, *where, "--processes", "2", "--otlp", receiver.url)
-    assert done.code == 0, done.err
-    assert receiver.paths == {"/v1/metrics"}
+        done = voxload.run(scenario, *where, "--processes", "2", "--otlp", f"{receiver.url}/", "--spans", "100%")
+    assert done.code == 0 or done.fell_behind, done.err
+    assert receiver.paths == {"/v1/metrics", "/v1/traces"}
+    assert_calls_are_spans(receiver, done)
     requests = receiver.requests
     assert len(requests) >= 3
     assert_same_as_summary(requests[-1], done.summary, "rtmedagent")
@@ -140,10 +155,17 @@ def test_prometheus_scrapes_the_run_while_it_goes_on(voxload):
 def test_application_insights_is_sent_what_is_new_each_time_by_its_own_exporter(voxload, monkeypatch):
     with receiving(azure_accepts) as receiver:
         monkeypatch.setenv("APPLICATIONINSIGHTS_CONNECTION_STRING", CONNECTION.format(receiver.url, receiver.url))
-        done = voxload.run(scenario_with(telemetry={"azure_monitor": True}))
-    assert done.code == 0, done.err
+        done = voxload.run(scenario_with(telemetry={"azure_monitor": True, "spans": 1}))
+    assert done.code == 0 or done.fell_behind, done.err
     counts, sums = Counter(), Counter()
+    dependencies = [each for each in receiver.envelopes if each["data"]["baseType"] == "RemoteDependencyData"]
+    operations = {each["tags"]["ai.operation.id"] for each in dependencies}
+    assert operations == {record.trace_id for record in read_calls(done.folder)}
+    assert len(dependencies) == done.summary.telemetry[1].spans
+    assert all(each["data"]["baseData"]["success"] for each in dependencies)
     for envelope in receiver.envelopes:
+        if envelope["data"]["baseType"] != "MetricData":
+            continue
         assert envelope["iKey"].endswith("1")
         assert envelope["tags"]["ai.cloud.role"] == "voxload"
         assert envelope["tags"]["ai.cloud.roleInstance"] == done.summary.run.run_id
@@ -164,20 +186,22 @@ def hanging(_path: str, _body: bytes) -> tuple[int, bytes]:
     return 200, b""
 
 
-@pytest.mark.parametrize("trouble", ["down", "refuses", "hangs"])
+@pytest.mark.parametrize("trouble", ["down", "resets", "refuses", "hangs"])
 def test_a_receiver_in_trouble_does_not_disturb_the_run(voxload, trouble):
-    answer = {"down": lambda *_: (200, b""), "refuses": lambda *_: (403, b"no"), "hangs": hanging}[trouble]
+    answer = {"refuses": lambda *_: (403, b"no"), "hangs": hanging}.get(trouble, lambda *_: (200, b""))
     begun = time.monotonic()
-    with receiving(answer) as receiver:
-        url = f"http://127.0.0.1:{free_port()}" if trouble == "down" else receiver.url
-        done = voxload.run(scenario_with(gates=["call_success >= 99%"]), "--otlp", url)
-    assert done.code == 0, done.err
-    assert done.summary.verdict.status == "passed"
+    with receiving(answer) as receiver, resetting() as resets:
+        url = {"down": f"http://127.0.0.1:{free_port()}", "resets": resets}.get(trouble, receiver.url)
+        done = voxload.run(scenario_with(gates=["call_success >= 99%"]), "--otlp", url, "--spans", "1")
+    assert (done.code, done.summary.verdict.status) == (0, "passed") or done.fell_behind, done.err
     assert time.monotonic() - begun < 45
     said = " ".join((done.out + done.err).split())
     assert said.count("takes no figures") <= 1
     assert "does not have the run's last figures" in said
-    facts = done.summary.telemetry[0]
+    facts, spans = done.summary.telemetry
+    assert (spans.signal, spans.spans, spans.complete) == ("traces", 0, False)
+    assert spans.spans_dropped == sum(1 + len(record.turns) for record in read_calls(done.folder))
+    assert f"otlp: {spans.spans_dropped} of {spans.spans_dropped} spans dropped" in said
     assert not facts.complete
     assert facts.error
     assert facts.failed == facts.exports
@@ -196,6 +220,12 @@ def test_wrong_telemetry_is_told_before_the_first_call(voxload, monkeypatch):
     assert done.code == 2
     assert all(words in done.err for words in ("http://", "HOST:PORT", "did you mean interval"))
     assert len(re.findall(r"scenario\.yaml:\d+", done.err)) == 3
+    done = voxload.run(scenario_with(telemetry={"otlp": "http://collector:99999", "spans": "all"}))
+    assert done.code == 2
+    assert "no address such as" in done.err and "no share of the calls" in done.err
+    for options in (["--spans", "10%"], ["--otlp", "http://"], ["--otlp", "http://a:b"], ["--spans", "0"]):
+        done = voxload.run(scenario_with(), *options)
+        assert (done.code, "Traceback" in done.err) == (2, False), done.err
     with receiving() as taken:
         done = voxload.run(scenario_with(), "--prometheus", taken.url.removeprefix("http://"))
     assert done.code == 2

@@ -10,6 +10,7 @@ import subprocess
 import time
 
 from conftest import scenario_with
+from receivers import key, points_of, receiving
 
 DEAD = {"component": "redis", "name": "dead", "options": {"url": "redis://127.0.0.1:1"}}
 HEALTH = {
@@ -26,6 +27,22 @@ def sessions(server, **more):
     return {"component": "redis", "rate": 10, "options": {"url": server.url}, **more}
 
 
+def assert_figures_of_probes(receiver, summary):
+    """What went out of probes stands under names of its own, exact to the count."""
+    found, _ = points_of(receiver.requests[-1])
+    for probe in summary.probes:
+        for outcome, count in probe.outcomes.items():
+            ended = found["voxload.probe.operations.ended", key({"outcome": outcome, "probe": probe.name})]
+            assert ended.as_double == count
+        for series in probe.series:
+            name = f"voxload.probe.{series.metric.replace('_', '.')}"
+            assert found[name, key({**series.labels, "probe": probe.name})].count == series.histogram.count
+    own = [labels for name, labels in found if not name.startswith("voxload.probe.")]
+    assert own and not any("probe" in dict(labels) for labels in own)
+    ended = sum(point.as_double for (name, _), point in found.items() if name == "voxload.calls.ended")
+    assert ended == sum(summary.totals.outcomes.values())
+
+
 def test_probes_stand_beside_the_calls(voxload, redis_server):
     scenario = scenario_with(
         **SHORT,
@@ -39,8 +56,10 @@ def test_probes_stand_beside_the_calls(voxload, redis_server):
             {"expression": "max(operation_latency) < 1us", "per": "probe", "severity": "warn"},
         ],
     )
-    done = voxload("run", str(voxload.write(scenario)), "--quiet", "--processes", "1")
+    with receiving() as receiver:
+        done = voxload("run", str(voxload.write(scenario)), "--quiet", "--processes", "1", "--otlp", receiver.url)
     assert done.code in {0, 4}, done.out + done.err
+    assert_figures_of_probes(receiver, done.summary)
     assert "probe dead: redis://127.0.0.1:1 cannot be used" in " ".join(done.err.split() + done.out.split())
     summary = done.summary
     cache, backend, dead = summary.probes

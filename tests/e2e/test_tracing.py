@@ -11,6 +11,7 @@ from opentelemetry import baggage, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from receivers import receiving
 
 from voxload.runners.results import read_calls
 
@@ -76,11 +77,11 @@ def contexts(headers):
 
 
 def test_a_propagator_extracts_the_context_of_every_request(voxload):
-    with backend() as (url, seen):
-        done = voxload.run(scenario(url))
+    with backend() as (url, seen), receiving() as receiver:
+        done = voxload.run(scenario(url), "--otlp", receiver.url, "--spans", "100%")
     calls = {call.call_id: call.trace_id for call in read_calls(done.folder)}
     assert len(set(calls.values())) == len(calls) == 6
-    spans = set()
+    parents = {}
     for route in ("start", "socket", "side"):
         found = contexts(seen[route])
         assert len(found) >= 6
@@ -88,11 +89,13 @@ def test_a_propagator_extracts_the_context_of_every_request(voxload):
         for context in found:
             span = trace.get_current_span(context).get_span_context()
             assert span.is_valid and span.is_remote and span.trace_flags.sampled
-            spans.add(span.span_id)
+            parents.setdefault(span.trace_id, set()).add(span.span_id)
             told[str(baggage.get_baggage("voxload.call_id", context))] = trace.format_trace_id(span.trace_id)
             assert baggage.get_baggage("tenant", context) == "blue"
         assert told == calls, route
-    assert len(spans) == sum(len(found) for found in seen.values())
+    assert all(len(spans) == 1 for spans in parents.values()), "the call is the parent of all its requests"
+    sent = {int(span.trace_id.hex(), 16): {int(span.span_id.hex(), 16)} for span in receiver.spans(done.folder.name)}
+    assert parents == sent, "the target's spans are children of those that we send"
     assert all(item["x-tenant"] == "blue" for item in seen["socket"])
     worst = done.summary.worst_calls[0]
     assert worst.trace_id == calls[worst.call_id]

@@ -19,6 +19,7 @@ from voxload.cli.command import CheckedCommand
 from voxload.cli.options import read_gates, source_options, tls_options
 from voxload.cli.peers import Peers, start_peers
 from voxload.cli.run import run_facts
+from voxload.cli.telemetry import LiveFigures, telemetry_options, tell_losses
 from voxload.clock import NS_PER_S, utc_now
 from voxload.errors import BadInputError, ExitCode, Problem
 from voxload.measure.collector import Collector
@@ -34,6 +35,7 @@ from voxload.runners.prepare import Prepared, new_run_id, prepare
 from voxload.runners.probes import Probes
 from voxload.runners.results import ResultsFolder, write_atomically
 from voxload.runners.runner import RunData
+from voxload.runners.telemetry.live import Telemetry
 from voxload.verdict.capacity import Capacity, Probe, SearchSettings
 from voxload.verdict.gate import judge
 
@@ -78,6 +80,7 @@ Settings = dict[str, Any]
 @click.option("--target", help="Base URL of the agent, or twin.")
 @tls_options
 @source_options
+@telemetry_options
 @click.option("--resume", type=click.Path(path_type=Path), help="Folder of a search to go on with.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
@@ -95,6 +98,7 @@ def capacity_command(
     **options: Any,
 ) -> int:
     """Find the highest load of SCENARIO that passes every gate."""
+    figures = LiveFigures.of(options, scenario)
     chosen = {name: options[name] for name in ("ca", "insecure", "source_addresses")}
     prepared = prepare(scenario, target=target, environ=os.environ, **chosen)
     gates, _ = read_gates(prepared.scenario, gates_file, extra_gates)
@@ -116,11 +120,12 @@ def capacity_command(
         if way:
             console.print(way, highlight=False)
     with ExitStack() as stack:
+        telemetry = stack.enter_context(figures.of_run(prepared, console, folder.name))
         running, peers = start_peers(prepared, stack, console)
         if resume is None:
             ResultsFolder(folder).close()
-        prober = Prober(scenario, running, gates, processes or len(os.sched_getaffinity(0)), peers, state, settle_ns)
-
+        count = processes or len(os.sched_getaffinity(0))
+        prober = Prober(scenario, running, gates, count, peers, state, settle_ns, telemetry)
         prober.listen()
 
         def told(probe: Probe, found: Capacity) -> None:
@@ -130,6 +135,7 @@ def capacity_command(
 
         console.print(f"Searching the highest {_unit(state.by)} that passes: {'; '.join(expressions)}", highlight=False)
         search(state, folder, prober.run, told, lambda: prober.interrupted)
+    tell_losses(telemetry, console)
     assert state.result is not None
     if as_json:
         click.echo(msgspec.json.encode(state).decode())
@@ -191,6 +197,7 @@ class Prober:
         peers: Peers,
         state: SearchState,
         settle_ns: int,
+        telemetry: Telemetry,
     ) -> None:
         self._scenario = scenario
         self._running = running
@@ -199,6 +206,7 @@ class Prober:
         self._peers = peers
         self._state = state
         self._settle_s = settle_ns / NS_PER_S
+        self._telemetry = telemetry
         self._last: Summary | None = None
         self.interrupted = False
 
@@ -223,6 +231,7 @@ class Prober:
         started_at = utc_now().isoformat(timespec="seconds")
         runner = LocalRunner(prepared.plan, self._processes, collector, stop_when=lambda _: self._peers.died())
         probes = Probes(prepared, collector.stretch_s, lambda: runner.start_ns)
+        self._telemetry.watch_run(runner, probes)
         data = uvloop.run(self._place(runner, probes))
         data.doubts += self._peers.doubts()
         self.listen()  # the event loop has put the default back

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +21,7 @@ from voxload import __version__
 from voxload.cli.after_run import AfterRun, after_options, tell_ci
 from voxload.cli.command import CheckedCommand
 from voxload.cli.options import load_overrides, read_gates
+from voxload.cli.telemetry import LiveFigures, telemetry_options, tell_losses
 from voxload.clock import monotonic_ns, unix_ns, utc_now
 from voxload.measure.collector import Collector
 from voxload.measure.recorder import Recorder
@@ -40,6 +41,8 @@ from voxload.runners.prepare import new_run_id
 from voxload.runners.probe_settings import names_a_service
 from voxload.runners.progress import ProgressTracker
 from voxload.runners.results import ResultsFolder
+from voxload.runners.telemetry.live import Telemetry
+from voxload.runners.telemetry.origin import OPERATIONS
 from voxload.runners.usage.sampler import UsageSampler, build_sources
 from voxload.runners.usage.source import UsageSource
 from voxload.services.base import AnyComponent, ComponentRun
@@ -85,6 +88,7 @@ class _OneOrAll(CheckedCommand):
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @partial(load_overrides, target="Address of the service (default: a stand-in here).")
 @after_options
+@telemetry_options
 @click.option("--client", type=click.Choice(["fast", "sdk"]), help="The vendor's SDK, or a faster client of ours.")
 @click.option("--mode", type=click.Choice(["stt", "tts", "both"]), help="speech: recognise, synthesise, or both.")
 @click.option("--gate", "extra_gates", multiple=True, help="A further gate; may be given several times.")
@@ -108,7 +112,7 @@ def component_command(
     others), redis (the sessions of calls), eventgrid (events followed to a webhook), blob (recordings and transcripts
     in Blob Storage), speech (recognition of streams in real time, and synthesis) or http (plain endpoints).
     """
-    found, after_run = component_type(kind), AfterRun.options(overrides)
+    found, after_run, figures = component_type(kind), AfterRun.options(overrides), LiveFigures.of(overrides)
     settings = _settings(found, kind, file, **overrides)
     gates, rules = read_gates(settings, None, extra_gates)
     after = AfterRun.of(after_run, rules.thresholds())
@@ -125,8 +129,8 @@ def component_command(
     view = None if quiet or as_json else LiveView(console)
     started_here = not names_a_service(found, settings)
     sources = build_sources(settings.resources, component.target, os.environ, started_here=started_here)
-    with folder:
-        result = uvloop.run(_run(component, recorder, _Sinks(collector, folder, facts, view), sources))
+    with folder, figures.open(settings.telemetry, console, run_id, name) as telemetry:
+        result = uvloop.run(_run(component, recorder, _Sinks(collector, folder, facts, view, telemetry), sources))
     folder.close()
     run = RunFacts(
         run_id=run_id,
@@ -142,11 +146,13 @@ def component_command(
         doubts=result.doubts,
         environment=environment_facts(),
     )
-    summary = msgspec.structs.replace(build_summary(collector, run, facts, settings.load), facts=component.facts())
+    summary = build_summary(collector, run, facts, settings.load)
+    summary = msgspec.structs.replace(summary, facts=component.facts(), telemetry=telemetry.close())
     summary = after.judged(judge(summary, gates), folder.path)
     paths = write_reports(summary, folder.write)
     for warning in (*result.warnings, *folder.losses()):
         console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+    tell_losses(telemetry, console)
     after.remember(summary, folder.path, console)
     _print(summary, paths, console, as_json)
     tell_ci(summary, paths, os.environ, to_stderr=as_json)
@@ -161,6 +167,7 @@ class _Sinks:
     folder: ResultsFolder
     facts: PlanFacts
     view: LiveView | None
+    telemetry: Telemetry
 
 
 async def _run(
@@ -173,24 +180,26 @@ async def _run(
     def emit(snapshot: Snapshot) -> None:
         sinks.collector.add(snapshot)
         sinks.folder.append_calls(snapshot.calls)
+        sinks.telemetry.take(snapshot, OPERATIONS)
         if snapshot.final:
             sampler.end()
 
     with ExitStack() as stack:
-        on_tick: Callable[[float], None] = lambda _: None  # noqa: E731
+        live, tracker = None, ProgressTracker(sinks.collector, sinks.facts)
         if sinks.view is not None:
-            live, tracker = stack.enter_context(sinks.view), ProgressTracker(sinks.collector, sinks.facts)
+            live = stack.enter_context(sinks.view)
 
-            def show(elapsed_s: float) -> None:
+        def on_tick(elapsed_s: float) -> None:
+            sinks.telemetry.on_tick()
+            if live is not None:
                 live.update(tracker.update(elapsed_s, "stopping: ending what is up" if runner.stopping else ""))
-
-            on_tick = show
 
         async def start_at() -> int:
             await sampler.open()  # only now: the service may be one that was started by the set-up
             return monotonic_ns() + LEAD_NS
 
         runner = ComponentRunner(component, recorder, emit, on_tick, freeze_garbage, start_at=start_at)
+        sinks.telemetry.watch(sinks.collector, lambda: runner.start_ns, OPERATIONS)
 
         def on_signal() -> None:
             if runner.stopping:

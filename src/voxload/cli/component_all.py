@@ -21,7 +21,10 @@ from rich.table import Table
 from voxload.cli.command import CheckedCommand
 from voxload.cli.component_services import services_of
 from voxload.cli.peers import start_peers
+from voxload.cli.telemetry import LiveFigures, telemetry_options, tell_losses
 from voxload.errors import BadInputError, ExitCode, Problem
+from voxload.measure.snapshot import Snapshot
+from voxload.model.telemetry import TelemetrySettings
 from voxload.model.units import parse_duration_ns
 from voxload.planning.profile import FIELDS, CallProfile, profile_of
 from voxload.report import text
@@ -29,6 +32,8 @@ from voxload.report.side_by_side import ServiceLine, render_side_by_side
 from voxload.runners.prepare import new_run_id, prepare
 from voxload.runners.results import ResultsFolder, write_atomically
 from voxload.runners.side_by_side import Service, SideBySide, Steps
+from voxload.runners.telemetry.live import Telemetry
+from voxload.runners.telemetry.origin import side_by_side
 from voxload.verdict.gate import RATE_OBSERVATIONS_MIN
 from voxload.verdict.steps import ServiceResult, StepResult, first_to_break
 
@@ -85,16 +90,19 @@ class AllResult(msgspec.Struct, frozen=True):
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
 )
+@telemetry_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, nothing else.")
 def all_command(scenario: Path | None, out: Path, as_json: bool, **options: Any) -> int:
     """Load the services of SCENARIO side by side, in growing steps, and tell which one gives way first."""
-    console = Console(stderr=as_json)
+    console, figures = Console(stderr=as_json), LiveFigures.of(options, scenario)
     prepared = prepare(scenario, environ=os.environ) if scenario is not None else None
     profile, origins = profile_of(prepared, options["assume"])
     steps = Steps(*_calls(options), profile.call_s, options["slowdown"])
     name = prepared.scenario.name if prepared is not None else NAMELESS
     run_id = new_run_id(f"{name}-all")
+    settings = TelemetrySettings() if prepared is None else prepared.scenario.telemetry
     with ExitStack() as stack:
+        telemetry = stack.enter_context(figures.open(settings, console, run_id, name))
         if prepared is not None and any(probe.options.get("url") == "target" for probe in prepared.scenario.probes):
             prepared, _ = start_peers(prepared, stack, console)
         services = services_of(prepared, options["kinds"], options["per_call"], options["gates"], profile, run_id)
@@ -112,9 +120,10 @@ def all_command(scenario: Path | None, out: Path, as_json: bool, **options: Any)
             _write(folder.path, result_of(results), services)
 
         test = SideBySide(services, steps, run_id, told)
-        uvloop.run(_run(test))
+        uvloop.run(_run(test, telemetry))
         found = result_of(test.results(), test.interrupted)
     _write(folder.path, found, services)
+    tell_losses(telemetry, console)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:
@@ -122,7 +131,17 @@ def all_command(scenario: Path | None, out: Path, as_json: bool, **options: Any)
     return exit_code(found)
 
 
-async def _run(test: SideBySide) -> None:
+async def _run(test: SideBySide, telemetry: Telemetry) -> None:
+    origins = {name: side_by_side(name) for name in test.collectors}
+    for name, collector in test.collectors.items():
+        telemetry.watch(collector, lambda: test.start_ns, origins[name])
+
+    def on_snapshot(name: str, snapshot: Snapshot) -> None:
+        telemetry.take(snapshot, origins[name])
+        telemetry.on_tick()
+
+    test.on_snapshot = on_snapshot
+
     def on_signal() -> None:
         if test.interrupted:
             test.kill()

@@ -123,7 +123,7 @@ def run_command(
     _tell_before(console, asked.warnings, *asked.facts)
     started_at = utc_now().isoformat(timespec="seconds")
     with folder, ExitStack() as stack:
-        telemetry = stack.enter_context(asked.figures.open(prepared, console))
+        telemetry = stack.enter_context(asked.figures.of_run(prepared, console))
         prepared, peers = start_peers(prepared, stack, console)
         facts = plan_facts(prepared, count)
         collector = Collector.of_duration(facts.load_duration_s)
@@ -251,7 +251,7 @@ async def _run(
 ) -> RunData:
     """Run the shards with the live view, and let Ctrl-C stop them in good order."""
     collector, telemetry = runner.collector, beside.telemetry
-    telemetry.watch(collector)
+    telemetry.watch_run(runner, beside.probes)
     tracker = ProgressTracker(collector, facts)
 
     def on_snapshot(snapshot: Snapshot) -> None:

@@ -68,6 +68,7 @@ def close_books(
         region=dict(labels).get("region", ""),
         target=context.workload.targets[spec.target].name if context.workload.targets else "",
         trace_id=trace_id,
+        ended_after_s=0.0 if end.ready_ns else (end.now_ns - end.due_ns) / 1e9,
         **heard,
     )
 

@@ -44,25 +44,32 @@ class Tracing:
 
 
 class CallTrace:
-    """The trace of one call. Every request is a span of its own; those of an exchange are children of the call's."""
+    """The trace of one call. The call is its only span: what the target does for any request is a child of that."""
 
-    __slots__ = ("_baggage", "_baggage_name", "_spans", "trace_id")
+    __slots__ = ("_headers", "trace_id")
 
     def __init__(self, trace_id: str, baggage_name: str, baggage: str) -> None:
         self.trace_id = trace_id
         """32 hexadecimal digits."""
-        self._baggage_name, self._baggage = baggage_name, baggage
-        self._spans = 0
+        self._headers = {TRACEPARENT: f"00-{trace_id}-{span_id(trace_id)}-01", baggage_name: baggage}
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of the next span."""
-        span_id = _hex(f"{self.trace_id}{self._spans}".encode(), 8)
-        self._spans += 1
-        return {TRACEPARENT: f"00-{self.trace_id}-{span_id}-01", self._baggage_name: self._baggage}
+        """Return the headers by which a request belongs to the call."""
+        return self._headers
 
     def on(self, request: AnyRequest) -> AnyRequest:
-        """Return the request or the dial as the next span of the call."""
-        return request._replace(headers={**request.headers, **self.headers()})
+        """Return the request or the dial as one of the call."""
+        return request._replace(headers={**request.headers, **self._headers})
+
+
+def trace_id_of(key: str) -> str:
+    """Return a trace id, always the same, for what was placed without one."""
+    return _hex(key.encode(), 16)
+
+
+def span_id(trace_id: str, number: int = 0) -> str:
+    """Return a span's id (16 hexadecimal digits) in a call's trace: the call itself is 0, its turns count from 1."""
+    return _hex(f"{trace_id}{number}".encode(), 8)
 
 
 def _hex(text: bytes, size: int) -> str:

@@ -139,6 +139,8 @@ class CallRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """WAV file in the run's folder, where the call was recorded."""
     trace_id: str = ""
     """W3C trace id of its requests, 32 hexadecimal digits."""
+    ended_after_s: float = 0.0
+    """From its intended start to its end, where it never was up (`setup_ms` is not given)."""
     samples: dict[str, list[float]] = {}
     """Values that stand nowhere else in the record (`message_rtt`, `barge_in_stop`, `http_latency`, `yield_rate`, …):
     ms for latencies, 0 or 1 for ratios; thinned evenly in a long call."""
@@ -299,6 +301,12 @@ class TelemetryFacts(msgspec.Struct, frozen=True):
     """Whether the receiver took the figures as they were at the end of the run."""
     error: str = ""
     """What the last failed export said."""
+    signal: str = "metrics"
+    """`metrics`, or `traces`: the calls as spans."""
+    spans: int = 0
+    """Spans that the receiver took."""
+    spans_dropped: int = 0
+    """Spans that it did not take, or that found no place in the queue."""
 
 
 class Summary(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from voxload.errors import BadInputError, Problem
 from voxload.measure.collector import Collector
 from voxload.measure.probe import ProbePoint, ProbeResult
 from voxload.measure.recorder import Recorder
+from voxload.measure.snapshot import Snapshot
 from voxload.model.outcome import NOT_ATTEMPTED, Outcome
 from voxload.model.plan import Plan
 from voxload.model.probe import ProbeSettings
@@ -44,7 +45,13 @@ class _Probe:
 
 
 def _make(
-    settings: ProbeSettings, plan: Plan, stretch_s: int, run_id: str, file: str, environ: Mapping[str, str]
+    settings: ProbeSettings,
+    plan: Plan,
+    stretch_s: int,
+    run_id: str,
+    file: str,
+    environ: Mapping[str, str],
+    heard: Callable[[str, Snapshot], None],
 ) -> _Probe:
     found, document, collector = (
         component_type(settings.component),
@@ -53,12 +60,20 @@ def _make(
     )
     checked = read_settings(Source(document, file), found.settings_type, environ)
     component = found(checked, ComponentRun(run_id, Recorder(), monotonic_ns, unix_ns))
-    process = ComponentProcess(Job(document, run_id, file, gives_up=False), collector.add)
+
+    def emit(snapshot: Snapshot) -> None:
+        collector.add(snapshot)
+        heard(settings.label, snapshot)
+
+    process = ComponentProcess(Job(document, run_id, file, gives_up=False), emit)
     return _Probe(settings, component, plan.redact(component.target), collector, process)
 
 
 class Probes:
-    """The probes of a run; `start_ns()` returns its first instant, 0 before it is known."""
+    """The probes of a run; `start_ns()` returns its first instant, 0 before it is known.
+
+    `on_snapshot(probe, snapshot)` hears of what each measures, once a second.
+    """
 
     def __init__(
         self,
@@ -69,11 +84,20 @@ class Probes:
     ) -> None:
         self._start_ns = start_ns
         self._stopped = False
+        self.on_snapshot: Callable[[str, Snapshot], None] = lambda *_: None
         plan = prepared.plan
         self._probes = [
-            _make(item, plan, stretch_s, f"{plan.run_id}-probe{number}", prepared.source.file, environ)
+            _make(item, plan, stretch_s, f"{plan.run_id}-probe{number}", prepared.source.file, environ, self._hear)
             for number, item in enumerate(prepared.scenario.probes)
         ]
+
+    def _hear(self, probe: str, snapshot: Snapshot) -> None:
+        self.on_snapshot(probe, snapshot)
+
+    @property
+    def collectors(self) -> dict[str, Collector]:
+        """What each probe has measured, by its name."""
+        return {probe.settings.label: probe.collector for probe in self._probes}
 
     @asynccontextmanager
     async def probing(self) -> AsyncIterator[Sequence[str]]:

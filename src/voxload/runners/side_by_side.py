@@ -170,6 +170,10 @@ class SideBySide:
         self._done = 0
         """Steps that are over."""
         self._stopped = asyncio.Event()
+        self.start_ns = 0
+        """The first instant on the monotonic clock; 0 before it is known."""
+        self.on_snapshot: Callable[[str, Snapshot], None] = lambda *_: None
+        """Hears of what each service's test measures, once a second."""
         self.interrupted = False
 
     def _process(self, side: _Side, run_id: str, seed: int) -> ComponentProcess:
@@ -184,7 +188,17 @@ class SideBySide:
         ]
         load = {"shape": "stages", "stages": stages, "process": "poisson"}
         document = {**service.document, "load": load, "seed": service.component.settings.seed + seed}
-        return ComponentProcess(Job(document, f"{run_id}-{service.name}", service.file), side.take)
+
+        def emit(snapshot: Snapshot) -> None:
+            side.take(snapshot)
+            self.on_snapshot(service.name, snapshot)
+
+        return ComponentProcess(Job(document, f"{run_id}-{service.name}", service.file), emit)
+
+    @property
+    def collectors(self) -> dict[str, Collector]:
+        """What was measured of each service, by its name."""
+        return {side.service.name: side.collector for side, _ in self._sides}
 
     async def run(self) -> None:
         """Load the services to the last step, or until none is left that carries it.
@@ -210,7 +224,7 @@ class SideBySide:
             raise RunAbortedError("\n".join(texts))
 
     async def _load(self) -> None:
-        start_ns = monotonic_ns() + round(LEAD_S * NS_PER_S)
+        self.start_ns = start_ns = monotonic_ns() + round(LEAD_S * NS_PER_S)
         for _, process in self._sides:
             process.go(start_ns)
         for number in range(len(self._steps.calls)):

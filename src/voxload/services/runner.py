@@ -335,6 +335,7 @@ class ComponentRunner:
                 target_id=operation.target_id,
                 moments=operation.moments,
                 samples=operation.samples,
+                ended_after_s=0.0 if operation.ready_ns else (now_ns - operation.due_ns) / NS_PER_S,
             )
         )
         over(outcome)

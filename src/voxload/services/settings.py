@@ -16,6 +16,7 @@ from voxload.model.base import Model, ShortModel
 from voxload.model.gates import GateSettings, RegressionThresholds
 from voxload.model.load import ConstantLoad, Load
 from voxload.model.source import Location, Source, read_source, validate_partly
+from voxload.model.telemetry import TelemetrySettings
 from voxload.model.units import DurationNs
 from voxload.model.usage import ResourceSource
 from voxload.verdict.expression import parse_gate
@@ -87,6 +88,9 @@ class ComponentSettings(Model):
     )
     operations_max: int = Field(0, ge=0, description="Units of work at once; more are shed. 0: no limit.")
     resources: tuple[ResourceSource, ...] = Field((), description="Where the service's CPU and memory are measured.")
+    telemetry: TelemetrySettings = Field(
+        TelemetrySettings(), description="Where live figures go: OpenTelemetry, Prometheus, Azure Monitor."
+    )
     seed: int = Field(1, ge=0, description="Same seed, same work at the same instants.")
     _folder: Path = PrivateAttr(Path())
 

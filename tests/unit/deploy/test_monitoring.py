@@ -9,6 +9,7 @@ import pytest
 from voxload.measure.recorder import Recorder
 from voxload.model.metric import METRICS
 from voxload.runners.telemetry.figures import Figures, outside_name, shape_of
+from voxload.runners.telemetry.origin import CALLS, Level
 from voxload.runners.telemetry.prometheus import TYPES, prometheus_name
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
@@ -27,7 +28,7 @@ def offered():
     snapshot.counters.outcomes["completed"] = 1
     figures = Figures()
     figures.take(snapshot)
-    return {figure.name: figure for figure in figures.all(1, {0: 1.0})}
+    return {figure.name: figure for figure in figures.all([Level(CALLS, 1, {0: 1.0})])}
 
 
 ENDINGS = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "gauge": ("",)}

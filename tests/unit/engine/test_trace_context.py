@@ -5,20 +5,21 @@ import re
 import pytest
 
 from voxload.dialects.base import Dial, HttpRequest
-from voxload.engine.tracing import Tracing
+from voxload.engine.tracing import Tracing, span_id
 
 
 def trace(index=0, run_id="run-1", seed=1, headers=None):
     return Tracing(run_id, seed, headers or {}).call(index, f"{run_id}-{index}")
 
 
-def test_every_request_is_a_span_of_its_own_in_one_trace():
+def test_every_request_of_a_call_has_the_call_as_its_parent():
     call = trace()
     parents = [call.on(HttpRequest("GET", "http://x")).headers["traceparent"] for _ in range(50)]
     parents.append(call.on(Dial("ws://x", headers={"x": "y"})).headers["traceparent"])
     matches = [re.fullmatch(r"00-([0-9a-f]{32})-([0-9a-f]{16})-01", parent) for parent in parents]
     assert {match[1] for match in matches} == {call.trace_id}
-    assert len({match[2] for match in matches}) == len(parents)
+    assert {match[2] for match in matches} == {span_id(call.trace_id)}
+    assert len({span_id(call.trace_id, number) for number in range(20)}) == 20
 
 
 def test_a_dials_own_headers_stay():

@@ -19,6 +19,10 @@ from voxload.runners.telemetry.sink import Sink
 LABELS = (("call", "booking"),)
 
 
+def in_time():
+    return time.monotonic_ns() + 5_000_000_000
+
+
 def snapshot_of(values, shard=0):
     recorder = Recorder(shard)
     for value in values:
@@ -27,7 +31,7 @@ def snapshot_of(values, shard=0):
 
 
 def turn(figures):
-    (figure,) = [each for each in figures.all(0, {}) if each.name == "turn.latency"]
+    (figure,) = [each for each in figures.all([]) if each.name == "turn.latency"]
     return figure, figure.points[0]
 
 
@@ -69,12 +73,13 @@ def test_sums_since_the_last_export_lose_nothing_while_an_export_hangs():
 
     sink = Sink("test", "nowhere", export, delta=True, start_unix_ns=1)
     sink.figures.take(snapshot_of([5]))
-    sink.offer(0, {}, 2)
+    sink.offer([], 2)
     for now in (3, 4):
         sink.figures.take(snapshot_of([6, 7]))
-        sink.offer(0, {}, now)
+        sink.offer([], now)
     threading.Timer(0.1, gate.set).start()
-    facts = sink.close(0, {}, 9)
+    sink.finish([], 9)
+    facts = sink.close(in_time())
     sizes = [[f.points[0].size for f in figures if f.name == "turn.latency"] for figures, _, _ in sent]
     assert sizes == [[1], [4]]
     assert [(a, b) for _, a, b in sent] == [(1, 2), (2, 9)]
@@ -88,12 +93,13 @@ def test_an_exporter_that_raises_is_counted_and_told_once():
     sink = Sink("test", "nowhere", export, delta=False, start_unix_ns=0)
     told = []
     for now in range(3):
-        sink.offer(0, {}, now)
+        sink.offer([], now)
         until = time.monotonic() + 5
         while sink._busy.is_set() and time.monotonic() < until:
             time.sleep(0.005)
         told.append(sink.trouble())
-    facts = sink.close(0, {}, 9)
+    sink.finish([], 9)
+    facts = sink.close(in_time())
     assert [bool(words) for words in told] == [True, False, False]
     assert "boom" in told[0]
     assert (facts.exports, facts.failed, facts.complete) == (4, 4, False)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from voxload.measure.histogram import HistogramData, bucket_bounds, bucket_index
 from voxload.measure.recorder import Labels
 from voxload.measure.snapshot import Snapshot
 from voxload.model.metric import METRICS, SCALE, is_latency
+from voxload.runners.telemetry.origin import CALLS, Level, Origin
 
 BOUNDS_MS = (
     0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 35, 50, 75, 100, 125, 150, 175, 200, 250, 300, 400, 500, 600, 800, 1000, 1250, 1500,
@@ -121,8 +123,8 @@ class _Buckets:
 
 
 _COUNTERS = {
-    "calls.started": ("{call}", "calls begun"),
-    "calls.ended": ("{call}", "calls that have ended, by outcome"),
+    "started": ("", "begun"),
+    "ended": ("", "that have ended, by outcome"),
     "frames.sent": ("{frame}", "audio frames sent"),
     "frames.received": ("{frame}", "audio frames received"),
     "frames.dropped": ("{frame}", "frames not sent because the target did not read"),
@@ -133,6 +135,7 @@ _COUNTERS = {
     "peer.errors": ("{error}", "errors that the agent reported, by code"),
     "http.requests": ("{request}", "side traffic, by request and status"),
 }
+"""Unit (none: the origin's) and meaning of counts."""
 _PLAIN = {
     "frames_sent": "frames.sent",
     "frames_received": "frames.received",
@@ -141,6 +144,7 @@ _PLAIN = {
     "bytes_sent": "network.sent",
     "bytes_received": "network.received",
 }
+_OF_WORK = {"{call}": "calls", "{operation}": "units of work"}
 PEER_CODES_MAX = 50
 
 
@@ -148,63 +152,70 @@ class Figures:
     """Sums since the run began, or since `clear`."""
 
     def __init__(self) -> None:
-        self._buckets: dict[tuple[str, Labels], _Buckets] = {}
-        self._counters: dict[tuple[str, Labels], float] = defaultdict(float)
+        self._buckets: dict[tuple[str, str, Labels], _Buckets] = {}
+        self._counters: dict[tuple[str, str, str, Labels], float] = defaultdict(float)
+        """By name, its unit, its meaning, and labels."""
         self._codes: set[str] = set()
 
-    def take(self, snapshot: Snapshot) -> None:
+    def take(self, snapshot: Snapshot, origin: Origin = CALLS) -> None:
         """Add what one process has measured in one stretch."""
         for series in snapshot.series:
             edges = shape_of(series.metric).edges
-            key = (series.metric, tuple(series.labels.items()))
+            key = (origin.prefix, series.metric, origin.named(tuple(series.labels.items())))
             found = self._buckets.get(key)
             if found is None:
                 found = self._buckets[key] = _Buckets(edges)
             found.add(series.histogram, edges)
-        counters, sums = snapshot.counters, self._counters
-        sums["calls.started", ()] += counters.started
+        counters = snapshot.counters
+        self._count(origin, "started", (), counters.started)
         for outcome, count in counters.outcomes.items():
-            sums["calls.ended", (("outcome", str(outcome)),)] += count
+            self._count(origin, "ended", (("outcome", str(outcome)),), count)
         for name, outside in _PLAIN.items():
-            sums[outside, ()] += getattr(counters, name)
-        for item, amount in counters.costs.items():
-            sums["cost", (("item", item),)] += amount
+            amount = getattr(counters, name)
+            if amount or origin is CALLS:  # most services carry no audio
+                self._count(origin, outside, (), amount)
+        for item, cost in counters.costs.items():
+            self._count(origin, "cost", (("item", item),), cost)
         for code, count in counters.peer_errors.items():
             if code in self._codes or len(self._codes) < PEER_CODES_MAX:
                 self._codes.add(code)
-            sums["peer.errors", (("code", code if code in self._codes else "other"),)] += count
+            self._count(origin, "peer.errors", (("code", code if code in self._codes else "other"),), count)
         for request, statuses in counters.http_requests.items():
             for status, count in statuses.items():
-                sums["http.requests", (("request", request), ("status", status))] += count
+                self._count(origin, "http.requests", (("request", request), ("status", status)), count)
+
+    def _count(self, origin: Origin, name: str, labels: Labels, amount: float) -> None:
+        unit, meaning = _COUNTERS[name]
+        if not unit:
+            name, unit, meaning = f"{origin.work}.{name}", origin.unit, f"{_OF_WORK[origin.unit]} {meaning}"
+        self._counters[origin.prefix + name, unit, meaning, origin.named(labels)] += amount
 
     def clear(self) -> None:
         """Begin again at nothing, for a receiver that wants what is new each time."""
         self._buckets.clear()
         self._counters.clear()
 
-    def all(self, active: int, cpu_percent: dict[int, float]) -> list[Figure]:
-        """Return every figure; `active` calls are up, each process uses so many percent of a core."""
-        found = [
-            Figure("calls.concurrent", "{call}", "calls up at once", "level", [Point((), float(active))]),
-            Figure(
-                "generator.cpu",
-                "%",
-                "CPU of each of voxload's own processes, of one core",
-                "gauge",
-                [Point((("process", str(shard)),), cpu) for shard, cpu in sorted(cpu_percent.items())],
-            ),
-        ]
-        by_name: dict[str, list[Point]] = defaultdict(list)
-        for (name, labels), value in self._counters.items():
-            by_name[name].append(Point(labels, float(value)))
-        found += [Figure(name, *_COUNTERS[name], "counter", points) for name, points in by_name.items()]
-        by_metric: dict[str, list[Point]] = defaultdict(list)
-        for (metric, labels), each in self._buckets.items():
-            scale = shape_of(metric).scale
-            ends = (each.minimum / scale, each.maximum / scale)
-            by_metric[metric].append(Point(labels, each.total / scale, each.count, tuple(each.counts), *ends))
-        for metric, points in sorted(by_metric.items()):
+    def all(self, levels: Sequence[Level]) -> list[Figure]:
+        """Return every figure; `levels` says what is up now."""
+        found: dict[str, Figure] = {}
+
+        def add(figure: Figure) -> None:
+            found.setdefault(figure.name, figure._replace(points=[])).points.extend(figure.points)
+
+        for origin, active, cpu_percent in levels:
+            meaning = f"{_OF_WORK[origin.unit]} up at once"
+            up = [Point(origin.labels, float(active))]
+            add(Figure(f"{origin.prefix}{origin.work}.concurrent", origin.unit, meaning, "level", up))
+            meaning = "CPU of each of voxload's own processes, of one core"
+            used = [Point(origin.named((("process", str(shard)),)), cpu) for shard, cpu in sorted(cpu_percent.items())]
+            add(Figure(f"{origin.prefix}generator.cpu", "%", meaning, "gauge", used))
+        for (name, unit, meaning, labels), value in self._counters.items():
+            add(Figure(name, unit, meaning, "counter", [Point(labels, float(value))]))
+        for (prefix, metric, labels), each in sorted(self._buckets.items(), key=lambda item: item[0][:2]):
             shape = shape_of(metric)
+            ends = (each.minimum / shape.scale, each.maximum / shape.scale)
+            point = Point(labels, each.total / shape.scale, each.count, tuple(each.counts), *ends)
             meaning = METRICS[metric].meaning if metric in METRICS else ""
-            found.append(Figure(outside_name(metric), shape.unit, meaning, "histogram", points, shape.bounds))
-        return found
+            name = prefix + outside_name(metric)
+            add(Figure(name, shape.unit, meaning, "histogram", [point], shape.bounds))
+        return list(found.values())

@@ -1,4 +1,4 @@
-"""Figures as OpenTelemetry's metrics data, and the exporters that send them: OTLP over HTTP, Azure Monitor.
+"""Figures as OpenTelemetry's metrics data, and the exporters that send them and spans: OTLP over HTTP, Azure Monitor.
 
 Instruments of the OpenTelemetry SDK take single values and would have to be told each again; our histograms are added
 up already. So the data points are made here, of exact counts, and given to the SDK's own exporters.
@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from voxload.measure.extra import require
 from voxload.runners.telemetry.figures import Figure, Point
 from voxload.runners.telemetry.sink import Export, Words
+from voxload.runners.telemetry.span_sink import ExportSpans
+from voxload.runners.telemetry.spans import CallSpan
 
 EXTRA = "telemetry"
 TIMEOUT_S = 3.0
-METRICS_PATH = "/v1/metrics"
+METRICS_PATH, TRACES_PATH = "/v1/metrics", "/v1/traces"
+OTLP_LOGGERS = ("opentelemetry.exporter", "opentelemetry.sdk")
+AZURE_LOGGERS = ("azure.monitor.opentelemetry", "azure.core")
 NO_CALLS_HOME = (
     "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL",
     "APPLICATIONINSIGHTS_SDKSTATS_DISABLED",
@@ -34,9 +39,8 @@ def otlp_exporter(endpoint: str, prefix: str, resource: Mapping[str, str]) -> Ex
         BadInputError: OpenTelemetry's exporter is not installed.
     """
     module = require("opentelemetry.exporter.otlp.proto.http.metric_exporter", EXTRA)
-    words = Words("opentelemetry.exporter", "opentelemetry.sdk")
     exporter = module.OTLPMetricExporter(endpoint=f"{endpoint}{METRICS_PATH}", timeout=TIMEOUT_S)
-    return _exporting(exporter, prefix, resource, words, delta=False)
+    return _exporting(exporter, prefix, resource, Words(*OTLP_LOGGERS), delta=False)
 
 
 def azure_exporter(connection_string: str, prefix: str, resource: Mapping[str, str]) -> Export:
@@ -48,24 +52,91 @@ def azure_exporter(connection_string: str, prefix: str, resource: Mapping[str, s
         BadInputError: Azure's exporter is not installed.
         ValueError: the connection string is none.
     """
-    for name in NO_CALLS_HOME:
-        os.environ.setdefault(name, "true")
+    exporter = _azure("AzureMonitorMetricExporter", connection_string)
+    return _exporting(exporter, prefix, resource, Words(*AZURE_LOGGERS), delta=True)
+
+
+def _azure(name: str, connection_string: str, **more: Any) -> Any:
+    for variable in NO_CALLS_HOME:
+        os.environ.setdefault(variable, "true")
     module = require("azure.monitor.opentelemetry.exporter", EXTRA)
-    words = Words("azure.monitor.opentelemetry", "azure.core")
-    exporter = module.AzureMonitorMetricExporter(
+    return getattr(module, name)(
         connection_string=connection_string,
         disable_offline_storage=True,
         timeout=TIMEOUT_S,
         read_timeout=TIMEOUT_S,
         retry_total=0,
+        **more,
     )
-    return _exporting(exporter, prefix, resource, words, delta=True)
+
+
+def otlp_spans(endpoint: str, resource: Mapping[str, str]) -> ExportSpans:
+    """Return what exports spans to an OTLP/HTTP receiver.
+
+    Raises:
+        BadInputError: OpenTelemetry's exporter is not installed.
+    """
+    module = require("opentelemetry.exporter.otlp.proto.http.trace_exporter", EXTRA)
+    exporter = module.OTLPSpanExporter(endpoint=f"{endpoint}{TRACES_PATH}", timeout=TIMEOUT_S)
+    return _exporting_spans(exporter, _resource(resource), Words(*OTLP_LOGGERS))
+
+
+def azure_spans(connection_string: str, resource: Mapping[str, str]) -> ExportSpans:
+    """Return what exports spans to Application Insights, as dependencies.
+
+    Raises:
+        BadInputError: Azure's exporter is not installed.
+        ValueError: the connection string is none.
+    """
+    about = _resource(resource)
+    exporter = _azure("AzureMonitorTraceExporter", connection_string, tracer_provider=SimpleNamespace(resource=about))
+    return _exporting_spans(exporter, about, Words(*AZURE_LOGGERS))
+
+
+def _resource(resource: Mapping[str, str]) -> Any:
+    return require("opentelemetry.sdk.resources", EXTRA).Resource(dict(resource))
+
+
+def _exporting_spans(exporter: Any, resource: Any, words: Words) -> ExportSpans:
+    success = require("opentelemetry.sdk.trace.export", EXTRA).SpanExportResult.SUCCESS
+
+    def export(spans: Sequence[CallSpan]) -> str:
+        result = exporter.export([readable_span(span, resource) for span in spans])
+        said = words.take()
+        return "" if result == success else said or "the exporter does not say why"
+
+    return export
+
+
+def readable_span(span: CallSpan, resource: Any) -> Any:
+    """Return a span as `opentelemetry.sdk.trace.ReadableSpan`, which exporters take."""
+    sdk, api = require("opentelemetry.sdk.trace", EXTRA), require("opentelemetry.trace", EXTRA)
+    scope = require("opentelemetry.sdk.util.instrumentation", EXTRA).InstrumentationScope("voxload")
+    sampled = api.TraceFlags(api.TraceFlags.SAMPLED)
+
+    def context(span_id: str) -> Any:
+        return api.SpanContext(int(span.trace_id, 16), int(span_id, 16), is_remote=False, trace_flags=sampled)
+
+    status = api.Status(api.StatusCode.ERROR, span.error) if span.error else api.Status(api.StatusCode.UNSET)
+    return sdk.ReadableSpan(
+        name=span.name,
+        context=context(span.span_id),
+        parent=context(span.parent_id) if span.parent_id else None,
+        resource=resource,
+        attributes=span.attributes,
+        events=[sdk.Event(event.name, event.attributes, event.at_unix_ns) for event in span.events],
+        kind=api.SpanKind.INTERNAL if span.parent_id else api.SpanKind.CLIENT,
+        status=status,
+        start_time=span.start_unix_ns,
+        end_time=span.end_unix_ns,
+        instrumentation_scope=scope,
+    )
 
 
 def _exporting(exporter: Any, prefix: str, resource: Mapping[str, str], words: Words, *, delta: bool) -> Export:
     export_module = require("opentelemetry.sdk.metrics.export", EXTRA)
     success = export_module.MetricExportResult.SUCCESS
-    about = require("opentelemetry.sdk.resources", EXTRA).Resource(dict(resource))
+    about = _resource(resource)
 
     def export(figures: Sequence[Figure], from_ns: int, to_ns: int) -> str:
         data = metrics_data(figures, prefix, about, from_ns, to_ns, delta=delta)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 from voxload.clock import NS_PER_S, monotonic_ns
 from voxload.measure.summary import TelemetryFacts
 from voxload.runners.telemetry.figures import Figure, Figures
+from voxload.runners.telemetry.origin import Level
 
 Export = Callable[[list[Figure], int, int], str]
 """Sends figures that count from one Unix time in ns to another; returns what went wrong, or nothing."""
@@ -34,19 +35,20 @@ class Sink:
         self._exports = self._failed = self._skipped = 0
         self._error = ""
         self._told = False
+        self._last: tuple[Sequence[Level], int] | None = None
         self._thread = threading.Thread(target=self._work, name=f"telemetry-{kind}", daemon=True)
         self._thread.start()
 
-    def offer(self, active: int, cpu_percent: Mapping[int, float], now_ns: int) -> None:
+    def offer(self, levels: Sequence[Level], now_ns: int) -> None:
         """Export what there is, unless the last export still goes on."""
         if self._busy.is_set():
             self._skipped += 1
             return
-        self._hand_over(active, cpu_percent, now_ns)
+        self._hand_over(levels, now_ns)
 
-    def _hand_over(self, active: int, cpu_percent: Mapping[int, float], now_ns: int) -> None:
+    def _hand_over(self, levels: Sequence[Level], now_ns: int) -> None:
         self._busy.set()
-        self._waiting.put_nowait((self.figures.all(active, dict(cpu_percent)), self._from_ns, now_ns))
+        self._waiting.put_nowait((self.figures.all(levels), self._from_ns, now_ns))
         if self._delta:
             self.figures.clear()
             self._from_ns = now_ns
@@ -58,17 +60,27 @@ class Sink:
         self._told = True
         return f"{self._kind}: {self._endpoint} takes no figures: {self._error}; the run goes on, it is tried again"
 
-    def close(self, active: int, cpu_percent: Mapping[int, float], now_ns: int) -> TelemetryFacts:
-        """Export the last figures, wait for that no longer than `CLOSE_S`, and say how it went."""
-        deadline_ns = monotonic_ns() + round(CLOSE_S * NS_PER_S)
+    def finish(self, levels: Sequence[Level], now_ns: int) -> None:
+        """Export the last figures: at once, or in `close` when an export is under way."""
+        self._last = levels, now_ns
+        if not self._busy.is_set():
+            self._hand_over_last()
+
+    def _hand_over_last(self) -> None:
+        if self._last is not None:
+            self._hand_over(*self._last)
+            self._waiting.put(None)
+            self._last = None
+
+    def close(self, deadline_ns: int) -> TelemetryFacts:
+        """Wait for the last figures to be out until `deadline_ns` (monotonic clock), and say how it went."""
         gate = threading.Event()
-        while self._busy.is_set() and monotonic_ns() < deadline_ns:
+        while self._last is not None and self._busy.is_set() and monotonic_ns() < deadline_ns:
             gate.wait(0.02)
-        if self._busy.is_set():
+        if self._last is not None and self._busy.is_set():
             self._skipped += 1
         else:
-            self._hand_over(active, cpu_percent, now_ns)
-            self._waiting.put(None)
+            self._hand_over_last()
             self._thread.join(max((deadline_ns - monotonic_ns()) / NS_PER_S, 0.1))
         complete = not self._thread.is_alive() and not self._last_failed
         if self._thread.is_alive() and not self._error:
@@ -94,11 +106,11 @@ class Sink:
 
 
 class Words(logging.Handler):
-    """Keeps what an exporter logs, instead of letting it write over the live view."""
+    """Keeps what an exporter logs, instead of letting it write over the live view; of each thread for itself."""
 
     def __init__(self, *loggers: str) -> None:
         super().__init__(logging.WARNING)
-        self._first = ""
+        self._first: dict[int, str] = {}
         for name in loggers:
             logger = logging.getLogger(name)
             logger.addHandler(self)
@@ -106,9 +118,8 @@ class Words(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the first message of an export, which names the cause; later ones tell of retries and giving up."""
-        self._first = self._first or record.getMessage()
+        self._first.setdefault(threading.get_ident(), record.getMessage())
 
     def take(self) -> str:
-        """Return the message and forget it."""
-        said, self._first = self._first, ""
-        return said
+        """Return the message of this thread and forget it."""
+        return self._first.pop(threading.get_ident(), "")
