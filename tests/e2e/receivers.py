@@ -47,31 +47,24 @@ class Receiver:
     def paths(self) -> set[str]:
         return {path for path, _ in self.posted}
 
-    @property
-    def bodies(self) -> list[bytes]:
-        return [body for _, body in self.posted]
-
-    @property
-    def requests(self) -> list[ExportMetricsServiceRequest]:
-        """The figures that came by OTLP."""
-        return [ExportMetricsServiceRequest.FromString(body) for path, body in self.posted if path == "/v1/metrics"]
+    def requests(self, run_id: str) -> list[ExportMetricsServiceRequest]:
+        """The figures of a run that came by OTLP."""
+        found = [ExportMetricsServiceRequest.FromString(body) for path, body in self.posted if path == "/v1/metrics"]
+        return [each for each in found if _run_of(each.resource_metrics[0]) == run_id]
 
     def spans(self, run_id: str, *, children: bool = False) -> list[Span]:
         """The calls of a run that came by OTLP as spans, or their turns."""
         traces = [ExportTraceServiceRequest.FromString(body) for path, body in self.posted if path == "/v1/traces"]
         resources = [each.resource_spans[0] for each in traces]
         found = [
-            span
-            for resource in resources
-            if attributes(resource.resource.attributes)["voxload.run.id"] == run_id
-            for span in resource.scope_spans[0].spans
+            span for resource in resources if _run_of(resource) == run_id for span in resource.scope_spans[0].spans
         ]
         return [span for span in found if bool(span.parent_span_id) == children]
 
-    @property
-    def envelopes(self) -> list[dict]:
-        """What came by Azure's protocol."""
-        return [envelope for body in self.bodies for envelope in json.loads(body)]
+    def envelopes(self, run_id: str) -> list[dict]:
+        """What came of a run by Azure's protocol."""
+        found = [envelope for _, body in self.posted for envelope in json.loads(body)]
+        return [envelope for envelope in found if envelope["tags"]["ai.cloud.roleInstance"] == run_id]
 
 
 @contextmanager
@@ -94,6 +87,10 @@ def azure_accepts(_path: str, body: bytes) -> tuple[int, bytes]:
 def attributes(items) -> dict[str, object]:
     """Attributes as a dict."""
     return {item.key: getattr(item.value, item.value.WhichOneof("value")) for item in items}
+
+
+def _run_of(resource) -> object:
+    return attributes(resource.resource.attributes)["voxload.run.id"]
 
 
 def points_of(request):

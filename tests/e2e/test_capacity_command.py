@@ -41,7 +41,7 @@ def test_a_limit_of_ten_calls_is_found(voxload):
     outcomes = Counter()
     for file in done.folder.glob("probe-*.json"):
         outcomes.update(json.loads(file.read_bytes())["totals"]["outcomes"])
-    found, _ = points_of(receiver.requests[-1])
+    found, _ = points_of(receiver.requests(done.folder.name)[-1])
     ended = {name: found["voxload.calls.ended", (("outcome", name),)].as_double for name in outcomes}
     assert ended == outcomes, "all probes of a search add up"
     mine = receiver.spans(done.folder.name)

@@ -24,7 +24,7 @@ def test_the_service_with_the_small_limit_gives_way_first(voxload, redis_server)
         done = voxload("component", "all", *arguments, "--otlp", receiver.url)
     found = json.loads(done.out)
     cache, small = found["services"]
-    figures, _ = points_of(receiver.requests[-1])
+    figures, _ = points_of(receiver.requests(done.folder.name)[-1])
     for service in (cache, small):
         sent = [
             point.count

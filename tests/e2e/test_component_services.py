@@ -22,7 +22,7 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "components"
 
 def assert_sent_exactly(receiver, done):
     """The receiver has the summary's counts, and each unit of work as a span."""
-    found, metrics = points_of(receiver.requests[-1])
+    found, metrics = points_of(receiver.requests(done.folder.name)[-1])
     outcomes = done.summary.totals.outcomes
     ended = {dict(labels)["outcome"]: found[name, labels].as_double for name, labels in found if name == ENDED}
     assert ended == outcomes

@@ -29,7 +29,7 @@ def sessions(server, **more):
 
 def assert_figures_of_probes(receiver, summary):
     """What went out of probes stands under names of its own, exact to the count."""
-    found, _ = points_of(receiver.requests[-1])
+    found, _ = points_of(receiver.requests(summary.run.run_id)[-1])
     for probe in summary.probes:
         for outcome, count in probe.outcomes.items():
             ended = found["voxload.probe.operations.ended", key({"outcome": outcome, "probe": probe.name})]

@@ -31,7 +31,7 @@ from voxload.measure.summary import PlanFacts, RunFacts, Summary
 from voxload.model.fingerprint import fingerprint
 from voxload.model.load import ConcurrencyLoad
 from voxload.model.source import Location
-from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit
+from voxload.process import freeze_garbage, prefer_this_process, raise_file_limit, take_turns_often
 from voxload.report.files import write_reports
 from voxload.report.terminal import LiveView, print_summary
 from voxload.runners.environment import environment_facts
@@ -176,6 +176,8 @@ async def _run(
     """Run with the live view, and let Ctrl-C stop in good order."""
     raise_file_limit()
     prefer_this_process()
+    if sinks.telemetry.sends:
+        take_turns_often()
 
     def emit(snapshot: Snapshot) -> None:
         sinks.collector.add(snapshot)

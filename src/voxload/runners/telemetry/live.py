@@ -100,6 +100,11 @@ class Telemetry:
             self._endpoint = PrometheusEndpoint(*listen_address(settings.prometheus), prefix, about)
 
     @property
+    def sends(self) -> bool:
+        """Whether anything goes out, on threads of this process."""
+        return bool(self._sinks or self._endpoint)
+
+    @property
     def url(self) -> str:
         """Where Prometheus finds the figures; empty where it does not."""
         return self._endpoint.url if self._endpoint is not None else ""
