@@ -19,6 +19,26 @@ def test_the_specifications_scale(voxload):
     assert page.count("<polyline") == 5
 
 
+def test_the_specifications_day_and_its_recommended_limits(voxload):
+    path = voxload.write({**SCENARIO, "load": {"shape": "day", "calls": 100_000}})
+    done = voxload("plan", str(path), "--limits", "specification-recommended", "--json")
+    plan = json.loads(done.out)
+    limits = {row["limit"]: row["value"] for row in plan["rows"]}
+    assert limits == {
+        "acs.concurrent_calls": 10_000,
+        "speech.concurrent_streams": 200,
+        "openai.tokens_per_minute": 1_000_000,
+        "redis.connections": 2_500,
+        "eventgrid.events_per_s": 50_000,
+    }
+    busiest = plan["arrival_rate_per_s"]
+    assert busiest == pytest.approx(100_000 * 0.15 / 3600, rel=0.01)
+    shown = voxload("plan", "--calls", "10000", "--limits", "specification-recommended").out
+    for words in ("20M", "26M", "2.25M", "10,000", "breaks at"):
+        assert words in shown
+    assert "…" not in shown
+
+
 def test_a_scenario_with_prices_that_fits(voxload):
     cost = {"telephony": "pstn_inbound", "stt": "stream", "tts": "neural", "llm": "gpt-4o-mini"}
     path = voxload.write({**SCENARIO, "cost": cost})

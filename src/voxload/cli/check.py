@@ -165,9 +165,9 @@ def _load_table(estimate: Estimate) -> Table:
         table.add_column(name, justify="right")
     closed = estimate.model == "closed"
     for phase in estimate.phases:
-        rate = f"{phase.rate_start_per_s:g}"
+        rate = _rate(phase.rate_start_per_s)
         if phase.rate_end_per_s != phase.rate_start_per_s:
-            rate += f" → {phase.rate_end_per_s:g}"
+            rate += f" → {_rate(phase.rate_end_per_s)}"
         if closed and not phase.rate_start_per_s:
             rate = "as calls end"
         calls = "" if closed else f"{phase.calls:,}"
@@ -203,6 +203,10 @@ def _peak_table(estimate: Estimate, cores: int) -> Table:
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:,.0f}" if per_s >= 1000 else f"{per_s:.4g}"
 
 
 def _traffic(frames_per_s: float, mbit_per_s: float) -> str:

@@ -14,11 +14,12 @@ from rich.table import Table
 from voxload.cli.command import CheckedCommand
 from voxload.cli.options import Share
 from voxload.errors import BadInputError, Problem
-from voxload.planning.limits import DEFAULT_PROFILE, parse_amount, read_limits
+from voxload.planning.limits import DEFAULT_PROFILE, parse_amount, profiles, read_limits
 from voxload.planning.plan import CapacityPlan, Row, Targets, calls_of_day, demand_per_call, make_plan
 from voxload.planning.profile import FIELDS, cost_per_call, profile_of
 from voxload.planning.simulation import Simulated, simulate
 from voxload.report.plan_page import LimitLine, render_plan
+from voxload.runners.estimate import estimate_plan
 from voxload.runners.prepare import prepare
 from voxload.runners.results import write_atomically
 
@@ -30,6 +31,7 @@ Examples:
   voxload plan scenario.yaml --calls 500 --simulate --html plan.html
 
 \b
+Without --calls and --daily the plan is for the scenario's own peak.
 Without SCENARIO the call is assumed: 3 minutes, 10 turns; --assume changes every figure, and every figure is printed.
 Exit codes: 0 every limit carries the calls, 1 a limit does not, 2 bad input.
 """
@@ -55,10 +57,12 @@ class _Amount(click.ParamType[float]):
 
 @click.command("plan", cls=CheckedCommand, epilog=EPILOG)
 @click.argument("scenario", required=False, type=click.Path(path_type=Path))
-@click.option("--calls", type=_Amount(), help="Calls at once in the busiest hour, on average.")
+@click.option(
+    "--calls", type=_Amount(), help="Calls at once in the busiest hour, on average (default: the scenario's peak)."
+)
 @click.option("--daily", type=_Amount(), help="Calls a day; alone, they set the calls at once too.")
 @click.option("--busy-hour", type=Share(below=10), default="15%", show_default=True, help="Share of the day's calls.")
-@click.option("--limits", default=DEFAULT_PROFILE, show_default=True, help="specification, published-2025, or a file.")
+@click.option("--limits", default=DEFAULT_PROFILE, show_default=True, help=f"{', '.join(profiles())}, or a file.")
 @click.option("--limit", "limit", multiple=True, metavar="NAME=VALUE", help="One limit: 2500, 240K, unlimited.")
 @click.option("--assume", multiple=True, metavar="FIELD=VALUE", help=f"A figure of the mean call: {', '.join(FIELDS)}.")
 @click.option("--headroom", type=Share(below=10), default="30%", show_default=True, help="Beyond the need, in quotas.")
@@ -78,7 +82,10 @@ def plan_command(
     limits = read_limits(options["limits"], options["limit"])
     calls, daily = options["calls"], options["daily"]
     if calls is None and daily is None:
-        raise BadInputError([Problem("plan for how many calls?", suggestion="give --calls 10000, or --daily 100000")])
+        if prepared is None:
+            hint = "give --calls 10000, or --daily 100000, or a scenario"
+            raise BadInputError([Problem("plan for how many calls?", suggestion=hint)])
+        calls = estimate_plan(prepared).peak_calls
     if options["blocking"] >= 1:
         raise BadInputError([Problem("--blocking must be less than 100%")])
     if calls is None:
@@ -122,6 +129,9 @@ def answer(plan: CapacityPlan) -> str:
 def _amount(value: float | None) -> str:
     if value is None:
         return "—"
+    for size, unit in ((1e6, "M"), (1e3, "K")):
+        if value >= 100 * size or (value >= size and unit == "M"):
+            return f"{value / size:,.4g}{unit}"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -147,9 +157,9 @@ def _tables(plan: CapacityPlan, played: list[Simulated]) -> Tables:
         for row in plan.rows
         if row.value is not None and row.waiting_share is not None
     ]
-    tables: Tables = [("What the services must carry (breaks at: calls at once; quota: to ask for)", columns, rows)]
+    tables: Tables = [("What the services must carry (breaks at: calls; quota: to ask for)", columns, rows)]
     if waits:
-        tables.append(("Where callers wait for a place instead of being refused", ["", "wait", "mean wait"], waits))
+        tables.append(("Where callers wait instead of being refused", ["", "wait", "mean wait"], waits))
     if played:
         told = {row.limit: row.refused_share for row in plan.rows}
         shares = [[item.limit, _percent(told[item.limit]), _percent(item.refused_share)] for item in played]
@@ -183,7 +193,7 @@ def _print(console: Console, plan: CapacityPlan, tables: Tables, html: Path | No
         rate += f"; {plan.targets.daily_calls:,.0f} a day are {plan.busy_hour_calls:,.0f} at once in the busiest hour"
     console.print(rate)
     for title, columns, rows in tables:
-        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
         for number, column in enumerate(columns):
             table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
         for row in rows:

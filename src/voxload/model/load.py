@@ -144,6 +144,35 @@ class StagesLoad(Model):
         )
 
 
+WEEKDAY = (2, 1, 1, 1, 1, 3, 10, 30, 80, 130, 150, 120, 80, 85, 100, 85, 55, 30, 15, 8, 5, 4, 2, 2)
+"""Calls of each hour in a thousand of a day: quiet nights, 15 % in the busiest hour, a second peak in the afternoon."""
+
+
+class DayLoad(Model):
+    """Open: a day of calls, hour by hour, as a call centre sees them."""
+
+    shape: Literal["day"]
+    calls: int = Field(gt=0, le=100_000_000, description="In the whole day.")
+    hours: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        WEEKDAY,
+        min_length=24,
+        max_length=24,
+        description="Weights of the hours from midnight on; 15 % of the calls between 10 and 11 by default.",
+    )
+    process: Process = "poisson"
+
+    @model_validator(mode="after")
+    def _some_calls(self) -> DayLoad:
+        if not sum(self.hours):
+            raise ValueError("the hours place no call: every weight is 0")
+        return self
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Return the run as phases, an hour each: h00 to h23."""
+        rates = [self.calls * weight / sum(self.hours) / 3600 for weight in self.hours]
+        return tuple(Phase(f"h{hour:02d}", 3600 * 10**9, rate, rate) for hour, rate in enumerate(rates))
+
+
 class ConcurrencyLoad(Model):
     """Closed: a fixed number of callers, each of whom calls again when its call has ended.
 
@@ -177,5 +206,5 @@ class ConcurrencyLoad(Model):
         return tuple(phase for phase in (ramp, hold) if phase.duration_ns)
 
 
-OpenLoad = ConstantLoad | PoissonLoad | RampLoad | SpikeLoad | StagesLoad
+OpenLoad = ConstantLoad | PoissonLoad | RampLoad | SpikeLoad | StagesLoad | DayLoad
 Load = Annotated[OpenLoad | ConcurrencyLoad, Field(discriminator="shape")]

@@ -58,7 +58,12 @@ class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
 def profiles() -> dict[str, dict[str, Limit]]:
     """Return the named profiles."""
     data = (resources.files("voxload.planning") / "data" / "limits.json").read_bytes()
-    return msgspec.json.decode(data, type=dict[str, dict[str, Limit]])
+    found = msgspec.json.decode(data, type=dict[str, dict[str, Limit]])
+    found[f"{DEFAULT_PROFILE}-recommended"] = {
+        name: Limit(limit.recommended, f"{limit.source}, recommended", limit.date)
+        for name, limit in found[DEFAULT_PROFILE].items()
+    }
+    return found
 
 
 def read_limits(profile: str, overrides: Iterable[str]) -> dict[str, Limit]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from voxload.clock import NS_PER_S
 from voxload.errors import BadInputError, Problem
-from voxload.model.load import ConcurrencyLoad, ConstantLoad, Load, PoissonLoad
+from voxload.model.load import ConcurrencyLoad, ConstantLoad, DayLoad, Load, PoissonLoad
 from voxload.model.units import parse_duration_ns, parse_rate_per_s
 
 RAMP_UP_NS_MAX = 10 * NS_PER_S
@@ -77,6 +77,13 @@ def stretched(load: Load, wanted_ns: int) -> dict[str, Any]:
         found = _as_written(load, 1, 1)
         ramp_up_ns = load.ramp_up_ns * wanted_ns // length_ns if wanted_ns < length_ns else load.ramp_up_ns
         return {**found, "duration": _seconds(wanted_ns), "ramp_up": _seconds(ramp_up_ns)}
+    if isinstance(load, DayLoad):  # an hour is then no hour any more
+        stages = [
+            {"name": phase.name, "duration": _seconds(phase.duration_ns * wanted_ns // length_ns)}
+            | {"arrival_rate": phase.rate_start_per_s}
+            for phase in load.phases()
+        ]
+        return {"shape": "stages", "stages": stages, "process": load.process}
     found = _as_written(load, wanted_ns, length_ns)
     if isinstance(load, ConstantLoad | PoissonLoad):
         found["duration"] = _seconds(wanted_ns)

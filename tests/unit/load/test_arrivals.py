@@ -11,7 +11,8 @@ from scipy import stats
 
 from voxload.clock import NS_PER_S
 from voxload.load.arrivals import Arrival, arrivals, closed_starts, count_calls, slice_arrivals
-from voxload.model.load import ConcurrencyLoad, Phase
+from voxload.model.load import ConcurrencyLoad, DayLoad, Phase, StagesLoad
+from voxload.runners.overrides import stretched
 
 rates = st.one_of(st.just(0.0), st.floats(0.01, 40), st.integers(0, 40).map(float))
 
@@ -136,3 +137,28 @@ def test_closed_callers_are_dealt_out_once(concurrency, duration_s, ramp_s, shar
     assert all(a.due_ns <= b.due_ns for a, b in itertools.pairwise(callers))
     assert all(0 <= caller.due_ns < max(load.ramp_up_ns, 1) for caller in callers)
     assert {caller.phase for caller in callers} == {"ramp" if load.ramp_up_ns else "hold"}
+
+
+def test_a_day_has_its_calls_by_the_hour():
+    load = DayLoad(shape="day", calls=100_000)
+    phases = load.phases()
+    assert (len(phases), phases[10].name) == (24, "h10")
+    assert sum(phase.calls for phase in phases) == pytest.approx(100_000)
+    assert max(phases, key=lambda phase: phase.calls) is phases[10]
+    assert phases[10].calls == pytest.approx(15_000)
+    counts = count_calls(phases, load.process, 7)
+    assert sum(counts) == pytest.approx(100_000, rel=0.02)
+    assert counts[10] == pytest.approx(15_000, rel=0.04)
+    night = DayLoad(shape="day", calls=240, hours=[0] * 23 + [2], process="even")
+    assert count_calls(night.phases(), night.process, 7) == [0] * 23 + [240]
+    with pytest.raises(ValueError, match="the hours place no call"):
+        DayLoad(shape="day", calls=1, hours=[0] * 24)
+
+
+def test_a_shortened_day_keeps_its_rates():
+    load = DayLoad(shape="day", calls=100_000)
+    short = StagesLoad.model_validate(stretched(load, 24 * 10**9))
+    assert [phase.name for phase in short.phases()] == [phase.name for phase in load.phases()]
+    assert {phase.duration_ns for phase in short.phases()} == {10**9}
+    assert [phase.rate_start_per_s for phase in short.phases()] == [phase.rate_start_per_s for phase in load.phases()]
+    assert short.process == "poisson"
