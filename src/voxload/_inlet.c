@@ -152,12 +152,12 @@ static void add_late(LateNumbers *self, int64_t transit_ns) {
 static void meter_packet(Inlet *self, const int16_t *samples, Py_ssize_t count, int64_t media_ns, int64_t arrival_ns) {
     MeterNumbers *meter = self->meter;
     meter->packets++;
-    if (self->ear->last_start_ns - arrival_ns > meter->burst_ns) return;
     if (meter->spurts != self->playout->spurts) {
         meter->spurts = self->playout->spurts;
         self->jitter->started = self->late->anchored = 0;
     }
-    add_jitter(self->jitter, arrival_ns - media_ns);
+    if (self->ear->last_start_ns - arrival_ns > meter->burst_ns) self->jitter->started = 0;
+    else add_jitter(self->jitter, arrival_ns - media_ns);
     add_late(self->late, arrival_ns - media_ns);
     if (meter->underruns != self->playout->underruns) {
         meter->underruns = self->playout->underruns;

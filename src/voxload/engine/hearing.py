@@ -11,7 +11,7 @@ from voxload.measure.jitter import JitterMeter, LateFrames
 from voxload.measure.recorder import Labels, Recorder
 
 BURST_NS = 500_000_000
-"""Audio that arrives this long before it plays was sent in a burst: how evenly it came says nothing."""
+"""Audio that arrives this long before it plays was sent in a burst: how evenly it came says nothing of jitter."""
 FULL_SCALE = 32_767
 WIDEBAND_HZ = 16_000
 NS_PER_MS = 1e6
@@ -44,13 +44,14 @@ class HearingMeter(MeterNumbers):
         """Take in a packet that the ear has just heard; `media_before_ns` is the audio that had come before it."""
         playout = self._playout
         self._packets += 1
-        if self._ear.last_start_ns - now_ns > BURST_NS:
-            return
         if playout.spurts != self._spurts:
             self._spurts = playout.spurts
             self._jitter.start_spurt()
             self._late.start_spurt()
-        self._jitter.add(now_ns, media_before_ns)
+        if self._ear.last_start_ns - now_ns > BURST_NS:
+            self._jitter.start_spurt()  # packets that were left out are no gap
+        else:
+            self._jitter.add(now_ns, media_before_ns)
         self._late.add(now_ns, media_before_ns)
         if playout.underruns != self._underruns:  # the buffer fills anew: later frames are judged by this one
             self._underruns = playout.underruns

@@ -383,3 +383,32 @@ def list_of_modules():
     from pathlib import Path
 
     return list(Path(inlets.__file__).parent.glob("_inlet.*.so"))
+
+
+# --- what counts ---
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("wait_ms", [20, 1])
+def test_a_packet_counts_whether_it_came_in_a_burst_or_not(quick, wait_ms):
+    side = Side("rtmed", quick=quick)
+    for number in range(100):
+        payload = on_the_wire(side, sound(side, "speech" if number % 4 else "clipped", 320, number))
+        side.message(payload, True, START_NS + number * wait_ms * NS_PER_MS)
+    assert (side.meter._packets, side.meter._clipped) == (100, 25)
+    assert (side.meter._late.frames, side.meter._late.late) == (100, 0)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_what_a_burst_leaves_out_is_no_jitter(quick):
+    side = Side("rtmed", quick=quick)
+    payload = on_the_wire(side, sound(side, "speech", 320))
+    now_ns = START_NS
+    for number in range(300):  # every packet comes right after the one before it, up to a lead that is a burst's
+        now_ns += 1 * NS_PER_MS if number < 200 else FRAME_NS
+        now_ns += 3_500 * NS_PER_MS if number == 200 else 0
+        side.message(payload, True, now_ns)
+        if number == 199:
+            before_ns = side.meter._jitter.jitter_ns
+    assert side.meter._jitter.jitter_ns < before_ns, "the pause used up the lead; what follows comes on time"
+    assert side.meter._late.late == 0
