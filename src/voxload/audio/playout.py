@@ -190,6 +190,12 @@ class Ear(EarNumbers):
         """(onset_ns, end_ns) of the segments that have ended, the latest 64, oldest first."""
         return self.detector.closed
 
+    @property
+    def spoken_ns(self) -> int:
+        """How long the agent has spoken in all."""
+        total_ns = self.detector.forgotten_ns + sum(end_ns - onset_ns for onset_ns, end_ns in self.detector.closed)
+        return total_ns + (self.last_active_ns - self.onset_ns if self.speaking else 0)
+
     def _note_segments(self) -> None:
         """See whether one of the segments that have just opened begins the reply."""
         detector = self.detector

@@ -38,7 +38,7 @@ class SpeechDetector(DetectorNumbers):
     window from the end of the last chunk is rounding or jitter and is bridged; a longer one is silence.
     """
 
-    __slots__ = ("_history_bytes", "_open_level", "_open_windows", "closed")
+    __slots__ = ("_history_bytes", "_open_level", "_open_windows", "closed", "forgotten_ns")
 
     speaking: bool
     """A segment is open at the end of what was fed."""
@@ -50,6 +50,8 @@ class SpeechDetector(DetectorNumbers):
     """How many segments have opened."""
     closed: deque[tuple[int, int]]
     """(onset_ns, end_ns) of the closed segments, the latest 64."""
+    forgotten_ns: int
+    """Length of all segments before these."""
 
     def __init__(self, sample_rate_hz: int, open_dbfs: float = OPEN_DBFS) -> None:
         window_samples = sample_rate_hz // WINDOWS_PER_S
@@ -70,7 +72,8 @@ class SpeechDetector(DetectorNumbers):
         self.onset_ns = 0
         self.last_active_ns = 0
         self.opened = 0
-        self.closed = deque(maxlen=_SEGMENTS_KEPT)
+        self.closed = deque()
+        self.forgotten_ns = 0
 
     def feed(self, pcm: bytes, at_ns: int) -> None:
         """Hear 16-bit samples (a whole number of them) whose first one plays at `at_ns`."""
@@ -178,6 +181,9 @@ class SpeechDetector(DetectorNumbers):
     def _close(self) -> None:
         self.speaking = False
         self.closed.append((self.onset_ns, self.last_active_ns))
+        if len(self.closed) > _SEGMENTS_KEPT:
+            onset_ns, end_ns = self.closed.popleft()
+            self.forgotten_ns += end_ns - onset_ns
 
     def _jump(self, at_ns: int) -> None:
         """Go on at `at_ns` after a stretch without audio: it counts as silence."""

@@ -42,12 +42,12 @@ def close_books(
     heard: dict[str, Any] = {}
     if talk is not None:
         listener, hearing = talk
-        listener.finish()
+        listener.finish(end.now_ns)
         heard = {
             **hearing.finish(recorder, labels),
             "turns": [turn.record(end.due_ns) for turn in listener.turns],
             "moments": listener.moments,
-            "agent_speech_s": listener.agent_speech_ns() / 1e9,
+            "agent_speech_s": listener.ear.spoken_ns / 1e9,
             "caller_speech_s": listener.caller_speech_ns / 1e9,
             "cost": _price(listener, end, labels, context),
             "samples": listener.samples.values,
@@ -82,10 +82,10 @@ def _price(listener: Listener, end: CallEnd, labels: Labels, context: CallContex
         CallUsage(
             minutes=(end.now_ns - end.ready_ns) / 60e9,
             caller_speech_s=listener.caller_speech_ns / 1e9,
-            agent_speech_s=listener.agent_speech_ns() / 1e9,
+            agent_speech_s=listener.ear.spoken_ns / 1e9,
             turns=len(turns),
             caller_characters=sum(len(turn.said) for turn in turns),
-            agent_characters=sum(len(turn.reply) for turn in turns) if any(turn.reply for turn in turns) else None,
+            agent_characters=listener.agent_characters or None,
             input_tokens=usage.input_tokens if usage else None,
             output_tokens=usage.output_tokens if usage else None,
             audio_input_tokens=usage.audio_input_tokens if usage else None,

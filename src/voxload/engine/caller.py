@@ -7,6 +7,7 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from voxload.audio.corpus import BACKCHANNEL
+from voxload.clock import NS_PER_MS
 from voxload.dialects.base import CallerSession
 from voxload.engine.context import CallContext
 from voxload.engine.listener import Listener
@@ -299,7 +300,8 @@ class Caller:
             self._listener.gave_up(now_ns)
             waited_s = (deadline_ns - self._listener.owed_since_ns) / 1e9
             raise _HangUpError(Outcome.AGENT_SILENT, f"no reply to {self._listener.owed} within {waited_s:g} s")
-        return deadline_ns
+        undecided_ns = self._listener.undecided_until_ns + NS_PER_MS
+        return min(undecided_ns, deadline_ns) if now_ns < undecided_ns else deadline_ns
 
     def _agent_done(self, timeout_ns: int | None) -> Check:
         """Wait until the agent has replied and its turn is over; the call ends when it never speaks or never stops."""

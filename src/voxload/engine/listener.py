@@ -32,6 +32,8 @@ class _Overlap:
     at_ns: int
     until_ns: int
     harmless: bool
+    over: Turn | None
+    """The turn whose reply it is."""
     interrupted_ns: int = 0
     reply_ended_ns: int = 0
 
@@ -40,8 +42,9 @@ class Listener:
     """Keeps the turns of a call and records the metrics of the talk. Instants are on the monotonic clock."""
 
     __slots__ = (
-        "_answered", "_due_ns", "_greeting_ns", "_labels", "_overlaps", "_ready_ns", "_recorder", "_wheel",
-        "caller_speech_ns", "ear", "moments", "recording", "samples", "turns", "usage",
+        "_answered", "_due_ns", "_greeting_ns", "_labels", "_overlaps", "_ready_ns", "_recorder", "_speaking", "_wheel",
+        "agent_characters", "caller_speech_ns", "ear", "moments", "recording", "samples", "turns", "undecided_until_ns",
+        "usage",
     )  # fmt: skip
 
     def __init__(self, ear: Ear, context: CallContext, labels: Labels, due_ns: int, ready_ns: int) -> None:
@@ -50,6 +53,10 @@ class Listener:
         self.moments: list[CallMoment] = []
         self.samples = CallSamples()
         self.caller_speech_ns = 0
+        self.agent_characters = 0
+        """Of all that the agent says of its own words, the greeting included."""
+        self.undecided_until_ns = 0
+        """Until when speech over the end of the last turn may turn out to be its reply."""
         self.usage: Usage | None = None
         """The sum of what the agent has reported; None when it reports nothing."""
         self.recording: CallRecording | None = None
@@ -61,6 +68,7 @@ class Listener:
         self._ready_ns = ready_ns
         self._answered = False  # the greeting is owed
         self._overlaps: list[_Overlap] = []
+        self._speaking: Turn | None = None  # what the caller is saying
         self._greeting_ns = 0  # onset of a greeting that goes on
         ear.await_reply(ready_ns)
 
@@ -86,13 +94,15 @@ class Listener:
 
     def caller_begins(self, turn: Turn, start_ns: int, utterance: Utterance) -> None:
         """The caller starts an utterance at `start_ns`; its active ends are known in advance."""
+        self._speaking = turn
         if self.recording is not None:
             self.recording.caller(start_ns, utterance.samples, utterance.sample_rate_hz)
         if not turn.listening_only:
             self._close_reply()
         if self.ear.speaks_at(turn.speech_start_ns):
             harmless = turn.listening_only
-            overlap = _Overlap(turn.speech_start_ns, turn.speech_end_ns, harmless)
+            over = self.turns[-1] if self.turns else None
+            overlap = _Overlap(turn.speech_start_ns, turn.speech_end_ns, harmless, over)
             self._overlaps.append(overlap)
             self.moment(turn.speech_start_ns, "backchannel" if harmless else "barge_in", turn.name)
             wait_ns = (FALSE_STOP_NS if harmless else YIELD_NS) + CLOSED_NS
@@ -102,28 +112,44 @@ class Listener:
 
     def caller_ends(self, turn: Turn) -> None:
         """The last active sample of the utterance has been sent."""
+        self._speaking = None
         self.caller_speech_ns += turn.speech_end_ns - turn.speech_start_ns
         if turn.listening_only:
             return
         early_ns = self._agent_onset_over(turn)
         self._recorder.observe("agent_interruption", self._turn_labels(turn), early_ns > 0)
-        self.ear.await_reply(turn.speech_end_ns)
+        self.ear.await_reply(turn.speech_end_ns - OVERLAP_NS)
         self._answered = False
         if early_ns:
             self.moment(early_ns, "agent_interruption", turn.name)
             early_ms = (turn.speech_end_ns - early_ns) / 1e6
             turn.problems.append(f"the agent spoke {early_ms:.0f} ms before the caller had finished")
-            if self.ear.speaks_at(turn.speech_end_ns):  # it goes on: that is its reply
-                self.ear.reply_onset_ns = early_ns
-                self._on_reply(early_ns)
+        self._look_for_early_reply(turn)
+        if not self._answered and self.ear.speaking:
+            self.undecided_until_ns = turn.speech_end_ns + CLOSED_NS
+            self._wheel.at(self.undecided_until_ns, lambda _due_ns: self._look_for_early_reply(turn))
+
+    def _look_for_early_reply(self, turn: Turn) -> int:
+        """Take speech that began before the turn's end was known, and is heard after it, as its reply.
+
+        What ends before the caller does is none: a murmur, however late.
+        """
+        if turn is self.turns[-1] and not self._answered:
+            onsets = (on_ns for on_ns, off_ns in self._segments() if off_ns > turn.speech_end_ns)
+            onset_ns = next((on_ns for on_ns in onsets if on_ns > turn.speech_start_ns), 0)
+            if onset_ns:
+                self.ear.reply_onset_ns = onset_ns
+                self._on_reply(onset_ns)
+        return 0
+
+    def _segments(self) -> list[tuple[int, int]]:
+        """Return onset and end of the agent's segments of speech, the open one as far as it has been heard."""
+        ear = self.ear
+        return [*ear.ended_segments, *([(ear.onset_ns, ear.last_active_ns)] if ear.speaking else [])]
 
     def _agent_onset_over(self, turn: Turn) -> int:
         """Return when the agent began to speak while the caller was speaking, or 0; short overlaps do not count."""
-        ear = self.ear
-        segments = list(ear.ended_segments)
-        if ear.speaking:
-            segments.append((ear.onset_ns, ear.last_active_ns))
-        for onset_ns, end_ns in segments:
+        for onset_ns, end_ns in self._segments():
             overlap_ns = min(end_ns, turn.speech_end_ns) - onset_ns
             if turn.speech_start_ns < onset_ns and overlap_ns >= OVERLAP_NS:
                 return onset_ns
@@ -132,7 +158,12 @@ class Listener:
     # --- the agent speaks ---
 
     def speech_began(self) -> None:
-        """The ear has heard a segment of speech open: if a reply is owed, that may be it."""
+        """The ear has heard a segment of speech open: if a reply is owed, that may be it.
+
+        What it is while the caller speaks shows at the end of the turn.
+        """
+        if self._speaking is not None and not self._speaking.listening_only:
+            return
         onset_ns = self.ear.reply_onset_ns
         if onset_ns and not self._answered:
             self._on_reply(onset_ns)
@@ -145,7 +176,7 @@ class Listener:
             recorder.latency("greeting", self._labels, onset_ns - self._ready_ns)
             return
         turn = self.turns[-1]
-        turn.onset_ns, turn.first_sound_ns = onset_ns, self.ear.first_sound_ns or onset_ns
+        turn.onset_ns, turn.first_sound_ns = onset_ns, min(self.ear.first_sound_ns or onset_ns, onset_ns)
         labels = self._turn_labels(turn)
         recorder.latency("turn_latency", labels, turn.latency_ns)
         recorder.latency("turn_latency_uncorrected", labels, turn.latency_ns - turn.sent_late_ns)
@@ -153,8 +184,6 @@ class Listener:
         recorder.latency("silent_pad", labels, onset_ns - turn.first_sound_ns)
         recorder.latency("dead_air", labels, turn.latency_ns)
         recorder.observe("missed_response", labels, False)
-        for stage, value_ns in turn.stages_ns().items():
-            recorder.latency(stage, labels, value_ns)
 
     def broke_off(self, resumed_ns: int, silent_ns: int) -> None:
         """The agent's speech broke off and has resumed."""
@@ -174,16 +203,38 @@ class Listener:
 
     def on_transcript(self, transcript: Transcript, now_ns: int) -> None:
         """The agent says what it understood, or what it says itself."""
-        if not self.turns or not transcript.final:
+        if not transcript.final:
             return
-        turn = self.turns[-1]
+        if transcript.speaker == "agent":
+            self.agent_characters += len(transcript.text)
+        turn = self._turn_of(transcript, now_ns)
+        if turn is None:
+            return
         if transcript.speaker == "agent":
             turn.reply = f"{turn.reply} {transcript.text}".strip()
             turn.reply_text_ns = turn.reply_text_ns or now_ns
         else:
             turn.heard = f"{turn.heard} {transcript.text}".strip()
-            turn.transcript_ns = now_ns
+            if not turn.reply_end_ns:
+                turn.transcript_ns = now_ns
+            elif not turn.transcript_ns:  # its other stages are in the books
+                turn.transcript_ns = now_ns
+                self._recorder.latency("stt", self._turn_labels(turn), now_ns - turn.speech_end_ns)
         turn.intent_heard = transcript.intent or turn.intent_heard
+
+    def _turn_of(self, transcript: Transcript, now_ns: int) -> Turn | None:
+        """Return the turn that a transcript is about: of what comes while the caller speaks, often the one before.
+
+        The agent's own words are then still those to that one. What it understood is, where that one was answered and
+        nothing has been told of it.
+        """
+        turns = self.turns
+        if not turns or now_ns >= turns[-1].speech_end_ns:
+            return turns[-1] if turns else None
+        before = turns[-2] if len(turns) > 1 else None
+        if transcript.speaker == "agent":
+            return before
+        return before if before is not None and before.onset_ns and not before.transcript_ns else turns[-1]
 
     def on_intent(self, intent: str) -> None:
         """The agent names the intent that it takes the caller's words for."""
@@ -232,6 +283,7 @@ class Listener:
             return 0
         self._overlaps.remove(overlap)
         stop_ns = self._stop_ns(overlap, now_ns)
+        self._note_stop(overlap, stop_ns)
         recorder = self._recorder
         if overlap.harmless:
             in_time = 0 < stop_ns <= overlap.at_ns + FALSE_STOP_NS
@@ -269,6 +321,12 @@ class Listener:
                 stop_ns = end_ns
         return stop_ns if stop_ns <= now_ns else 0
 
+    @staticmethod
+    def _note_stop(overlap: _Overlap, stop_ns: int) -> None:
+        """Note where the reply that the caller interrupted really ended."""
+        if stop_ns and not overlap.harmless and overlap.over is not None and overlap.over.onset_ns:
+            overlap.over.reply_end_ns = max(stop_ns, overlap.over.onset_ns)
+
     # --- the end ---
 
     def _close_reply(self) -> None:
@@ -280,20 +338,23 @@ class Listener:
             turn = self.turns[-1]
             if turn.onset_ns and not turn.reply_end_ns:
                 turn.reply_end_ns = max(self.ear.last_active_ns, turn.onset_ns)
+                # not with the onset: a transcript may come after it
+                for stage, value_ns in turn.stages_ns().items():
+                    self._recorder.latency(stage, self._turn_labels(turn), value_ns)
 
-    def finish(self) -> None:
-        """The call is over: record what has to wait until then."""
+    def finish(self, now_ns: int) -> None:
+        """The call is over: record what has to wait until then. What has not been played is never heard."""
+        turn = self._speaking
+        if turn is not None:
+            self.caller_speech_ns += max(min(now_ns, turn.speech_end_ns) - turn.speech_start_ns, 0)
+        self.ear.flush(now_ns)
+        for overlap in self._overlaps:
+            self._note_stop(overlap, self._stop_ns(overlap, now_ns))
         self._close_reply()
-        heard_ns = self.agent_speech_ns()
+        heard_ns = self.ear.spoken_ns
         both_ns = heard_ns + self.caller_speech_ns
         if both_ns:
             self._recorder.observe("talk_ratio", self._labels, heard_ns / both_ns)
-
-    def agent_speech_ns(self) -> int:
-        """Return how long the agent has spoken, as far as the ear remembers its segments."""
-        ear = self.ear
-        total_ns = sum(end_ns - onset_ns for onset_ns, end_ns in ear.ended_segments)
-        return total_ns + (ear.last_active_ns - ear.onset_ns if ear.speaking else 0)
 
     def _turn_labels(self, turn: Turn) -> Labels:
         return (*self._labels, ("turn", turn.name))

@@ -38,7 +38,6 @@ class Turn:
     heard: str = ""
     reply: str = ""
     intent_heard: str = ""
-    agent_spoke_over: bool = False
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -54,7 +53,7 @@ class Turn:
         """
         stages: dict[str, int] = {}
         if self.transcript_ns:
-            stages["stt"] = self.transcript_ns - self.speech_end_ns
+            stages["stt"] = max(self.transcript_ns - self.speech_end_ns, 0)  # a recogniser may be done before the end
             if self.first_sound_ns >= self.transcript_ns:
                 stages["voice_response"] = self.first_sound_ns - self.transcript_ns
             if self.transcript_ns <= self.reply_text_ns <= self.first_sound_ns:
