@@ -52,6 +52,13 @@ OUTCOME_MEANINGS: dict[str, str] = {
 """What each outcome means, in plain words."""
 
 
+def outcome_meaning(name: str, *, component: bool) -> str:
+    """Return what an outcome means, in a run of calls or in a component test; empty where it is not known."""
+    if component and name == Outcome.COMPLETED:
+        return "every step was done"
+    return OUTCOME_MEANINGS.get(name, "")
+
+
 def clean(text: str, length_max: int = 0) -> str:
     """Return `text` on one line with every unprintable character made visible as an escape.
 

@@ -206,7 +206,8 @@ def _calls_figure(summary: Summary) -> Figure:
     detail = f"{text.number(planned)} planned" if summary.plan.model == "open" else "closed load"
     apart = sum(summary.totals.outcomes.get(outcome, 0) for outcome in NOT_ATTEMPTED)
     detail += f", {text.number(apart)} counted apart" if apart else ""
-    return Figure("calls", "Calls", text.number(summary.totals.attempted), detail)
+    title = "Units of work" if summary.plan.component not in {"", "acs"} else "Calls"
+    return Figure("calls", title, text.number(summary.totals.attempted), detail)
 
 
 def _success_figure(summary: Summary) -> Figure:
@@ -340,7 +341,7 @@ def outcome_rows(summary: Summary) -> list[OutcomeRow]:
         OutcomeRow(
             text.clean(name),
             text.title(name),
-            text.OUTCOME_MEANINGS.get(name, ""),
+            text.outcome_meaning(name, component=bool(summary.plan.component)),
             counts[name],
             text.rate(counts[name], total),
             outcome_tone(name),

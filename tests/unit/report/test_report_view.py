@@ -202,3 +202,11 @@ def test_gates_on_a_whole_metric_are_lines_in_its_charts(change: Change) -> None
     ]
     limits = charts.chart_data(change(gates=gates))["limits"]
     assert limits == {"turn_latency": [{"ms": 1500, "label": "p95(turn_latency) < 1.5s", "status": "fail"}]}
+
+
+@pytest.mark.parametrize(("component", "title"), [("", "Calls"), ("acs", "Calls"), ("redis", "Units of work")])
+def test_a_component_test_speaks_of_no_script(change: Change, component: str, title: str) -> None:
+    changed = change(plan={"component": component})
+    assert figures(changed)["calls"].label == title
+    completed = next(row for row in view.outcome_rows(changed) if row.title == "Completed")
+    assert ("script" in completed.meaning) is (not component)
