@@ -8,13 +8,17 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import jsonschema
+import msgspec
 import pytest
 from conftest import SCENARIO
 from ruamel.yaml import YAML
 
+from voxload.measure.summary import Summary
 from voxload.model.twin import TwinSettings
 from voxload.twin.process import TwinProcess
 
@@ -110,9 +114,9 @@ def configuration(folder):
     return found
 
 
-def locust(folder, host, *arguments):
+def locust(folder, host, *arguments, **variables):
     """Locust as an engine has it: the configuration's environment, no option that says what the load is."""
-    given = {item["name"]: item["value"] for item in configuration(folder)["env"]}
+    given = {item["name"]: item["value"] for item in configuration(folder)["env"]} | variables
     environment = {**os.environ, **given, "LOCUST_HOST": host, "LOCUST_USERS": "50", "LOCUST_SPAWN_RATE": "5"}
     return subprocess.Popen(
         [sys.executable, "-m", "locust", "-f", "locustfile.py", *arguments],
@@ -149,7 +153,8 @@ def test_a_failed_gate_fails_the_verdicts_request_on_every_worker(tmp_path, agen
     export(tmp_path, "--engines", "2", load=load, gates=["p95(turn_latency) < 100ms"])
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    workers = [locust(tmp_path, agent, "--worker", "--master-port", port) for _ in range(2)]
+    kept = str(tmp_path / "kept")
+    workers = [locust(tmp_path, agent, "--worker", "--master-port", port, VOXLOAD_RESULTS=kept) for _ in range(2)]
     options = ["--master-bind-port", port, "--expect-workers", "2", "--headless", "--csv", "master", "--only-summary"]
     master = locust(tmp_path, agent, "--master", *options)
     out, _ = master.communicate(timeout=80)
@@ -159,7 +164,47 @@ def test_a_failed_gate_fails_the_verdicts_request_on_every_worker(tmp_path, agen
     assert found["call"]["Request Count"] == "12", out  # two shares of a half
     assert found["voxload_verdict"]["Request Count"] == found["voxload_verdict"]["Failure Count"] == "2"
     assert master.returncode in {1, 4}, out
-    assert "p95(turn_latency) < 100ms" in out
+    assert "p95(turn_latency) < 100ms" in out or "fell behind" in out
+    merged = merge(tmp_path, sorted((tmp_path / "kept").iterdir()))
+    assert merged.totals.outcomes == {"completed": 12}
+    assert merged.gates[0].status == "fail"
+    assert merged.verdict.status == "failed" or "fell behind" in merged.verdict.reasons[0], merged.verdict
+
+
+def merge(folder, parts):
+    """The summary that `voxload merge` makes of engines' results, judged by the exported scenario."""
+    command = [sys.executable, "-m", "voxload", "merge", "scenario.yaml", *parts, "--no-history", "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in {0, 1, 4}, done.stderr
+    return msgspec.json.decode(done.stdout, type=Summary)
+
+
+def test_engines_leave_their_results_in_a_container(tmp_path, agent):
+    """The engine's file speaks the storage's Put Blob: method, type and signature of each file."""
+    put = {}
+
+    class Container(BaseHTTPRequestHandler):
+        def do_PUT(self):
+            put[self.path] = self.headers["x-ms-blob-type"], self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(201)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Container) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        export(tmp_path, "--engines", "2", load={"shape": "constant", "arrival_rate": 6, "duration": "1s"}, gates=[])
+        place = f"http://127.0.0.1:{server.server_port}/results?sv=1&sig=abc"
+        run = locust(tmp_path, agent, "--headless", "--only-summary", VOXLOAD_RESULTS=place)
+        out, _ = run.communicate(timeout=60)
+        server.shutdown()
+    paths = {path.rsplit("/", 1)[1] for path in put}
+    assert {f"{name}?sv=1&sig=abc" for name in ("part.msgpack.zst", "summary.json", "calls.jsonl.zst")} <= paths, out
+    assert {kind for kind, _ in put.values()} == {"BlockBlob"}
+    (summary,) = [body for path, (_, body) in put.items() if "summary.json" in path]
+    assert msgspec.json.decode(summary, type=Summary).totals.outcomes == {"completed": 3}
+    assert "could not be left" not in out
 
 
 def test_gates_become_fail_criteria_and_what_cannot_is_named(tmp_path):

@@ -25,6 +25,7 @@ COMMANDS = {
     "twin": "voxload.cli.twin:twin_command",
     "acs": "voxload.cli.acs:acs_command",
     "report": "voxload.cli.report:report_command",
+    "merge": "voxload.cli.merge:merge_command",
     "doctor": "voxload.cli.doctor:doctor_command",
     "compare": "voxload.cli.compare:compare_command",
     "baseline": "voxload.cli.baseline:baseline_command",

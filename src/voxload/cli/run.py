@@ -94,7 +94,9 @@ Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
 )
 @click.option(
-    "--share", type=Share(below=1.0001), help="Place this share of the load (25%): one of several machines of a test."
+    "--share",
+    type=Share(below=1.0001),
+    help="Place this share of the load (25%): one of several machines of a test (voxload merge).",
 )
 @click.option(
     "--requests", metavar="FILE", help="Write each latency and call to this file as a line of JSON (-: to stdout)."
@@ -114,11 +116,11 @@ def run_command(
 ) -> int:
     """Place the calls of SCENARIO and judge the result."""
     count = processes or len(os.sched_getaffinity(0))
-    requests = overrides.pop("requests")
+    requests, share = overrides.pop("requests"), overrides["share"]
     asked = read_run(scenario, count, gates_file, extra_gates, overrides)
     prepared, gates, rules, after = asked.prepared, asked.gates, asked.rules, asked.after
     log = _request_log(requests, gates, as_json)
-    folder = ResultsFolder(out / prepared.plan.run_id)
+    folder = ResultsFolder(out / prepared.plan.run_id, share)
     console = Console(stderr=as_json or log is not None)
     _tell_before(console, asked.warnings, *asked.facts)
     started_at = utc_now().isoformat(timespec="seconds")
@@ -255,7 +257,7 @@ async def _run(
     tracker = ProgressTracker(collector, facts)
 
     def on_snapshot(snapshot: Snapshot) -> None:
-        folder.append_calls(snapshot.calls)
+        folder.take(snapshot, runner.start_ns)
         if beside.log is not None:
             beside.log.take(snapshot)
         telemetry.take(snapshot)

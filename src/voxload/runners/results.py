@@ -7,32 +7,30 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 import msgspec
-import zstandard
 
 from voxload.errors import BadInputError, Problem, RunAbortedError
+from voxload.measure.snapshot import Snapshot
 from voxload.measure.summary import CallRecord
+from voxload.runners.appending import CompressedFile, read_compressed
+from voxload.runners.parts import PartFile
 
 CALLS_FILE = "calls.jsonl.zst"
-_SMALL_WINDOW = zstandard.ZstdCompressionParameters.from_level(3, window_log=17)
-"""128 KiB, which is used up in seconds; the usual 2 MiB would fill over many minutes and look like a leak."""
 
 
 class ResultsFolder:
-    """`results/RUN/`, made anew for each run.
+    """`results/RUN/`, made anew for each run; with a `share` of a test's load it keeps what merging the parts takes.
 
     Raises:
         BadInputError: the folder cannot be made.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, share: float | None = None) -> None:
         self.path = path
-        self._calls: IO[bytes] | None = None
-        self._stream: zstandard.ZstdCompressionWriter | None = None
-        self.write_error = ""
-        """Why calls are missing from the file (a full disk); empty while all is well."""
+        self._calls = CompressedFile(path / CALLS_FILE)
+        self._part = None if share is None else PartFile(path, share)
         self.elsewhere: Path | None = None
         """The folder of those reports that found no place here (a full disk); None while all is well."""
         try:
@@ -54,32 +52,19 @@ class ResultsFolder:
 
     def append_calls(self, records: Iterable[CallRecord]) -> None:
         """Add finished calls and flush, so that a crash leaves what was measured; a full disk does not end the run."""
-        if self.write_error:
-            return
-        lines = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
-        try:
-            if self._stream is None:
-                self._calls = (self.path / CALLS_FILE).open("wb")
-                compressor = zstandard.ZstdCompressor(compression_params=_SMALL_WINDOW)
-                self._stream = compressor.stream_writer(self._calls)
-            if lines:
-                self._stream.write(lines)
-                self._stream.flush(zstandard.FLUSH_BLOCK)
-                assert self._calls is not None
-                self._calls.flush()
-        except OSError as error:
-            self.write_error = f"{CALLS_FILE}: {error.strerror}"
+        self._calls.append(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
+
+    def take(self, snapshot: Snapshot, start_ns: int) -> None:
+        """Add a snapshot's calls, and the snapshot where this is a part; the run began at `start_ns` (monotonic)."""
+        self.append_calls(snapshot.calls)
+        if self._part is not None:
+            self._part.take(snapshot, start_ns)
 
     def close(self) -> None:
-        """Finish the file of calls."""
-        try:
-            if self._stream is not None:
-                self._stream.flush(zstandard.FLUSH_FRAME)
-            if self._calls is not None:
-                self._calls.close()
-        except OSError as error:
-            self.write_error = self.write_error or f"{CALLS_FILE}: {error.strerror}"
-        self._stream = self._calls = None
+        """Finish the files that grow."""
+        self._calls.close()
+        if self._part is not None:
+            self._part.close()
 
     def write(self, name: str, content: bytes | str) -> Path:
         """Write a file atomically, where this folder's disk is full into a temporary folder; see `write_atomically`."""
@@ -95,7 +80,9 @@ class ResultsFolder:
 
     def losses(self) -> list[str]:
         """Return what is not in the folder, in words; nothing while all is well."""
-        found = [f"{self.write_error}; calls are missing"] if self.write_error else []
+        found = [f"{self._calls.write_error}; calls are missing"] if self._calls.write_error else []
+        if self._part is not None and self._part.write_error:
+            found.append(f"{self._part.write_error}; this part cannot be merged in full")
         if self.elsewhere is not None:
             found.append(f"{self.path} took no more files: the reports that are missing there are in {self.elsewhere}")
         return found
@@ -148,15 +135,7 @@ def read_calls(path: Path) -> Iterator[CallRecord]:
     """Yield the calls of a run's folder; a file that was cut off by a crash gives what it holds."""
     decoder = msgspec.json.Decoder(CallRecord)
     rest = b""
-    with (path / CALLS_FILE).open("rb") as file:
-        reader = zstandard.ZstdDecompressor().stream_reader(file)
-        while True:
-            try:
-                chunk = reader.read(1 << 16)
-            except zstandard.ZstdError:
-                break
-            if not chunk:
-                break
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                yield decoder.decode(line)
+    for chunk in read_compressed(path / CALLS_FILE):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield decoder.decode(line)

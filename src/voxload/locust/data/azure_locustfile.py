@@ -8,6 +8,8 @@ LOCUST_HOST        the target, instead of the scenario's
 VOXLOAD_ENGINES    how many engines (or Locust workers) there are: each places that part of the load
 VOXLOAD_PYTHON     a Python that has voxload, instead of fetching one
 VOXLOAD_PACKAGE    what to install, instead of the wheel beside this file or voxload from the package index
+VOXLOAD_RESULTS    where each engine leaves its results for `voxload merge`: a folder, or the address of a container of
+                   Azure Blob Storage with a signature that may create (https://ACCOUNT.blob.core.windows.net/NAME?sv=…)
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 import zlib
 from pathlib import Path
 from typing import Any
@@ -33,6 +37,7 @@ from locust.runners import MasterRunner, WorkerRunner
 HERE = Path(__file__).resolve().parent
 VOXLOAD_PYTHON_VERSION = "3.12"
 STOP_TIMEOUT_S = 60.0
+UPLOAD_TIMEOUT_S = 60.0
 OVER = "voxload_over"
 """From a worker to the master: its calls are over, with the exit code."""
 
@@ -69,12 +74,33 @@ def python_with_voxload() -> str:
     return python
 
 
+def keep(results: Path) -> None:
+    """Leave the files of a run where VOXLOAD_RESULTS says; a failure is told in the log and decides nothing."""
+    place, _, signature = os.environ.get("VOXLOAD_RESULTS", "").partition("?")
+    for file in sorted(results.rglob("*")) if place else ():
+        name = file.relative_to(results).as_posix()
+        try:
+            if file.is_dir():
+                continue
+            if place.startswith(("https://", "http://")):
+                url = f"{place.rstrip('/')}/{name}?{signature}"
+                head = {"x-ms-blob-type": "BlockBlob"}
+                request = urllib.request.Request(url, file.read_bytes(), head, method="PUT")  # noqa: S310  # seen above
+                urllib.request.urlopen(request, timeout=UPLOAD_TIMEOUT_S).close()  # noqa: S310
+            else:
+                (Path(place) / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, Path(place) / name)
+        except (OSError, ValueError) as error:
+            print(f"voxload: {name} could not be left in {place}: {error}", file=sys.stderr)
+
+
 class Calls:
     """The run of voxload on this engine, and what it says."""
 
     def __init__(self, environment: Any) -> None:
         self.environment = environment
         self.process: Any = None
+        self.results = Path()
         self.judged = False
         self.over = Event()
         self.codes: list[int] = []
@@ -84,7 +110,8 @@ class Calls:
         """Start the run; its requests are read in the background."""
         engines = int(os.environ.get("VOXLOAD_ENGINES") or 1)
         command = [python_with_voxload(), "-m", "voxload", "run", "scenario.yaml", "--requests", "-", "--quiet"]
-        command += ["--no-history", "--out", tempfile.mkdtemp(prefix="voxload-results-")]
+        self.results = Path(tempfile.mkdtemp(prefix="voxload-results-"))
+        command += ["--no-history", "--out", str(self.results)]
         if engines > 1:
             # Engines with the same seed would call at the same instants.
             seed = zlib.crc32(f"{platform.node()} {os.getpid()}".encode())
@@ -106,6 +133,7 @@ class Calls:
         code = self.process.wait()
         if not self.judged:
             self.fire("VERDICT", "voxload_verdict", 0.0, f"voxload ended with code {code}: see the engine's log")
+        keep(self.results)
         self.environment.process_exit_code = code
         if isinstance(self.environment.runner, WorkerRunner):
             self.environment.runner.send_message(OVER, code)
