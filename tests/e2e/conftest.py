@@ -25,7 +25,7 @@ SCENARIO: dict[str, Any] = {
     "target": "twin",
     "seed": 5,
     "load": {"shape": "constant", "arrival_rate": 20, "duration": "1s"},
-    "calls": [{"name": "booking", "script": ["wait_for_agent", {"say": "book_appointment"}, "wait_for_agent"]}],
+    "calls": [{"name": "booking", "script": ["wait_for_agent", {"say": "opening_hours-slt-2"}, "wait_for_agent"]}],
     "variables": {"caller_number": {"random_phone": {}}},
     "twin": {"latency": {"turn": "300ms"}, "reply_seconds_max": 0.6},
     "timeouts": {"agent_reply": "3s", "setup": "3s", "connect": "2s", "hang_up": "1s"},

@@ -33,7 +33,7 @@ def hundred_calls(turn, **changes):
     return scenario_with(
         load={"shape": "constant", "arrival_rate": 25, "duration": "4s"},
         twin={"latency": {"turn": turn}, "reply_seconds_max": 0.6, "greeting": False},
-        calls=[{"name": "booking", "script": [{"say": "book_appointment"}, "wait_for_agent"]}],
+        calls=[{"name": "booking", "script": [{"say": "opening_hours-slt-2"}, "wait_for_agent"]}],
         **changes,
     )
 

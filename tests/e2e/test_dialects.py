@@ -49,7 +49,7 @@ def scenario(dialect):
     return scenario_with(
         dialect=dialect,
         load={"shape": "constant", "arrival_rate": 20, "duration": f"{CALLS / 20}s"},
-        calls=[{"name": "short", "script": [{"say": "opening_hours"}, "wait_for_agent"]}],
+        calls=[{"name": "short", "script": [{"say": "opening_hours-slt-2"}, "wait_for_agent"]}],
         twin={"latency": {"turn": f"{TURN_MS}ms"}, "greeting": False, "reply_seconds_max": 0.4},
     )
 
@@ -67,12 +67,13 @@ async def served(settings, options):
         await server.stop()
 
 
-async def call_all():
-    """Call the agents of all dialects at the same time; returns what was measured of each."""
-    found = {name: Collector() for name in DIALECTS}
+async def call_agents(names):
+    """Call the agents of these dialects at the same time; returns what was measured of each."""
+    found = {name: Collector() for name in names}
     async with contextlib.AsyncExitStack() as stack:
         shards = []
-        for name, options in DIALECTS.items():
+        for name in names:
+            options = DIALECTS[name]
             written = scenario(options)
             settings = TwinSettings.model_validate(written["twin"])
             url = await stack.enter_async_context(served(settings, options))
@@ -95,13 +96,15 @@ def measured_ms(collector):
 
 @pytest.fixture(scope="module")
 def measured():
-    """Three times at most, for other work on the machine may disturb a run; a wrong dialect is wrong every time."""
+    """Each five times at most, for other work on the machine may disturb a run; a wrong dialect is wrong every time."""
     collected_at = gc.get_threshold()
-    for _ in range(3):
-        found = uvloop.run(call_all())
+    found, again = {}, list(DIALECTS)
+    for _ in range(5):
+        found |= uvloop.run(call_agents(again))
         gc.unfreeze()
         gc.set_threshold(*collected_at)
-        if all(measured_ms(collector) == pytest.approx([TURN_MS] * 2, abs=10) for collector in found.values()):
+        again = [name for name in again if measured_ms(found[name]) != pytest.approx([TURN_MS] * 2, abs=10)]
+        if not again:
             break
     return found
 

@@ -36,7 +36,7 @@ def test_a_warning_decides_nothing(voxload):
     done = voxload.run(scenario_with(gates=gates))
     assert done.code == 0, done.out
     assert [gate.status for gate in done.summary.gates] == ["pass", "fail", "pass"]
-    assert done.summary.gates[2].expression.endswith('[turn="book_appointment"]')
+    assert done.summary.gates[2].expression.endswith('[turn="opening_hours"]')
     assert "! warn" in done.out
     junit = ET.parse(done.folder / "junit.xml").getroot()
     assert not list(junit.iter("failure"))

@@ -41,7 +41,7 @@ def test_passed_leaves_all_files(voxload):
     calls = list(read_calls(done.folder))
     assert sorted(call.index for call in calls) == list(range(20))
     assert {call.outcome for call in calls} == {"completed"}
-    assert all(call.turns[0].turn == "book_appointment" for call in calls)
+    assert all(call.turns[0].turn == "opening_hours" for call in calls)
     suite = ET.parse(done.folder / "junit.xml").getroot()
     assert len(list(suite.iter("testcase"))) >= 2
 

@@ -19,7 +19,7 @@ def scenario(envelopes, **changes):
     return scenario_with(
         load={"shape": "constant", "arrival_rate": 40, "duration": "1s"},
         twin={"latency": {"turn": "600ms"}, "reply_seconds_max": 0.4, "greeting": False, "envelopes": envelopes},
-        calls=[{"name": "booking", "script": [{"say": "book_appointment"}, "wait_for_agent"]}],
+        calls=[{"name": "booking", "script": [{"say": "opening_hours-slt-2"}, "wait_for_agent"]}],
         **changes,
     )
 
