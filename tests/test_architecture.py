@@ -2,9 +2,8 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "voxload"
@@ -95,12 +94,19 @@ EVENT_LOOPS = (
     "cli/",
     "testing/",
 )
+LOOPS = {"asyncio", "uvloop", "socket", "aiohttp", "picows"}
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 
 
+@cache
 def modules():
-    return sorted(SOURCE.rglob("*.py"))
+    return tuple(sorted(SOURCE.rglob("*.py")))
+
+
+@cache
+def tree_of(path):
+    return ast.parse(path.read_text())
 
 
 def name_of(path):
@@ -112,46 +118,63 @@ def package_of(path):
     return first.removesuffix(".py")
 
 
+@cache
 def imports(path):
     """Every module that a file imports, wherever the import stands."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    found = []
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             if node.module == "voxload":
-                yield from (f"voxload.{alias.name}" for alias in node.names)
+                found += [f"voxload.{alias.name}" for alias in node.names]
             else:
-                yield node.module
+                found.append(node.module)
+    return found
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_imports_point_one_way(path):
-    package = package_of(path)
-    assert package in ALLOWED, f"say in ALLOWED what {package} may import"
-    for imported in imports(path):
-        parts = imported.split(".")
-        if parts[0] != "voxload" or len(parts) == 1:
-            continue
-        files = (SOURCE / f"{parts[1]}{end}" for end in ("", ".py", ".pyi"))
-        other = parts[1] if any(file.exists() for file in files) else "__init__"
-        assert other == package or other in ALLOWED[package], f"{name_of(path)} imports voxload.{other}"
+def none_of(breaches):
+    """All breaches of a rule at once, one a line."""
+    found = list(breaches)
+    assert not found, "\n".join(["", *found])
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_time_is_read_in_one_place(path):
-    used = {name.split(".")[0] for name in imports(path)}
-    if name_of(path) != "clock.py":
-        assert "time" not in used
-        assert "datetime" not in used
+def test_imports_point_one_way():
+    def breaches():
+        for path in modules():
+            package = package_of(path)
+            if package not in ALLOWED:
+                yield f"say in ALLOWED what {package} may import"
+                continue
+            for imported in imports(path):
+                parts = imported.split(".")
+                if parts[0] != "voxload" or len(parts) == 1:
+                    continue
+                files = (SOURCE / f"{parts[1]}{end}" for end in ("", ".py", ".pyi"))
+                other = parts[1] if any(file.exists() for file in files) else "__init__"
+                if other != package and other not in ALLOWED[package]:
+                    yield f"{name_of(path)} imports voxload.{other}"
+
+    none_of(breaches())
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_event_loops_live_at_the_edge(path):
-    used = {name.split(".")[0] for name in imports(path)}
-    if not name_of(path).startswith(EVENT_LOOPS):
-        assert not used & {"asyncio", "uvloop", "socket", "aiohttp", "picows"}
-    assert "gevent" not in used or name_of(path).startswith(("runners/locust", "locust"))
-    assert "locust" not in used or name_of(path).startswith(("runners/locust", "locust"))
+def test_time_is_read_in_one_place():
+    used = {name_of(path): {name.split(".")[0] for name in imports(path)} for path in modules()}
+    none_of(name for name, read in used.items() if name != "clock.py" and read & {"time", "datetime"})
+
+
+def test_event_loops_live_at_the_edge():
+    def breaches():
+        for path in modules():
+            name, used = name_of(path), {name.split(".")[0] for name in imports(path)}
+            if not name.startswith(EVENT_LOOPS):
+                yield from (
+                    f"{name} imports {it}" for it in used & {"asyncio", "uvloop", "socket", "aiohttp", "picows"}
+                )
+            if not name.startswith(("runners/locust", "locust")):
+                yield from (f"{name} imports {it}" for it in used & {"gevent", "locust"})
+
+    none_of(breaches())
 
 
 def test_there_is_no_cycle_between_packages():
@@ -176,21 +199,24 @@ def test_there_is_no_cycle_between_packages():
         visit(package)
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_files_and_functions_stay_small(path):
-    text = path.read_text()
-    assert text.count("\n") <= FILE_LINES_MAX, f"{name_of(path)} has grown too long; is it two things?"
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = node.end_lineno - node.lineno + 1
-            assert length <= FUNCTION_LINES_MAX, f"{name_of(path)}:{node.lineno} {node.name} has {length} lines"
+def test_files_and_functions_stay_small():
+    def breaches():
+        for path in modules():
+            lines = path.read_text().count("\n")
+            if lines > FILE_LINES_MAX:
+                yield f"{name_of(path)} has grown too long: {lines} lines; is it two things?"
+            for node in ast.walk(tree_of(path)):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    length = node.end_lineno - node.lineno + 1
+                    if length > FUNCTION_LINES_MAX:
+                        yield f"{name_of(path)}:{node.lineno} {node.name} has {length} lines"
+
+    none_of(breaches())
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_every_module_opens_with_a_sentence(path):
-    doc = ast.get_docstring(ast.parse(path.read_text()))
-    assert doc, f"{name_of(path)} has no docstring"
-    assert re.match(r"[^\n]+[.:]$", doc.split("\n")[0]), f"{name_of(path)}: the first line is no sentence"
+def test_every_module_opens_with_a_sentence():
+    opened = {name_of(path): (ast.get_docstring(tree_of(path)) or "").split("\n")[0] for path in modules()}
+    none_of(f"{name}: {line!r} is no sentence" for name, line in opened.items() if not re.match(r".+[.:]$", line))
 
 
 def test_no_file_holds_a_path_of_one_machine():
