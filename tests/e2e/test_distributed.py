@@ -3,15 +3,18 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 
 import msgspec
 import psutil
+import pytest
 import zstandard
 from conftest import scenario_with, wait_for
 
 from voxload.measure.histogram import Histogram
 from voxload.measure.summary import CallRecord
+from voxload.runners.distributed import worker_command
 
 WORKER, MASTER = "voxload.runners.locust.worker", "voxload.runners.locust.master"
 
@@ -129,6 +132,17 @@ def test_what_cannot_begin_says_why(voxload):
     done = voxload("run", path, "--remote")
     assert (done.code, "--workers" in done.err) == (2, True)
     assert "Traceback" not in done.err
+
+
+def test_a_worker_that_has_found_no_master_leaves_with_the_command_that_started_it():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = worker_command("127.0.0.1", port, 1, "", ends_with_us=True)
+    worker = psutil.Popen(command, stdin=subprocess.PIPE)
+    with pytest.raises(psutil.TimeoutExpired):
+        worker.wait(1)
+    worker.stdin.close()  # as when the command is killed
+    assert worker.wait(30) == 3
 
 
 def test_ctrl_c_ends_workers_too_and_still_reports(voxload):

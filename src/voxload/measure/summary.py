@@ -385,6 +385,9 @@ def read_summary(path: Path) -> Summary:
             raise BadInputError([Problem(f"summary of version {raw.get('version')!r}", str(file), 0, suggestion)])
         return msgspec.convert(raw, Summary)
     except FileNotFoundError:
+        if path.is_dir():
+            message = f"no {SUMMARY_FILE}: not a run, or one that was killed before it had measured anything"
+            raise BadInputError([Problem(message, str(path), 0, "give a folder under results/")]) from None
         raise BadInputError([Problem("no such run", str(file), 0, "give a folder under results/")]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError([Problem(f"cannot be read: {error}", str(file))]) from None

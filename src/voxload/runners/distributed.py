@@ -184,7 +184,9 @@ class DistributedRunner(Runner):
         host = "127.0.0.1" if self._settings.bind_host in ANY_ADDRESS else self._settings.bind_host
         self._peers.workers.append(
             await asyncio.create_subprocess_exec(
-                *worker_command(host, self._port, self._settings.processes, ""), start_new_session=True
+                *worker_command(host, self._port, self._settings.processes, "", ends_with_us=True),
+                stdin=PIPE,
+                start_new_session=True,
             )
         )
 
@@ -372,9 +374,14 @@ class DistributedRunner(Runner):
 
 
 def worker_command(
-    host: str, port: int, processes: int, region: str, source_addresses: Sequence[str] = ()
+    host: str,
+    port: int,
+    processes: int,
+    region: str,
+    source_addresses: Sequence[str] = (),
+    ends_with_us: bool = False,
 ) -> list[str]:
-    """Return the command of a worker's process."""
+    """Return the command of a worker's process; with `ends_with_us` it leaves when its standard input ends."""
     count = processes or len(os.sched_getaffinity(0))
-    words = [host, str(port), str(count), region, *source_addresses]
+    words = [*(["--until-input-ends"] if ends_with_us else []), host, str(port), str(count), region, *source_addresses]
     return [sys.executable, "-m", "voxload.runners.locust.worker", *words]

@@ -90,8 +90,11 @@ def merge_parts(
     for number, part in enumerate(parts):
         for seen in part.summary.shards:
             shard = shards.setdefault((number, seen.shard), len(shards))
-            if seen.lost or not collector.shards[shard].final:
-                collector.lose(shard, seen.lost or f"{part.folder} does not hold its last report")
+            if seen.lost:
+                collector.lose(shard, seen.lost)
+    for (number, _), shard in shards.items():
+        if not collector.shards[shard].final:
+            collector.lose(shard, f"{parts[number].folder} does not hold its last report")
     plan = msgspec.structs.replace(plan, processes=len(collector.shards))
     duration_s = max((state.last_ns for state in collector.shards.values()), default=0) / NS_PER_S
     run = _run(parts, run_id, duration_s)

@@ -14,6 +14,8 @@ from voxload.measure.summary import PARTIAL_FILE, Summary, TimelinePoint
 from voxload.runners.results import write_atomically
 
 INTERVAL_S = 10.0
+FIRST_S = 1.0
+"""A short run is written more often: after one second, two, four, and so on up to the interval."""
 COST_SHARE_MAX = 0.02
 """The interval grows with the run, so that writing takes no more of the runner's time than this."""
 
@@ -46,7 +48,8 @@ class PartialSummary:
         with contextlib.suppress(RunAbortedError):
             write_atomically(self._file, _in_pieces(self._summarise(elapsed_s), self._points()))
         cost_s = (monotonic_ns() - begun_ns) / NS_PER_S
-        self._next_s = elapsed_s + max(self._interval_s, cost_s / COST_SHARE_MAX)
+        interval_s = min(self._interval_s, max(FIRST_S, elapsed_s))
+        self._next_s = elapsed_s + max(interval_s, cost_s / COST_SHARE_MAX)
 
     def done(self) -> None:
         """Remove it: `summary.json` says more."""

@@ -1,12 +1,13 @@
 """The worker's process: a Locust worker that owns the shards of one machine.
 
-Run as `python -m voxload.runners.locust.worker HOST PORT PROCESSES REGION [ADDRESS ...]`.
-It stops its calls when the master is gone.
+Run as `python -m voxload.runners.locust.worker [--until-input-ends] HOST PORT PROCESSES REGION [ADDRESS ...]`.
+It stops its calls when the master is gone; one that the command itself started leaves with it, at the end of its input.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import signal
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import gevent
 import locust.runners
 from gevent.event import Event
+from gevent.fileobject import FileObject
 from locust import User, events, task
 from locust.env import Environment
 from locust.runners import WorkerRunner
@@ -38,6 +40,9 @@ from voxload.runners.locust.words import (
 
 MASTER_SILENT_S = 10.0
 """Without a heartbeat of the master for so long the calls are stopped."""
+NO_MASTER = 3
+"""Exit code."""
+UNTIL_INPUT_ENDS = "--until-input-ends"
 HELLO_S = 1.0
 """Between two greetings, until the master has a task for us."""
 
@@ -64,13 +69,15 @@ class Worker:
         self.over = Event()
         """Set when there is nothing more to do here."""
 
-    def serve(self, host: str, port: int) -> int:
+    def serve(self, host: str, port: int, until_input_ends: bool = False) -> int:
         """Take part in one run; returns the process's exit code."""
+        if until_input_ends:
+            gevent.spawn(self._await_end_of_input)
         try:
             runner = self._runner = self._environment.create_worker_runner(host, port)
         except Exception as error:  # noqa: BLE001  # Locust raises bare exceptions when it finds no master
             print(f"voxload worker: no master at {host}:{port}: {error}", file=sys.stderr)
-            return 3
+            return NO_MASTER
         runner.register_message(TO_WORKER, self._on_word)
         events.quitting.add_listener(lambda **_: self.over.set())  # type: ignore[no-untyped-call]
         greeter, watcher = gevent.spawn(self._greet), gevent.spawn(self._watch, runner)
@@ -86,6 +93,12 @@ class Worker:
     def _await_quit(self, runner: WorkerRunner) -> None:
         runner.greenlet.join()  # Locust ends its own greenlets when the master says quit
         self.over.set()
+
+    def _await_end_of_input(self) -> None:
+        FileObject(0, "rb", close=False).read()
+        if self._runner is None:  # Locust looks for a master still, for minutes, and cannot be told to stop
+            os._exit(NO_MASTER)
+        self._interrupt()
 
     def _interrupt(self) -> None:
         """Ctrl-C: leave in good order; the run says that this worker has quit."""
@@ -139,8 +152,10 @@ def main() -> int:
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
     logging.getLogger("locust").setLevel(logging.ERROR)
     locust.runners.MASTER_HEARTBEAT_TIMEOUT = 10**9  # s; it counts by the wall clock, which may be set: we watch
-    host, port, processes, region = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    return Worker(processes, region, tuple(sys.argv[5:])).serve(host, port)
+    words = sys.argv[1:]
+    until_input_ends = words[0] == UNTIL_INPUT_ENDS
+    host, port, processes, region, *addresses = words[1:] if until_input_ends else words
+    return Worker(int(processes), region, tuple(addresses)).serve(host, int(port), until_input_ends)
 
 
 if __name__ == "__main__":
