@@ -191,7 +191,7 @@ def hanging(_path: str, _body: bytes) -> tuple[int, bytes]:
 def test_a_receiver_in_trouble_does_not_disturb_the_run(voxload, trouble):
     answer = {"refuses": lambda *_: (403, b"no"), "hangs": hanging}.get(trouble, lambda *_: (200, b""))
     script = ["wait_for_agent", {"say": "opening_hours"}, "wait_for_agent"]
-    load = {"shape": "constant", "arrival_rate": 5, "duration": "1s"}
+    load = {"shape": "constant", "arrival_rate": 12, "duration": "1s"}
     scenario = scenario_with(gates=["call_success >= 99%"], calls=[{"name": "short", "script": script}], load=load)
     with receiving(answer) as receiver, resetting() as resets:
         url = {"down": f"http://127.0.0.1:{free_port()}", "resets": resets}.get(trouble, receiver.url)

@@ -13,7 +13,7 @@ from voxload.measure.summary import CallMoment, CallRecord, TurnRecord
 from voxload.model.outcome import NOT_ATTEMPTED, Outcome
 from voxload.model.telemetry import TelemetrySettings, parse_spans
 from voxload.runners.telemetry import span_sink
-from voxload.runners.telemetry.live import RunIdentity, Telemetry
+from voxload.runners.telemetry.live import RunIdentity, Telemetry, closed
 from voxload.runners.telemetry.origin import CALLS, OPERATIONS, beside_calls
 from voxload.runners.telemetry.span_sink import Batch, Sampler, SpanSink
 from voxload.runners.telemetry.spans import spans_of
@@ -132,6 +132,26 @@ def test_the_end_does_not_wait_for_a_receiver_that_hangs():
     facts = sink.close(soon(0.2))
     assert (facts.spans, facts.spans_dropped, facts.complete) == (0, 4, False)
     assert facts.error
+    gate.set()
+
+
+def test_ctrl_c_ends_the_waiting_and_keeps_the_count():
+    gate = threading.Event()
+    waits = []
+
+    class Interrupted(SpanSink):
+        def close(self, deadline_ns):
+            waits.append(deadline_ns)
+            if len(waits) == 1:
+                raise KeyboardInterrupt
+            return super().close(deadline_ns)
+
+    sinks = [Interrupted("otlp", "nowhere", lambda _: gate.wait(20) and "", 1.0) for _ in range(2)]
+    for sink in sinks:
+        sink.offer(batch([call(0)]))
+    facts = closed(sinks, soon(20))
+    assert [each.spans_dropped for each in facts] == [1, 1]
+    assert waits[1:] == [0, 0]
     gate.set()
 
 

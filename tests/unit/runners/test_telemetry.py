@@ -118,3 +118,9 @@ def test_what_is_not_installed_is_named(monkeypatch, module, settings):
     with pytest.raises(BadInputError) as caught:
         Telemetry(TelemetrySettings(**settings), RunIdentity("r", "s", "0"), environ)
     assert "voxload[telemetry]" in str(caught.value)
+
+
+def test_a_connection_string_that_azure_refuses_is_bad_input():
+    environ = {"APPLICATIONINSIGHTS_CONNECTION_STRING": "InstrumentationKey=x"}
+    with pytest.raises(BadInputError, match="APPLICATIONINSIGHTS_CONNECTION_STRING: Invalid instrumentation key"):
+        Telemetry(TelemetrySettings(azure_monitor=True), RunIdentity("r", "s", "0"), environ)

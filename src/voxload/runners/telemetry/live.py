@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from voxload.measure.summary import TelemetryFacts
 from voxload.model.telemetry import TelemetrySettings, listen_address
 from voxload.runners.telemetry.figures import Figures
 from voxload.runners.telemetry.origin import CALLS, Level, Origin, beside_calls
-from voxload.runners.telemetry.otel import azure_exporter, azure_spans, otlp_exporter, otlp_spans
+from voxload.runners.telemetry.otel import CONNECTION_STRING, azure_exporter, azure_spans, otlp_exporter, otlp_spans
 from voxload.runners.telemetry.sink import CLOSE_S, Sink
 from voxload.runners.telemetry.span_sink import Batch, SpanSink
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from voxload.runners.runner import Runner
     from voxload.runners.telemetry.prometheus import PrometheusEndpoint
 
-CONNECTION_STRING = "APPLICATIONINSIGHTS_CONNECTION_STRING"
 EARLY_NS = NS_PER_S // 4
 """The runner's ticks are half a second apart and never exact: so much before its time an export is due."""
 
@@ -162,8 +161,7 @@ class Telemetry:
                 span_sink.finish()
             for sink in self._sinks:
                 sink.finish(levels, unix_ns())
-            self._facts += [sink.close(deadline_ns) for sink in self._sinks]
-            self._facts += [span_sink.close(deadline_ns) for span_sink in self._span_sinks]
+            self._facts += closed([*self._sinks, *self._span_sinks], deadline_ns)
             if self._endpoint is not None:
                 self._facts.append(self._endpoint.close())
         return self._facts
@@ -174,6 +172,17 @@ class Telemetry:
 
     def _levels(self) -> list[Level]:
         return [_level(origin, collector) for origin, (collector, _) in self._watched.items()]
+
+
+def closed(sinks: Sequence[Sink | SpanSink], deadline_ns: int) -> list[TelemetryFacts]:
+    """Wait for what is still to go out, and say how it went; Ctrl-C ends the waiting, and nothing else."""
+    facts: list[TelemetryFacts] = []
+    while len(facts) < len(sinks):
+        try:
+            facts.append(sinks[len(facts)].close(deadline_ns))
+        except KeyboardInterrupt:
+            deadline_ns = 0
+    return facts
 
 
 def _level(origin: Origin, collector: Collector) -> Level:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+from voxload.errors import BadInputError, Problem
 from voxload.measure.extra import require
 from voxload.runners.telemetry.figures import Figure, Point
 from voxload.runners.telemetry.sink import Export, Words
@@ -22,6 +23,8 @@ TIMEOUT_S = 3.0
 METRICS_PATH, TRACES_PATH = "/v1/metrics", "/v1/traces"
 OTLP_LOGGERS = ("opentelemetry.exporter", "opentelemetry.sdk")
 AZURE_LOGGERS = ("azure.monitor.opentelemetry", "azure.core")
+CONNECTION_STRING = "APPLICATIONINSIGHTS_CONNECTION_STRING"
+OTLP_SETTINGS = "variables OTEL_EXPORTER_OTLP_…"
 NO_CALLS_HOME = (
     "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL",
     "APPLICATIONINSIGHTS_SDKSTATS_DISABLED",
@@ -36,10 +39,10 @@ def otlp_exporter(endpoint: str, prefix: str, resource: Mapping[str, str]) -> Ex
     Headers and certificates come from the standard variables, `OTEL_EXPORTER_OTLP_HEADERS` and its like.
 
     Raises:
-        BadInputError: OpenTelemetry's exporter is not installed.
+        BadInputError: OpenTelemetry's exporter is not installed, or a variable of its own is wrong.
     """
     module = require("opentelemetry.exporter.otlp.proto.http.metric_exporter", EXTRA)
-    exporter = module.OTLPMetricExporter(endpoint=f"{endpoint}{METRICS_PATH}", timeout=TIMEOUT_S)
+    exporter = _made(module.OTLPMetricExporter, OTLP_SETTINGS, endpoint=f"{endpoint}{METRICS_PATH}", timeout=TIMEOUT_S)
     return _exporting(exporter, prefix, resource, Words(*OTLP_LOGGERS), delta=False)
 
 
@@ -49,8 +52,7 @@ def azure_exporter(connection_string: str, prefix: str, resource: Mapping[str, s
     Nothing is kept on disk for later, and the exporter's reports on itself are off.
 
     Raises:
-        BadInputError: Azure's exporter is not installed.
-        ValueError: the connection string is none.
+        BadInputError: Azure's exporter is not installed, or the connection string is none.
     """
     exporter = _azure("AzureMonitorMetricExporter", connection_string)
     return _exporting(exporter, prefix, resource, Words(*AZURE_LOGGERS), delta=True)
@@ -60,7 +62,9 @@ def _azure(name: str, connection_string: str, **more: Any) -> Any:
     for variable in NO_CALLS_HOME:
         os.environ.setdefault(variable, "true")
     module = require("azure.monitor.opentelemetry.exporter", EXTRA)
-    return getattr(module, name)(
+    return _made(
+        getattr(module, name),
+        CONNECTION_STRING,
         connection_string=connection_string,
         disable_offline_storage=True,
         timeout=TIMEOUT_S,
@@ -70,14 +74,26 @@ def _azure(name: str, connection_string: str, **more: Any) -> Any:
     )
 
 
+def _made(make: Any, settings: str, **arguments: Any) -> Any:
+    """Return an exporter.
+
+    Raises:
+        BadInputError: what `settings` names is wrong.
+    """
+    try:
+        return make(**arguments)
+    except (ValueError, OSError) as error:
+        raise BadInputError([Problem(f"{settings}: {error}")]) from None
+
+
 def otlp_spans(endpoint: str, resource: Mapping[str, str]) -> ExportSpans:
     """Return what exports spans to an OTLP/HTTP receiver.
 
     Raises:
-        BadInputError: OpenTelemetry's exporter is not installed.
+        BadInputError: OpenTelemetry's exporter is not installed, or a variable of its own is wrong.
     """
     module = require("opentelemetry.exporter.otlp.proto.http.trace_exporter", EXTRA)
-    exporter = module.OTLPSpanExporter(endpoint=f"{endpoint}{TRACES_PATH}", timeout=TIMEOUT_S)
+    exporter = _made(module.OTLPSpanExporter, OTLP_SETTINGS, endpoint=f"{endpoint}{TRACES_PATH}", timeout=TIMEOUT_S)
     return _exporting_spans(exporter, _resource(resource), Words(*OTLP_LOGGERS))
 
 
@@ -85,8 +101,7 @@ def azure_spans(connection_string: str, resource: Mapping[str, str]) -> ExportSp
     """Return what exports spans to Application Insights, as dependencies.
 
     Raises:
-        BadInputError: Azure's exporter is not installed.
-        ValueError: the connection string is none.
+        BadInputError: Azure's exporter is not installed, or the connection string is none.
     """
     about = _resource(resource)
     exporter = _azure("AzureMonitorTraceExporter", connection_string, tracer_provider=SimpleNamespace(resource=about))
