@@ -91,6 +91,8 @@ class Collector:
         state.memory_mib = max(state.memory_mib, snapshot.memory_mib)
         state.last_ns = snapshot.end_ns
         second = max(round(snapshot.end_ns / NS_PER_S) - 1, 0)
+        if snapshot.final:  # in the middle of a second: the level at the end of the one before stands
+            second = max(second, round(snapshot.start_ns / NS_PER_S))
         self._levels.add(second, snapshot.shard, snapshot.active)
         # a report comes a little after its second is over: its middle tells which one that was
         middle_ns = max(snapshot.start_ns + snapshot.end_ns, 0) // 2

@@ -29,7 +29,7 @@ def build_summary(
         run=run,
         plan=plan,
         totals=collector.totals(),
-        levels={**_levels(collector, plan), **_token_levels(collector, run, plan)},
+        levels={**_levels(collector, load_s(run, plan)), **_token_levels(collector, run, load_s(run, plan))},
         series=collector.series(),
         timeline=list(timeline_of(collector, load)) if with_timeline else [],
         shards=collector.shard_health(),
@@ -52,16 +52,22 @@ def timeline_of(collector: Collector, load: Load) -> Iterator[TimelinePoint]:
     return collector.timeline({second: planned_level(load, float(second), mean_call_s) for second in ends})
 
 
-def _levels(collector: Collector, plan: PlanFacts) -> dict[str, float]:
+def load_s(run: RunFacts, plan: PlanFacts) -> float:
+    """Return for how long load was placed: as planned, or until the run was cut short or a condition ended it."""
+    ended_early = run.cut_short or run.stopped_early
+    return min(plan.load_duration_s, run.duration_s) if ended_early else plan.load_duration_s
+
+
+def _levels(collector: Collector, placed_s: float) -> dict[str, float]:
     levels: dict[str, float] = {}
     attempted = collector.attempted()
     if attempted:
         levels["calls"] = float(attempted)
-        if plan.load_duration_s:
-            levels["arrival_rate"] = attempted / plan.load_duration_s
+        if placed_s:
+            levels["arrival_rate"] = attempted / placed_s
     completed = collector.outcomes[Outcome.COMPLETED]
-    if attempted and plan.load_duration_s:
-        levels["throughput"] = completed / plan.load_duration_s
+    if attempted and placed_s:
+        levels["throughput"] = completed / placed_s
     if collector.costs and completed:
         levels["cost_per_call"] = sum(collector.costs.values()) / completed
     if collector.levels():
@@ -70,7 +76,7 @@ def _levels(collector: Collector, plan: PlanFacts) -> dict[str, float]:
     return levels
 
 
-def _token_levels(collector: Collector, run: RunFacts, plan: PlanFacts) -> dict[str, float]:
+def _token_levels(collector: Collector, run: RunFacts, placed_s: float) -> dict[str, float]:
     levels: dict[str, float] = {}
     prompts, completions = collector.histogram("prompt_tokens"), collector.histogram("completion_tokens")
     if completions.count and run.duration_s:
@@ -78,8 +84,8 @@ def _token_levels(collector: Collector, run: RunFacts, plan: PlanFacts) -> dict[
         levels["requests_per_minute"] = completions.count / run.duration_s * 60
         levels["output_token_throughput"] = completions.total / SCALE / run.duration_s
     met = collector.histogram("slo_met")
-    if met.count and plan.load_duration_s:
-        levels["goodput"] = met.total / SCALE / plan.load_duration_s
+    if met.count and placed_s:
+        levels["goodput"] = met.total / SCALE / placed_s
     return levels
 
 
