@@ -130,6 +130,7 @@ static int feed(DetectorNumbers *self, const int16_t *samples, Py_ssize_t size, 
 static void add_jitter(JitterNumbers *self, int64_t transit_ns) {
     if (self->started) {
         int64_t difference_ns = transit_ns - self->transit_ns;
+        self->pairs++;
         self->scaled += (difference_ns < 0 ? -difference_ns : difference_ns) - ((self->scaled + 8) >> 4);
     }
     self->started = 1, self->transit_ns = transit_ns;
@@ -155,9 +156,12 @@ static void meter_packet(Inlet *self, const int16_t *samples, Py_ssize_t count, 
     if (meter->spurts != self->playout->spurts) {
         meter->spurts = self->playout->spurts;
         self->jitter->started = self->late->anchored = 0;
+        self->jitter->kept_scaled = self->jitter->scaled, self->jitter->kept_pairs = self->jitter->pairs;
     }
-    if (self->ear->last_start_ns - arrival_ns > meter->burst_ns) self->jitter->started = 0;
-    else add_jitter(self->jitter, arrival_ns - media_ns);
+    if (self->ear->last_start_ns - arrival_ns > meter->burst_ns) { /* JitterMeter.leave_out */
+        self->jitter->started = 0;
+        self->jitter->scaled = self->jitter->kept_scaled, self->jitter->pairs = self->jitter->kept_pairs;
+    } else add_jitter(self->jitter, arrival_ns - media_ns);
     add_late(self->late, arrival_ns - media_ns);
     if (meter->underruns != self->playout->underruns) {
         meter->underruns = self->playout->underruns;

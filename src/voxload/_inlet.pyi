@@ -39,9 +39,12 @@ class EarNumbers:
     last_start_ns: int
 
 class JitterNumbers:
+    _kept_pairs: int
+    _kept_scaled: int
     _scaled: int
     _started: bool
     _transit_ns: int
+    pairs: int
 
 class LateNumbers:
     _anchored: bool

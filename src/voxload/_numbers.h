@@ -32,7 +32,7 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    long long scaled, transit_ns;
+    long long scaled, transit_ns, pairs, kept_scaled, kept_pairs;
     char started;
 } JitterNumbers;
 
@@ -125,6 +125,9 @@ NUMBERS_TYPE(EarNumbers, ear_members, ear_dealloc);
 static PyMemberDef jitter_members[] = {
     NUMBER(JitterNumbers, scaled, "_scaled"),
     NUMBER(JitterNumbers, transit_ns, "_transit_ns"),
+    NUMBER(JitterNumbers, pairs, "pairs"),
+    NUMBER(JitterNumbers, kept_scaled, "_kept_scaled"),
+    NUMBER(JitterNumbers, kept_pairs, "_kept_pairs"),
     TRUTH(JitterNumbers, started, "_started"),
     {NULL},
 };

@@ -94,11 +94,14 @@ class EarNumbers:
 class JitterNumbers:
     """Of `voxload.measure.jitter.JitterMeter`."""
 
-    __slots__ = ("_scaled", "_started", "_transit_ns")
+    __slots__ = ("_kept_pairs", "_kept_scaled", "_scaled", "_started", "_transit_ns", "pairs")
 
+    _kept_pairs: int
+    _kept_scaled: int
     _scaled: int
     _started: bool
     _transit_ns: int
+    pairs: int
 
 
 class LateNumbers:

@@ -49,7 +49,7 @@ class HearingMeter(MeterNumbers):
             self._jitter.start_spurt()
             self._late.start_spurt()
         if self._ear.last_start_ns - now_ns > BURST_NS:
-            self._jitter.start_spurt()  # packets that were left out are no gap
+            self._jitter.leave_out()
         else:
             self._jitter.add(now_ns, media_before_ns)
         self._late.add(now_ns, media_before_ns)
@@ -66,7 +66,7 @@ class HearingMeter(MeterNumbers):
         self._rtt_ns += rtt_ns
         self._rtt_count += 1
 
-    def finish(self, recorder: Recorder, labels: Labels) -> dict[str, float | str]:
+    def finish(self, recorder: Recorder, labels: Labels) -> dict[str, float | str | None]:
         """Record the call's metrics; returns the fields of its record (see `CallRecord`)."""
         ear = self._ear
         if not self._packets:
@@ -82,7 +82,8 @@ class HearingMeter(MeterNumbers):
             scale=scale,
         )
         recorder.observe("mos", (*labels, ("scale", scale)), mos)
-        recorder.latency("jitter", labels, self._jitter.jitter_ns)
+        if self._jitter.pairs:
+            recorder.latency("jitter", labels, self._jitter.jitter_ns)
         recorder.observe_many("late_frames", labels, self._late.late, self._late.frames)
         recorder.observe_many("clipped_audio", labels, self._clipped, self._packets)
         recorder.observe("underruns", labels, self._playout.underruns)
@@ -92,7 +93,7 @@ class HearingMeter(MeterNumbers):
             "mos": mos,
             "mos_scale": scale,
             "late_share": self._late.late_share,
-            "jitter_ms": self._jitter.jitter_ns / NS_PER_MS,
+            "jitter_ms": self._jitter.jitter_ns / NS_PER_MS if self._jitter.pairs else None,
             "underruns": self._playout.underruns,
             "underrun_ms": self._playout.underrun_ns / NS_PER_MS,
         }

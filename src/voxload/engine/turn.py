@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from voxload.measure.summary import TurnRecord
 
 NS_PER_MS = 1e6
+TOGETHER_NS = 5_000_000
+"""A reply's text that comes less than this before its audio comes with it: no speech was made in that time."""
 
 
 @dataclass(slots=True)
@@ -49,14 +51,14 @@ class Turn:
         """Return the server's stages as far as the dialect reveals them.
 
         `stt`: end of speech → final transcript; `voice_response`: final transcript → first audio; where the reply's
-        text comes before its audio also `llm`: transcript → text, and `tts`: text → first audio.
+        text comes before its audio, and not with it, also `llm`: transcript → text, and `tts`: text → first audio.
         """
         stages: dict[str, int] = {}
         if self.transcript_ns:
             stages["stt"] = max(self.transcript_ns - self.speech_end_ns, 0)  # a recogniser may be done before the end
             if self.first_sound_ns >= self.transcript_ns:
                 stages["voice_response"] = self.first_sound_ns - self.transcript_ns
-            if self.transcript_ns <= self.reply_text_ns <= self.first_sound_ns:
+            if self.transcript_ns <= self.reply_text_ns <= self.first_sound_ns - TOGETHER_NS:
                 stages["llm"] = self.reply_text_ns - self.transcript_ns
                 stages["tts"] = self.first_sound_ns - self.reply_text_ns
         return stages

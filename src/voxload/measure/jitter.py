@@ -20,6 +20,10 @@ class JitterMeter(JitterNumbers):
         """J in sixteenths of a ns."""
         self._transit_ns = 0
         self._started = False
+        self.pairs = 0
+        """Gaps between packets that the estimate is made of; without any there is none."""
+        self._kept_scaled = self._kept_pairs = 0
+        """What they were when the talk spurt began."""
 
     def add(self, arrival_ns: int, media_ns: int) -> None:
         """Take a packet that arrived at `arrival_ns` and whose audio starts at `media_ns` of the sender's time line."""
@@ -28,6 +32,7 @@ class JitterMeter(JitterNumbers):
             difference_ns = transit_ns - self._transit_ns
             if difference_ns < 0:
                 difference_ns = -difference_ns
+            self.pairs += 1
             self._scaled += difference_ns - ((self._scaled + 8) >> 4)
         else:
             self._started = True
@@ -36,6 +41,12 @@ class JitterMeter(JitterNumbers):
     def start_spurt(self) -> None:
         """Say that the next packet opens a talk spurt: the silence before it is not jitter. The estimate stays."""
         self._started = False
+        self._kept_scaled, self._kept_pairs = self._scaled, self.pairs
+
+    def leave_out(self) -> None:
+        """Say that a packet is part of a burst, as were those before it in its talk spurt: their gaps say nothing."""
+        self._started = False
+        self._scaled, self.pairs = self._kept_scaled, self._kept_pairs
 
     @property
     def jitter_ns(self) -> int:

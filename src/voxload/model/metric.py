@@ -62,7 +62,7 @@ _ALL = (
     _ratio("agent_interruption", "turns in which the agent spoke over the caller for 100 ms or more ÷ turns"),
     Metric("mos", "score", "E-model, ITU-T G.107 or G.107.1: see the label scale", "higher", "MOS"),
     _ratio("late_frames", "agent frames too late for the playout buffer ÷ frames"),
-    _latency("jitter", "RFC 3550, at the end of a call"),
+    _latency("jitter", "RFC 3550, at the end of a call, bursts left out"),
     Metric("underruns", "score", "times that agent speech broke off, a call", "lower", "a call"),
     Metric("underrun_ms_per_min", "score", "ms of broken-off speech a minute of agent audio", "lower", "ms/min"),
     _latency("dropped_audio", "agent audio that was dropped unplayed when the agent was interrupted, each time"),

@@ -35,7 +35,7 @@ def requests_of(snapshot: Snapshot, metrics: frozenset[str] = SHOWN, *, totals: 
     """Yield latencies by metric and turn (`turn_latency booking`), and calls by kind, with what ended them.
 
     With `totals` everything comes a second time under a name for all turns (`turn_latency`) or all calls (`call`), for
-    tools that judge by name. A latency is the middle of its histogram's bucket: exact to 0.8 %.
+    tools that judge by name. A latency is the middle of its histogram's bucket: exact to 0.2 %.
     """
     for series in snapshot.series:
         if series.metric not in metrics or not is_latency(series.metric):

@@ -39,7 +39,7 @@ NUMBERS = {
         "playout": ("buffer_ns", "end_ns", "spurts", "underrun_ns", "underruns"),
         "detector": ("_close_level", "_close_ns", "_history", "_next_ns", "_rate_hz", "_rest", "_run", "_window_bytes",
                      "_window_ns", "last_active_ns", "onset_ns", "opened", "speaking", "closed"),
-        "jitter": ("_scaled", "_started", "_transit_ns", "jitter_ns"),
+        "jitter": ("_kept_pairs", "_kept_scaled", "_scaled", "_started", "_transit_ns", "jitter_ns", "pairs"),
         "late": ("_anchored", "_deadline_ns", "_in_run", "buffer_ns", "frames", "late", "runs", "burst_ratio"),
         "meter": ("_clipped", "_packets", "_spurts", "_underruns"),
         "recorder": ("bytes_received", "frames_received"),
@@ -400,15 +400,22 @@ def test_a_packet_counts_whether_it_came_in_a_burst_or_not(quick, wait_ms):
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_what_a_burst_leaves_out_is_no_jitter(quick):
+@pytest.mark.parametrize(("evenly_ms", "gaps"), [(0, 0), (1_000, 49)])
+def test_a_burst_says_nothing_of_jitter(quick, evenly_ms, gaps):
+    """First a talk spurt in real time, then, after a pause, one that comes all at once."""
     side = Side("rtmed", quick=quick)
     payload = on_the_wire(side, sound(side, "speech", 320))
     now_ns = START_NS
-    for number in range(300):  # every packet comes right after the one before it, up to a lead that is a burst's
-        now_ns += 1 * NS_PER_MS if number < 200 else FRAME_NS
-        now_ns += 3_500 * NS_PER_MS if number == 200 else 0
+    for _ in range(evenly_ms // 20):
         side.message(payload, True, now_ns)
-        if number == 199:
-            before_ns = side.meter._jitter.jitter_ns
-    assert side.meter._jitter.jitter_ns < before_ns, "the pause used up the lead; what follows comes on time"
+        now_ns += FRAME_NS
+    now_ns += 3 * NS_PER_S
+    for _ in range(200):
+        side.message(payload, True, now_ns)
+        now_ns += NS_PER_MS // 2
+    assert side.meter._jitter.pairs == gaps
+    assert side.meter._jitter.jitter_ns == 0
     assert side.meter._late.late == 0
+    recorder = Recorder()
+    assert (side.meter.finish(recorder, ())["jitter_ms"] is None) is (gaps == 0)
+    assert ("jitter" in {series.metric for series in recorder.take(0, 0, 0.0, 0.0).series}) is (gaps > 0)

@@ -212,6 +212,19 @@ def test_a_recogniser_that_is_done_before_the_last_sample_takes_no_time():
     assert one(found, "voice_response") * 1e3 == pytest.approx(330, abs=TICK_MS)
 
 
+@pytest.mark.parametrize(("text_before_ms", "stages"), [(0, {}), (3, {}), (120, {"llm": 130, "tts": 120})])
+def test_text_that_comes_with_its_audio_does_not_part_the_stages(text_before_ms, stages):
+    def tell(_, turn):
+        yield turn.speech_end_ns + 50 * MS, {"type": "transcript", "text": "when are you open"}
+        yield turn.speech_end_ns + (300 - text_before_ms) * MS, {"type": "response", "text": "at nine"}
+        yield from SPEECH(turn.speech_end_ns + 300 * MS, (500, True))
+
+    found = talk(tell)
+    told = record(found).turns[0].stages_ms
+    assert told == pytest.approx({"stt": 50, "voice_response": 250} | stages, abs=TICK_MS)
+    assert {metric for metric in ("llm", "tts") if found.histogram(metric).count} == set(stages)
+
+
 @pytest.mark.parametrize("burst", [False, True])
 def test_an_interrupted_reply_ends_where_it_was_cut(burst):
     def tell(number, turn):
