@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 
 from voxload.cli.main import run_command_line
+from voxload.cli.streams import Streams
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    sys.exit(run_command_line(sys.argv[1:]))
+    streams = Streams()
+    sys.exit(streams.end(run_command_line(sys.argv[1:])))
 
 
 if __name__ == "__main__":

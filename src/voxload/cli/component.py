@@ -243,7 +243,8 @@ def _settings(
         ("options", "client"): client,
         ("options", "mode"): mode,
     }
-    source = component_source(file, kind, changes)
+    names = ("--seed", "--target", "--client", "--mode")
+    source = component_source(file, kind, changes, dict(zip(changes, names, strict=True)))
     settings = read_settings(source, found.settings_type, os.environ)
     if users is None and duration is None and rate is None:
         return settings

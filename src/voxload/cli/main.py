@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
-import os
-import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 import click
@@ -34,6 +34,21 @@ COMMANDS = {
     "schema": "voxload.cli.schema:schema_command",
 }
 """Where each command lives; imported when it is used, so that none waits for the libraries of another."""
+
+_OF_THE_USER = frozenset(
+    {
+        errno.ENOENT,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.EEXIST,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+    }
+)
+"""What the system says of a file or folder that a user has named wrongly."""
 
 EPILOG = """\b
 Exit codes:
@@ -89,6 +104,13 @@ def cli() -> None:
     """Load tests for real-time voice agents: thousands of callers, measured from the caller's ear."""
 
 
+def _defect() -> ExitCode:
+    """Tell of an error that is none of the user's; nothing is known of the target then."""
+    click.echo(traceback.format_exc(), err=True, nl=False)
+    click.echo("voxload: this is a defect of voxload: please report it with the lines above; no verdict", err=True)
+    return ExitCode.UNKNOWN
+
+
 def run_command_line(arguments: Sequence[str], command: Callable[..., object] = cli.main) -> int:
     """Run one command and return its exit code; problems go to standard error, without a traceback."""
     try:
@@ -106,7 +128,11 @@ def run_command_line(arguments: Sequence[str], command: Callable[..., object] = 
     except VoxloadError as error:
         click.echo(f"voxload: {error}", err=True)
         return error.exit_code
-    except BrokenPipeError:  # the reader of our output has left (`voxload … | head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.PASSED
+    except OSError as error:
+        if error.filename is None or error.errno not in _OF_THE_USER:
+            return _defect()
+        click.echo(f"voxload: {error.filename}: {error.strerror}", err=True)
+        return ExitCode.BAD_INPUT
+    except Exception:  # noqa: BLE001  # whatever it is, it must not look like a gate that failed
+        return _defect()
     return result if isinstance(result, int) else ExitCode.PASSED

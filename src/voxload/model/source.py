@@ -50,9 +50,9 @@ class Source:
     def problem(self, location: Location, message: str, suggestion: str = "") -> Problem:
         """Return a problem of the value at `location`: with its line, or with the option that has set it."""
         for length in range(len(location), 0, -1):
-            option = self.options.get(tuple(location[:length]))
+            option, key = self.options.get(tuple(location[:length])), ".".join(map(str, location[:length]))
             if option:
-                return Problem(message.removeprefix(f"{location[0]}: "), option, 0, suggestion)
+                return Problem(message.removeprefix(f"{key}: "), option, 0, suggestion)
         return Problem(message, self.file, self.line(location), suggestion)
 
 

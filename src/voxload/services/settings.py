@@ -112,10 +112,12 @@ class ComponentSettings(Model):
 AnySettings = TypeVar("AnySettings", bound=ComponentSettings)
 
 
-def component_source(path: Path | None, kind: str, changes: Mapping[Location, Any]) -> Source:
+def component_source(
+    path: Path | None, kind: str, changes: Mapping[Location, Any], options: Mapping[Location, str] | None = None
+) -> Source:
     """Return the file of a component test (or an empty one) with what the command line changes.
 
-    `changes` holds values by their place in the file; None leaves the file's own.
+    `changes` holds values by their place in the file; None leaves the file's own. `options` names what changes them.
 
     Raises:
         BadInputError: the file cannot be read.
@@ -130,7 +132,8 @@ def component_source(path: Path | None, kind: str, changes: Mapping[Location, An
             place = place.setdefault(part, {}) if isinstance(place, dict) else {}
         if value is not None and isinstance(place, dict):
             place[location[-1]] = value
-    return replace(source, data=data)
+    given = {place: name for place, name in (options or {}).items() if changes.get(place) is not None}
+    return replace(source, data=data, options=given)
 
 
 def read_settings(source: Source, model: type[AnySettings], environ: Mapping[str, str]) -> AnySettings:
@@ -147,10 +150,9 @@ def read_settings(source: Source, model: type[AnySettings], environ: Mapping[str
     if settings is not None:
         settings.found_in(source)
         problems += [
-            Problem(
+            source.problem(
+                location,
                 f"{'.'.join(map(str, location))}: the environment variable {secret.env} is not set",
-                source.file,
-                source.line(location),
                 f"export {secret.env}=…",
             )
             for location, secret in secrets_of(settings)

@@ -69,3 +69,9 @@ def test_commands_without_a_scenario_name_every_option_too(capsys):
 def test_what_the_parser_itself_refuses_keeps_its_usage(capsys):
     assert run_command_line(["run"]) == 2
     assert "Missing argument 'SCENARIO'" in capsys.readouterr().err
+
+
+def test_an_option_of_a_component_test_is_named(capsys):
+    assert errors(capsys, "component", "openai", "--target", "ftp://x") == [
+        "--target: 'ftp://x' does not start with http:// or https://"
+    ]
