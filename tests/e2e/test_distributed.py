@@ -108,7 +108,7 @@ def test_workers_of_other_machines_one_of_them_late(voxload):
     join = [sys.executable, "-m", "voxload", "worker", "--master-host", "127.0.0.1", "--master-port", port]
     arguments = ["--processes", "1", "--region", "westeurope"]
     first = psutil.Popen([*join, *arguments], start_new_session=True)
-    begun(voxload)
+    wait_for(first.children)  # its shard: the calls have been shared out
     second = psutil.Popen([*join, *arguments], start_new_session=True)
     done = voxload.finish(run, timeout_s=60)
     assert done.code == 4, (done.out, done.err)
