@@ -246,7 +246,7 @@ def _gates_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:
         sign = Text(f"{row.sign.icon} {row.sign.word}", _STYLES[row.sign.tone])
         shown = "\n".join(part for part in (row.name, row.expression, row.reason) if part)
         rows.append((sign, shown, row.actual, row.threshold, row.margin, row.sample_size))
-    return ("Gate", "Expression", ">Actual", ">Threshold", ">Margin", ">Observations"), rows
+    return ("Gate", "Expression", ">Actual", ">Threshold", ">Margin", ">Count"), rows
 
 
 def _targets_table(summary: Summary) -> tuple[tuple[str, ...], Cells]:

@@ -150,7 +150,7 @@ def with_unit(value: float | None, unit: str) -> str:
         return percent(value if unit == "ratio" else value / 100)
     if unit in {"$", "USD"}:
         return money(value)
-    return f"{number(value)} {clean(unit)}".rstrip()
+    return f"{number(value)} {'%' if unit == 'percent' else clean(unit)}".rstrip()
 
 
 def signed(value: float, unit: str) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from voxload.measure.progress import Progress
 from voxload.measure.series import Quantiles
-from voxload.measure.summary import Summary
+from voxload.measure.summary import GateResult, Summary
 from voxload.report.terminal import LiveView, live_panel, plain_line, print_summary, sparkline
 
 PROGRESS = Progress(
@@ -150,3 +150,15 @@ def test_paths_are_never_wrapped(summary: Summary) -> None:
     assert f"report.html  {path}\n" in written(target)
     assert "x            /y\n" in written(target)
     assert "\x1b" not in written(target)
+
+
+def test_gates_keep_their_words_whole_at_80_columns(summary: Summary) -> None:
+    gates = [
+        GateResult("p95(voice_response) < 150ms", "pass", 90.8, 150.0, "ms", 1234, margin=59.2),
+        GateResult("max(target_cpu) < 70%", "fail", 72.5, 70.0, "percent", 60, margin=-2.5),
+    ]
+    target = console(env={"COLUMNS": "80"})
+    print_summary(target, msgspec.structs.replace(summary, gates=gates), {})
+    shown = written(target)
+    for words in ("p95(voice_response)", "max(target_cpu) <", "72.50 %", "-2.50 %"):
+        assert words in shown
