@@ -225,15 +225,18 @@ def call_shares(record: CallRecord) -> dict[str, tuple[int, int]]:
     missed = int(record.outcome == Outcome.AGENT_SILENT and bool(record.turns) and record.turns[-1].latency_ms is None)
     if answered + missed:
         found["missed_response"] = (missed, answered + missed)
+    ends_s = (record.setup_ms or 0.0) / 1e3 + record.duration_s
+    finished = sum(turn.speech_end_s <= ends_s for turn in record.turns)  # the last one may have been cut off
+    if finished:
         spoken_over = sum(moment.kind == "agent_interruption" for moment in record.moments)
-        found["agent_interruption"] = (min(spoken_over, len(record.turns)), len(record.turns))
+        found["agent_interruption"] = (min(spoken_over, finished), finished)
     judged = [turn.intent_correct for turn in record.turns if turn.intent_correct is not None]
     if judged:
         found["intent_accuracy"] = (sum(judged), len(judged))
     words = [word_error_rate(turn.said, turn.heard) for turn in record.turns if turn.word_error_rate is not None]
     if words:
         errors = sum(each.errors for each in words)
-        found["word_error_rate"] = (errors, sum(max(each.words, each.errors) for each in words))
+        found["word_error_rate"] = (errors, sum(each.words for each in words))
     if record.late_share is not None:
         frames = max(round(record.agent_speech_s * FRAMES_PER_S), 1)
         found["late_frames"] = (round(record.late_share * frames), frames)

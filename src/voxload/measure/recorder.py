@@ -91,13 +91,19 @@ class Recorder(InboundNumbers):
         self.latency(metric, labels, round(value * SCALE))
 
     def observe_many(self, metric: str, labels: Labels, good: int, count: int) -> None:
-        """Record `count` observations of a ratio at once, `good` of them yes."""
+        """Record `count` observations of a ratio at once, `good` of them yes.
+
+        There may be more errors than words: each word then stands for its part of them, so that the mean is right.
+        """
         if count <= 0:
             return
         key = (metric, labels)
         histogram = self._series.get(key)
         if histogram is None:
             histogram = self._series[key] = Histogram()
+        if good > count:
+            histogram.record_many(round(SCALE * good / count), count)
+            return
         histogram.record_many(SCALE, good)
         histogram.record_many(0, count - good)
 

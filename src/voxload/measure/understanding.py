@@ -55,7 +55,7 @@ class Understanding:
         if turn.said and turn.heard:
             errors = word_error_rate(turn.said, turn.heard)
             rate = errors.rate
-            recorder.observe_many("word_error_rate", labels, errors.errors, max(errors.words, errors.errors))
+            recorder.observe_many("word_error_rate", labels, errors.errors, errors.words)
         return msgspec.structs.replace(turn, intent_correct=correct, word_error_rate=rate, problems=problems)
 
     def _trained(self) -> IntentClassifier | None:

@@ -134,7 +134,7 @@ def _share(evidence: Evidence, metric: str, weights: Array) -> _Found:
     resampled = (shares.good @ weights) / np.maximum(shares.count @ weights, 1e-9)
     # a share of exactly 0 or 1 never varies in a resample, and yet is not certain (Agresti and Coull 1998)
     calls = np.count_nonzero(shares.count) * max(evidence.total / evidence.calls, 1.0)
-    adjusted = (good / count * calls + 2) / (calls + 4)
+    adjusted = (min(good / count, 1.0) * calls + 2) / (calls + 4)  # of words there may be more errors than words
     return _Found((resampled - good / count)[:, None], math.sqrt(adjusted * (1 - adjusted) / (calls + 4)))
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from voxload.audio.corpus import load_corpus
+from voxload.measure.evidence import call_shares
 from voxload.measure.histogram import Histogram
 from voxload.measure.recorder import Recorder
 from voxload.measure.summary import CallRecord, TurnRecord
@@ -47,6 +48,14 @@ def test_the_first_thing_that_tells_decides(fields, correct):
     assert turn.intent_correct is correct
     assert ("intent_accuracy" in values) == (correct is not None)
     assert any("understood as" in problem for problem in turn.problems) == (correct is False)
+
+
+def test_more_errors_than_words_are_a_rate_over_one():
+    turn, values, _ = judged(TurnRecord("booking", 3.0, said="two words", heard="five that he never said", intent=""))
+    assert turn.word_error_rate == 2.5
+    assert (values["word_error_rate"].count, values["word_error_rate"].total) == (2, 5_000_000_000)
+    call = CallRecord(0, "c-0", "booking", "hold", 0.0, "completed", turns=[turn])
+    assert call_shares(call)["word_error_rate"] == (5, 2)
 
 
 def test_word_errors_are_counted_by_word():

@@ -63,8 +63,7 @@ class Heard:
                 operation.observe("stt_missed", not finals)
         if self.over:
             words = word_error_rate(script.text, self.text)
-            count = max(words.words, words.errors)
-            operation.recorder.observe_many("stt_wer", operation.labels, words.errors, count)
+            operation.recorder.observe_many("stt_wer", operation.labels, words.errors, words.words)
 
     @property
     def text(self) -> str:
