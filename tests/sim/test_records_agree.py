@@ -8,9 +8,10 @@ from voxload.measure.histogram import RELATIVE_ERROR, Histogram, bucket_bounds
 from voxload.model.metric import SCALE
 from voxload.model.outcome import Outcome
 
+TURN = [{"say": "opening_hours"}, "wait_for_agent"]
 CALLS = 24  # all of which the collector keeps
 SCRIPTS = {
-    "polite": ["wait_for_agent", {"say": "opening_hours"}, "wait_for_agent", {"say": "book_appointment"}, "wait_for_agent"],
+    "polite": ["wait_for_agent", *TURN, *TURN],
     "hasty": [
         {"say": "opening_hours"},
         {"barge_in": {"utterance": "billing_question", "after": "400ms"}},

@@ -71,9 +71,14 @@ def clean(text: str, length_max: int = 0) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """Return a plain number: whole ones with thousands separators, others with `digits` decimals."""
+    """Return a plain number: whole ones with thousands separators, others with `digits` decimals.
+
+    Only 0 reads as 0: what is less than those decimals show has one digit that says something.
+    """
     if value is None:
         return MISSING
+    if 0 < abs(value) < 0.5 * 10**-digits:
+        return f"{value:.{min(-math.floor(math.log10(abs(value))), _DIGITS_MAX)}f}"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.{digits}f}"
 
 
@@ -94,11 +99,13 @@ def nanoseconds(value_ns: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Return a share of 0 to 1 in percent; only exactly 0 and 1 read as 0 % and 100 %."""
+    """Return a share of 0 to 1 (of word errors: or more) in percent; only exactly 0 and 1 read as 0 % and 100 %."""
     if share is None:
         return MISSING
-    if share <= 0 or share >= 1:
+    if share <= 0 or share == 1:
         return f"{share * 100:.0f} %"
+    if share > 1:  # errors in more words than there were
+        return f"{share * 100:.2f} %"
     if share < 0.0001:
         return "< 0.01 %"
     return "> 99.99 %" if share > 0.9999 else f"{share * 100:.2f} %"

@@ -27,6 +27,12 @@ GATE = GateResult("p95(turn_latency) < 1.5s", "fail", 1.6, 1.5, "s", 500)
         (4.983, "/s", "4.98 /s"),
         (None, "ms", text.MISSING),
         (1, "ratio", "100 %"),
+        (1.001, "ratio", "100.10 %"),
+        (2.5, "ratio", "250.00 %"),
+        (0.004, "a call", "0.004 a call"),
+        (-0.00123, "x", "-0.001 x"),
+        (0.005, "x", "0.01 x"),
+        (0, "a call", "0 a call"),
     ],
 )
 def test_values_have_their_units(value: float | None, unit: str, shown: str) -> None:
