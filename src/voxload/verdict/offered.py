@@ -19,7 +19,8 @@ def shortfall(metric: str, level: float, failed: float, wanted: float) -> str:
     offered = level + failed
     if metric not in CONCURRENCY or offered >= wanted:
         return ""
-    return f"the load offered no more than {offered:,.0f} calls at once"
+    held = ", held for 5 s" if metric == "concurrent_calls" else ""
+    return f"the load offered no more than {offered:,.0f} calls at once{held}"
 
 
 def gate_warnings(gates: Sequence[tuple[str, Gate]], peak_calls: float, measures_resources: bool) -> Iterator[Problem]:

@@ -264,7 +264,11 @@ def test_a_level_that_the_load_never_offered_is_unknown_and_one_that_calls_faile
     idle = make_summary(outcomes={"completed": 100}, levels={"concurrent_calls": 60.0})
     status, code, reasons = verdict_of(idle, gate)
     assert (status, code) == ("unknown", 4)
-    assert reasons == [f"{gate}: the load offered no more than 60 calls at once"]
+    assert reasons == [f"{gate}: the load offered no more than 60 calls at once, held for 5 s"]
+    peak = make_summary(outcomes={"completed": 100}, levels={"peak_calls": 99.0})
+    assert verdict_of(peak, "peak_calls > 100")[2] == [
+        "peak_calls > 100: the load offered no more than 99 calls at once"
+    ]
     refused = make_summary(outcomes={"completed": 900, "rejected": 400}, levels={"concurrent_calls": 700.0})
     assert verdict_of(refused, gate)[:2] == ("failed", 1)
     assert verdict_of(idle, "concurrent_calls >= 60", "concurrent_calls < 61")[0] == "passed"
