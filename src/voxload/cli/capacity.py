@@ -19,6 +19,7 @@ from voxload.cli.command import CheckedCommand
 from voxload.cli.options import read_gates, source_options, tls_options
 from voxload.cli.peers import Peers, start_peers
 from voxload.cli.run import run_facts
+from voxload.cli.signals import on_ending_signal
 from voxload.cli.telemetry import LiveFigures, telemetry_options, tell_losses
 from voxload.clock import NS_PER_S, utc_now
 from voxload.errors import BadInputError, ExitCode, Problem
@@ -246,18 +247,16 @@ class Prober:
         return {**scenario, **{key: chosen[key] for key in ("dialect", "tls", "source_addresses") if key in chosen}}
 
     async def _place(self, runner: LocalRunner, probes: Probes) -> RunData:
-        def on_signal() -> None:
+        def on_signal(name: str) -> None:
             self.interrupted = True
             if runner.stopping:
                 runner.kill()
                 probes.kill()
             else:
-                runner.stop("interrupted (Ctrl-C)")
+                runner.stop(f"interrupted ({name})")
                 probes.stop()
 
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, on_signal)
+        on_ending_signal(on_signal)
         async with probes.probing():
             data = await runner.run()
         if not self.interrupted:

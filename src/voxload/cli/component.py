@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -21,6 +19,7 @@ from voxload import __version__
 from voxload.cli.after_run import AfterRun, after_options, tell_ci
 from voxload.cli.command import CheckedCommand
 from voxload.cli.options import load_overrides, read_gates
+from voxload.cli.signals import on_ending_signal
 from voxload.cli.telemetry import LiveFigures, telemetry_options, tell_losses
 from voxload.clock import monotonic_ns, unix_ns, utc_now
 from voxload.measure.collector import Collector
@@ -203,15 +202,13 @@ async def _run(
         runner = ComponentRunner(component, recorder, emit, on_tick, freeze_garbage, start_at=start_at)
         sinks.telemetry.watch(sinks.collector, lambda: runner.start_ns, OPERATIONS)
 
-        def on_signal() -> None:
+        def on_signal(name: str) -> None:
             if runner.stopping:
                 runner.kill()
             else:
-                runner.stop("interrupted: ended before its plan (Ctrl-C)")
+                runner.stop(f"interrupted: ended before its plan ({name})")
 
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, on_signal)
+        on_ending_signal(on_signal)
         sampler = UsageSampler(sources, sinks.collector, lambda: runner.start_ns)
         async with sampler.sampling(opened=True):
             result = await runner.run()

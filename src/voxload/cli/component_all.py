@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import pairwise
@@ -21,6 +19,7 @@ from rich.table import Table
 from voxload.cli.command import CheckedCommand
 from voxload.cli.component_services import services_of
 from voxload.cli.peers import start_peers
+from voxload.cli.signals import on_ending_signal
 from voxload.cli.telemetry import LiveFigures, telemetry_options, tell_losses
 from voxload.errors import BadInputError, ExitCode, Problem
 from voxload.measure.snapshot import Snapshot
@@ -142,15 +141,13 @@ async def _run(test: SideBySide, telemetry: Telemetry) -> None:
 
     test.on_snapshot = on_snapshot
 
-    def on_signal() -> None:
+    def on_signal(_: str) -> None:
         if test.interrupted:
             test.kill()
         else:
             test.stop()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
+    on_ending_signal(on_signal)
     await test.run()
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,6 +29,7 @@ from voxload.cli.options import (
     tls_options,
 )
 from voxload.cli.peers import start_peers
+from voxload.cli.signals import HeldBack, on_ending_signal
 from voxload.cli.telemetry import telemetry_options
 from voxload.clock import utc_now
 from voxload.engine import wire
@@ -125,6 +124,8 @@ def run_command(
     _tell_before(console, asked.warnings, *asked.facts)
     started_at = utc_now().isoformat(timespec="seconds")
     with folder, ExitStack() as stack:
+        held = HeldBack()
+        stack.callback(held.end)
         telemetry = stack.enter_context(asked.figures.of_run(prepared, console))
         prepared, peers = start_peers(prepared, stack, console)
         facts = plan_facts(prepared, count)
@@ -138,22 +139,24 @@ def run_command(
         partial = _partial(prepared, collector, facts, folder, started_at, gates, probes)
         beside = _Beside(_sources(prepared), probes, console, recordings, log, telemetry)
         data = uvloop.run(_run(runner, facts, folder, None if quiet or as_json else LiveView(console), beside, partial))
+        held.begin()
         data.doubts += peers.doubts()
         recovery = _after_load(check, prepared, data, console)
     folder.close()
-    _tell_unscored(score_calls(collector, folder.path, prepared.scenario, asked.reference), console)
-    facts = msgspec.structs.replace(facts, processes=max(len(collector.shards), 1))  # as many as workers had
-    summary = build_summary(collector, run_facts(prepared, data, started_at), facts, prepared.scenario.load)
-    summary = msgspec.structs.replace(summary, probes=probes.results(), telemetry=telemetry.close())
-    if recovery is not None:
-        summary = with_recovery(summary, recovery)
-    summary = judge(summary, [*gates, *implied_gates(prepared.scenario, gates)])
-    summary = after.judged(summary, folder.path)
-    paths = write_reports(summary, folder.write, RecordingFiles(folder.path))
-    if folder.elsewhere is None:
-        partial.done()
-    _tell_losses(folder, recordings, telemetry, console)
-    after.remember(summary, folder.path, console)
+    _score(collector, folder, prepared, asked.reference, console)
+    with held:
+        facts = msgspec.structs.replace(facts, processes=max(len(collector.shards), 1))  # as many as workers had
+        summary = build_summary(collector, run_facts(prepared, data, started_at), facts, prepared.scenario.load)
+        summary = msgspec.structs.replace(summary, probes=probes.results(), telemetry=telemetry.close())
+        if recovery is not None:
+            summary = with_recovery(summary, recovery)
+        summary = judge(summary, [*gates, *implied_gates(prepared.scenario, gates)])
+        summary = after.judged(summary, folder.path)
+        paths = write_reports(summary, folder.write, RecordingFiles(folder.path))
+        if folder.elsewhere is None:
+            partial.done()
+        _tell_losses(folder, recordings, telemetry, console)
+        after.remember(summary, folder.path, console)
     _print(summary, paths, console, as_json)
     _end_log(log, summary, console)
     tell_ci(summary, paths, os.environ, to_stderr=console.stderr)
@@ -222,7 +225,14 @@ def _tell_before(console: Console, warnings: Sequence[Problem], *facts: str) -> 
             console.print(fact, highlight=False)
 
 
-def _tell_unscored(problems: Sequence[str], console: Console) -> None:
+def _score(
+    collector: Collector, folder: ResultsFolder, prepared: Prepared, reference: Path | None, console: Console
+) -> None:
+    """Score recordings; Ctrl-C goes on without, as it may take minutes and everything else is measured."""
+    try:
+        problems = score_calls(collector, folder.path, prepared.scenario, reference)
+    except KeyboardInterrupt:
+        problems = ["interrupted (Ctrl-C): the recorded calls are not scored"]
     _tell_before(console, [Problem(f"quality: {problem}") for problem in problems])
 
 
@@ -270,23 +280,21 @@ async def _run(
 
     runner.on_snapshot, runner.on_recording = on_snapshot, on_recording
 
-    def on_signal() -> None:
+    def on_signal(name: str) -> None:
         if runner.stopping:
             runner.kill()
             beside.probes.kill()
         else:
-            runner.stop("interrupted: ended before its plan (Ctrl-C)")
+            runner.stop(f"interrupted: ended before its plan ({name})")
             beside.probes.stop()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
+    on_ending_signal(on_signal)
     async with beside.probes.probing() as missing:
         for problem in missing:
             words = f"[yellow]warning:[/] {escape(problem)}; the calls are placed without it, it is tried again"
             beside.console.print(words, highlight=False)
         if runner.stopping:
-            raise RunAbortedError("interrupted before the first call (Ctrl-C)")
+            raise RunAbortedError("interrupted before the first call")
         with ExitStack() as stack:
             live = stack.enter_context(view) if view is not None else None
 

@@ -1,0 +1,39 @@
+"""Signals that ask a command to end: each is heard by name, `nohup` is kept, results are written first."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from voxload.cli.signals import HeldBack, on_ending_signal
+
+
+def test_the_first_signal_waits_for_the_results_and_the_second_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    with HeldBack():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert "writing the results" in capsys.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_is_gone_ends_the_load_unless_nohup_says_otherwise(ignored: bool) -> None:
+    async def hear() -> list[str]:
+        heard: list[str] = []
+        on_ending_signal(heard.append)
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(0.01)
+        return heard
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        assert asyncio.run(hear()) == [*([] if ignored else ["SIGHUP"]), "SIGTERM", "Ctrl-C"]
+    finally:
+        signal.signal(signal.SIGHUP, before)
