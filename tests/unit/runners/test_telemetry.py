@@ -14,7 +14,7 @@ from voxload.model.metric import METRICS
 from voxload.model.telemetry import TelemetrySettings
 from voxload.runners.telemetry.figures import Figures, shape_of
 from voxload.runners.telemetry.live import RunIdentity, Telemetry
-from voxload.runners.telemetry.sink import Sink
+from voxload.runners.telemetry.sink import Sink, in_short
 
 LABELS = (("call", "booking"),)
 
@@ -124,3 +124,19 @@ def test_a_connection_string_that_azure_refuses_is_bad_input():
     environ = {"APPLICATIONINSIGHTS_CONNECTION_STRING": "InstrumentationKey=x"}
     with pytest.raises(BadInputError, match="APPLICATIONINSIGHTS_CONNECTION_STRING: Invalid instrumentation key"):
         Telemetry(TelemetrySettings(azure_monitor=True), RunIdentity("r", "s", "0"), environ)
+
+
+@pytest.mark.parametrize(
+    ("problem", "short"),
+    [
+        ('Error Pool(port=1): (Caused by New("x: [Errno 111] Connection refused")) while', "Connection refused"),
+        (
+            "Error ('Connection aborted.', ConnectionResetError(104, 'Connection reset by peer'))",
+            "Connection reset by peer",
+        ),
+        ("Failed to resolve 'c' ([Errno -2] Name or service not known)", "Name or service not known"),
+        ("Failed to export\nspans, reason: Forbidden", "Failed to export spans, reason: Forbidden"),
+    ],
+)
+def test_a_problem_is_told_in_the_words_of_the_system(problem, short):
+    assert in_short(problem) == short

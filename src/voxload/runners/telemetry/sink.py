@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import threading
 from collections.abc import Callable, Sequence
 
@@ -101,8 +102,18 @@ class Sink:
             self._last_failed = bool(problem)
             if problem:
                 self._failed += 1
-                self._error = " ".join(problem.split())[:300]
+                self._error = in_short(problem)
             self._busy.clear()
+
+
+_SYSTEM_SAYS = re.compile(r"\[Errno -?\d+\] ([^\"')]+)|\(\d+, '([^']+)'\)")
+
+
+def in_short(problem: str) -> str:
+    """Return what went wrong: what the system said, where a library has put its own words around that."""
+    found = _SYSTEM_SAYS.search(problem)
+    said = (found[1] or found[2]) if found else problem
+    return " ".join(said.split())[:300]
 
 
 class Words(logging.Handler):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from voxload.clock import NS_PER_S, monotonic_ns
 from voxload.measure.summary import CallRecord, TelemetryFacts
 from voxload.runners.telemetry.origin import Origin
+from voxload.runners.telemetry.sink import in_short
 from voxload.runners.telemetry.spans import CallSpan, has_failed, spans_of, trace_of
 
 ExportSpans = Callable[[Sequence[CallSpan]], str]
@@ -164,6 +165,6 @@ class SpanSink:
             if problem:
                 self._failed += 1
                 self._dropped += len(spans)
-                self._error = " ".join(problem.split())[:300]
+                self._error = in_short(problem)
             else:
                 self._taken += len(spans)
