@@ -149,6 +149,24 @@ def test_a_worker_that_is_lost_before_it_reports_and_one_that_joins_late(tmp_pat
     assert len(summary.timeline) <= summary.run.duration_s + 1
 
 
+def test_a_worker_without_the_scenario_is_named_with_the_reason(tmp_path):
+    files(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "locustfile.py").write_text(LOCUSTFILE)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    worker = locust(elsewhere, "--worker", "--master-port", port)
+    options = ["--master-bind-port", port, "--expect-workers", "1", "--host", "http://127.0.0.1:9", "--only-summary"]
+    master = locust(tmp_path, "--master", "--headless", "-u", "6", "-r", "6", "-t", "60s", *options)
+    out, _ = master.communicate(timeout=60)
+    assert worker.wait(20) == 2
+    assert master.returncode == 4, out
+    (reason,) = summary_of(tmp_path).run.doubts
+    assert reason.startswith("Locust's worker ")
+    assert reason.endswith(" could not begin: scenario.yaml: no such file")
+
+
 def test_a_target_that_is_not_there_is_not_said_to_have_failed(tmp_path):
     files(tmp_path)
     run = locust(tmp_path, "--headless", "-u", "6", "-r", "6", "-t", "6s", "--host", "http://127.0.0.1:9")

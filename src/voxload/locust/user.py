@@ -35,7 +35,7 @@ from voxload.runners.locust.figures import show
 from voxload.runners.locust.shards import ShardPool
 from voxload.runners.prepare import Prepared, prepare
 
-SNAPSHOT, ENDED, STOP = "voxload_snapshot", "voxload_ended", "voxload_stop"
+SNAPSHOT, ENDED, STOP, REFUSED = "voxload_snapshot", "voxload_ended", "voxload_stop", "voxload_refused"
 """Types of the messages between workers and master."""
 STOP_TIMEOUT_S = 15.0
 SHARDS_MAX = 4096
@@ -126,6 +126,8 @@ class _State:
         self.workers: set[str] = set()
         """On the master: the workers that have taken part in the test."""
         self.ended: set[str] = set()
+        self.refused: dict[str, str] = {}
+        """On the master: why workers could not take part."""
         self.begins_after_init = False
         """A worker that joins in the middle of a test is told to begin while Locust still sets it up."""
 
@@ -145,6 +147,8 @@ class _State:
         except VoxloadError as error:
             print(f"voxload: {error}", file=sys.stderr)
             self.environment.process_exit_code = int(error.exit_code)
+            if isinstance(self.environment.runner, WorkerRunner):
+                self.environment.runner.send_message(REFUSED, {"reason": str(error)})
             gevent.spawn(self.environment.runner.quit)
             return None
         pause_s = getattr(prepared.scenario.load, "pause_ns", 0) / 1e9
@@ -194,7 +198,11 @@ class _State:
         self.end_calls()
         book, self.book = self.book, None
         if book is not None:
-            book.doubts += [f"Locust's worker {name} was lost" for name in sorted(self.workers - self.ended)]
+            book.doubts += [
+                f"Locust's worker {name} "
+                + (f"could not begin: {why}" if (why := self.refused.get(name)) else "was lost")
+                for name in sorted(self.workers - self.ended)
+            ]
             self.environment.process_exit_code = int(book.close())
 
     @staticmethod
@@ -237,6 +245,9 @@ def _on_init(environment: Any, runner: Any, **_: Any) -> None:
     def joined(client_id: str, **_: Any) -> None:
         state.workers.add(client_id)
 
+    def refuses(environment: Any, msg: Any) -> None:  # noqa: ARG001  # as below
+        state.refused[msg.node_id] = msg.data["reason"]
+
     def end_here(environment: Any, msg: Any) -> None:  # noqa: ARG001  # Locust's names
         state.end_calls()
         environment.runner.send_message(ENDED, {})
@@ -248,6 +259,7 @@ def _on_init(environment: Any, runner: Any, **_: Any) -> None:
     elif isinstance(runner, MasterRunner):
         events.worker_connect.add_listener(joined)  # type: ignore[no-untyped-call]
         runner.register_message(SNAPSHOT, lambda environment, msg: state.take(msg.data["word"]))  # noqa: ARG005
+        runner.register_message(REFUSED, refuses)
         runner.register_message(ENDED, lambda environment, msg: state.ended.add(msg.node_id))  # noqa: ARG005
 
 
