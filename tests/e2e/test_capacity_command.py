@@ -33,7 +33,7 @@ def search(voxload, *arguments):
 
 
 def test_a_limit_of_ten_calls_is_found(voxload):
-    path = str(voxload.write(scenario()))
+    path = str(voxload.write(scenario() | {"gates": ["concurrent_calls >= 1000"]}))
     with receiving() as receiver:
         done = search(voxload, path, *options("--otlp", receiver.url, "--spans", "100%"))
     assert done.code == 0, (done.out, done.err)
@@ -50,6 +50,7 @@ def test_a_limit_of_ten_calls_is_found(voxload):
     assert len({span.trace_id for span in mine}) == len(mine)
     assert {attributes(span.attributes)["error.type"] for span in failed} == set(outcomes) - {"completed", "cancelled"}
     assert all(span.end_time_unix_nano > span.start_time_unix_nano for span in failed)
+    assert "concurrent_calls >= 1000 is left out" in done.err
     assert state["result"]["passes"] == 10
     assert state["result"]["fails"] == 11
     assert "call_success" in state["result"]["breaking"][0]

@@ -39,6 +39,7 @@ from voxload.runners.runner import RunData
 from voxload.runners.telemetry.live import Telemetry
 from voxload.verdict.capacity import Capacity, Probe, SearchSettings
 from voxload.verdict.gate import judge
+from voxload.verdict.offered import CONCURRENCY
 
 EPILOG = """\b
 Examples:
@@ -102,7 +103,8 @@ def capacity_command(
     figures = LiveFigures.of(options, scenario)
     chosen = {name: options[name] for name in ("ca", "insecure", "source_addresses")}
     prepared = prepare(scenario, target=target, environ=os.environ, **chosen)
-    gates, _ = read_gates(prepared.scenario, gates_file, extra_gates)
+    written, _ = read_gates(prepared.scenario, gates_file, extra_gates)
+    gates = [item for item in written if item[1].metric.name not in CONCURRENCY]
     if not gates:
         hint = 'for example --gate "call_success >= 99%" --gate "p95(turn_latency) < 1500ms"'
         raise BadInputError([Problem("a capacity needs a gate: what must a load pass?", suggestion=hint)])
@@ -115,7 +117,12 @@ def capacity_command(
     if resume is not None:
         state, folder = _resumed(read_state(resume), state, resume), resume
     console = Console(stderr=as_json)
-    for warning in prepared.warnings:
+    left_out = [
+        Problem(f"{gate.expression} is left out: calls at once are what is searched, or come of it")
+        for _, gate in written
+        if gate.metric.name in CONCURRENCY
+    ]
+    for warning in (*prepared.warnings, *left_out):
         console.print(f"[yellow]warning:[/] {warning}", highlight=False)
     for way in (sources_in_words(prepared), proxies_in_words(prepared)):
         if way:
