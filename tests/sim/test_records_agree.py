@@ -22,6 +22,7 @@ SCRIPTS = {
         {"backchannel": {"utterance": "backchannel", "after": "300ms"}},
         "wait_for_agent",
     ],
+    "deaf": [{"say": "opening_hours"}, {"listen": "5s"}, {"say": "billing_question"}, {"listen": "5s"}],
     "curt": [{"say": "opening_hours"}, {"listen": "1s"}],
 }
 APART = {"late_frames"}

@@ -12,7 +12,7 @@ from voxload.engine.context import CallContext
 from voxload.engine.samples import CallSamples
 from voxload.engine.turn import Turn
 from voxload.measure.recorder import Labels
-from voxload.measure.summary import CallMoment
+from voxload.measure.summary import MISSED, CallMoment
 
 YIELD_NS = 2_000_000_000
 """An agent that is interrupted has yielded when it stops within 2.0 s."""
@@ -42,7 +42,8 @@ class Listener:
     """Keeps the turns of a call and records the metrics of the talk. Instants are on the monotonic clock."""
 
     __slots__ = (
-        "_answered", "_due_ns", "_greeting_ns", "_labels", "_overlaps", "_ready_ns", "_recorder", "_speaking", "_wheel",
+        "_answered", "_due_ns", "_greeting_ns", "_labels", "_overlaps", "_ready_ns", "_recorder", "_reply_within_ns", "_speaking",
+        "_wheel",
         "agent_characters", "caller_speech_ns", "ear", "moments", "recording", "samples", "turns", "undecided_until_ns",
         "usage",
     )  # fmt: skip
@@ -63,6 +64,7 @@ class Listener:
         """Where the call is recorded."""
         self._recorder = context.recorder
         self._wheel = context.wheel
+        self._reply_within_ns = context.workload.scenario.timeouts.agent_reply_ns
         self._labels = labels
         self._due_ns = due_ns
         self._ready_ns = ready_ns
@@ -98,7 +100,7 @@ class Listener:
         if self.recording is not None:
             self.recording.caller(start_ns, utterance.samples, utterance.sample_rate_hz)
         if not turn.listening_only:
-            self._close_reply()
+            self._close_reply(start_ns)
         if self.ear.speaks_at(turn.speech_start_ns):
             harmless = turn.listening_only
             over = self.turns[-1] if self.turns else None
@@ -199,7 +201,7 @@ class Listener:
         labels = self._turn_labels(turn)
         self._recorder.observe("missed_response", labels, True)
         self._recorder.latency("dead_air", labels, now_ns - turn.speech_end_ns)
-        turn.problems.append(f"no reply within {(now_ns - turn.speech_end_ns) / 1e9:.1f} s")
+        turn.problems.append(f"{MISSED} {(now_ns - turn.speech_end_ns) / 1e9:.1f} s")
 
     def on_transcript(self, transcript: Transcript, now_ns: int) -> None:
         """The agent says what it understood, or what it says itself."""
@@ -329,8 +331,10 @@ class Listener:
 
     # --- the end ---
 
-    def _close_reply(self) -> None:
-        """The turn before is over: note where its reply ended."""
+    def _close_reply(self, now_ns: int) -> None:
+        """The turn before is over: note where its reply ended, or that none has come although nobody waited for it."""
+        if self.turns and now_ns - self.turns[-1].speech_end_ns >= self._reply_within_ns:
+            self.gave_up(now_ns)
         if self._greeting_ns:
             self.moment(self._greeting_ns, "greeting", "", max(self.ear.last_active_ns - self._greeting_ns, 0))
             self._greeting_ns = 0
@@ -350,7 +354,7 @@ class Listener:
         self.ear.flush(now_ns)
         for overlap in self._overlaps:
             self._note_stop(overlap, self._stop_ns(overlap, now_ns))
-        self._close_reply()
+        self._close_reply(now_ns)
         heard_ns = self.ear.spoken_ns
         both_ns = heard_ns + self.caller_speech_ns
         if both_ns:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from voxload.measure.accuracy import word_error_rate
 from voxload.measure.histogram import VALUE_MAX, bucket_bounds, bucket_index
-from voxload.measure.summary import CallRecord, TurnRecord
+from voxload.measure.summary import MISSED, CallRecord, TurnRecord
 from voxload.model.metric import METRICS, SCALE
 from voxload.model.outcome import NOT_ATTEMPTED, Outcome
 
@@ -217,12 +217,20 @@ def _turn_values(turn: TurnRecord) -> list[Measured]:
     return [(metric, value_ms * NS_PER_MS, turn.turn) for metric, value_ms in values.items()]
 
 
+def _missed(record: CallRecord, turn: TurnRecord) -> bool:
+    """Return whether a turn got no reply in time."""
+    if turn.latency_ms is not None:
+        return False
+    silent = record.outcome == Outcome.AGENT_SILENT and turn is record.turns[-1]
+    return silent or any(problem.startswith(MISSED) for problem in turn.problems)
+
+
 def call_shares(record: CallRecord) -> dict[str, tuple[int, int]]:
     """Return the ratios of a call as (yes, observations)."""
     completed = (int(record.outcome == Outcome.COMPLETED), 1)
     found = {"call_success": completed, "operation_success": completed}
     answered = sum(turn.latency_ms is not None for turn in record.turns)
-    missed = int(record.outcome == Outcome.AGENT_SILENT and bool(record.turns) and record.turns[-1].latency_ms is None)
+    missed = sum(_missed(record, turn) for turn in record.turns)
     if answered + missed:
         found["missed_response"] = (missed, answered + missed)
     ends_s = (record.setup_ms or 0.0) / 1e3 + record.duration_s

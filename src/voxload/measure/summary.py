@@ -23,6 +23,9 @@ LATENESS_LIMIT_MS = 5.0
 LATENESS_METRICS = ("frame_lateness", "loop_lateness")
 """The generator's own lateness: of frames in a voice run, of the event loop in a component test."""
 
+MISSED = "no reply within"
+"""So begins the problem of a turn that got none."""
+
 
 class TimelinePoint(msgspec.Struct, frozen=True):
     """What happened in one stretch of the run that starts `start_s` after its first instant."""

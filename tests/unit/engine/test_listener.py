@@ -8,6 +8,7 @@ import pytest
 
 from voxload.dialects.base import HttpResponse
 from voxload.measure.collector import Collector
+from voxload.measure.evidence import call_shares
 from voxload.model.metric import SCALE
 from voxload.model.plan import Plan
 from voxload.testing.virtual import VirtualLine, VirtualWorld
@@ -135,6 +136,20 @@ def test_a_murmur_of_the_agent_at_the_end_of_a_turn_is_not_the_reply(ends_before
     assert one(found, "turn_latency") * 1e3 == pytest.approx(900, abs=TICK_MS)
     assert one(found, "agent_interruption") == 1
     assert record(found).turns[0].reply_end_s - record(found).turns[0].speech_end_s == pytest.approx(1.6, abs=0.02)
+
+
+@pytest.mark.parametrize(("listen_s", "missed"), [(4, True), (2, False)])
+def test_a_reply_that_nobody_waits_for_is_missed_all_the_same(listen_s, missed):
+    script = [{"say": "opening_hours"}, {"listen": f"{listen_s}s"}, {"say": "opening_hours"}, "wait_for_agent"]
+
+    def tell(number, turn):
+        return SPEECH(turn.speech_end_ns + 500 * MS, (400, True)) if number else ()
+
+    found = talk(tell, *script, timeouts={"agent_reply": "3s"})
+    histogram = found.histogram("missed_response")
+    assert (histogram.count, histogram.total / SCALE) == ((2, 1) if missed else (1, 0))
+    assert found.histogram("dead_air").maximum / 1e9 == pytest.approx(4 if missed else 0.5, abs=0.1)
+    assert call_shares(record(found))["missed_response"] == (int(missed), 1 + missed)
 
 
 def test_an_early_reply_of_two_parts_goes_on():
