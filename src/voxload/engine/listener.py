@@ -42,10 +42,9 @@ class Listener:
     """Keeps the turns of a call and records the metrics of the talk. Instants are on the monotonic clock."""
 
     __slots__ = (
-        "_answered", "_due_ns", "_greeting_ns", "_labels", "_overlaps", "_ready_ns", "_recorder", "_reply_within_ns", "_speaking",
-        "_wheel",
-        "agent_characters", "caller_speech_ns", "ear", "moments", "recording", "samples", "turns", "undecided_until_ns",
-        "usage",
+        "_answered", "_due_ns", "_greeting_ns", "_labels", "_overlaps", "_ready_ns", "_recorder", "_reply_within_ns",
+        "_speaking", "_wheel", "agent_characters", "caller_speech_ns", "ear", "moments", "recording", "samples",
+        "turns", "undecided_until_ns", "usage",
     )  # fmt: skip
 
     def __init__(self, ear: Ear, context: CallContext, labels: Labels, due_ns: int, ready_ns: int) -> None:
