@@ -1,5 +1,8 @@
 """What a distributed run makes of the words of its workers, and of peers that are none."""
 
+import asyncio
+import time
+
 import msgspec
 import pytest
 
@@ -74,6 +77,32 @@ def test_calls_that_began_late_are_a_doubt_and_late_reports_are_not(spread):
     spread._doubt_late_starts()
     (doubt,) = spread._doubts
     assert doubt.startswith("the calls of the worker on host-a (process 0) began 4.0 s after the plan's")
+
+
+def test_shards_are_not_taken_for_hung_because_the_command_was_stopped(spread, monkeypatch):
+    """Ctrl-Z and fg: the shards have gone on, their reports wait to be read."""
+    monkeypatch.setattr("voxload.runners.runner.SILENT_SHARD_S", 0.8)
+    monkeypatch.setattr("voxload.runners.runner.STALLED_S", 0.7)
+    spread._running, spread._start_ns = True, monotonic_ns()
+    stops = iter([1.0])
+
+    def on_tick(_elapsed_s):
+        stop_s = next(stops, 0)
+        time.sleep(stop_s)  # the whole process stands still
+        if not stop_s:
+            for name, shard in (("a", 0), ("b", 1)):
+                say(spread, name, msgspec.structs.replace(report(shard, 1.0), final=True))
+
+    spread.on_tick = on_tick
+    asyncio.run(spread._watch())
+    assert [shard.lost for shard in spread.collector.shard_health()] == ["", ""]
+
+
+def test_a_shard_that_says_nothing_is_hung(spread, monkeypatch):
+    monkeypatch.setattr("voxload.runners.runner.SILENT_SHARD_S", 0.6)
+    spread._running, spread._start_ns = True, monotonic_ns()
+    asyncio.run(spread._watch())
+    assert [shard.lost for shard in spread.collector.shard_health()] == ["hung: no report for 0.6 s"] * 2
 
 
 def test_a_wall_clock_that_is_set_makes_no_silence():
