@@ -10,7 +10,6 @@ import msgspec
 from voxload.errors import BadInputError, Problem
 from voxload.measure.histogram import Histogram
 from voxload.measure.summary import Summary
-from voxload.model.outcome import Outcome
 from voxload.runners.results import write_atomically
 from voxload.verdict.capacity import Capacity, Probe, SearchSettings, Status, capacity, next_load
 
@@ -90,14 +89,13 @@ def probe_of(load: float, summary: Summary) -> Probe:
     status: Status = "unknown"
     if summary.verdict.status in {"passed", "failed"}:
         status = "passed" if summary.verdict.status == "passed" else "failed"
-    completed = summary.totals.outcomes.get(Outcome.COMPLETED, 0)
     metric, latency = _headline(summary)
     p95_ns = latency.quantile(0.95)
     return Probe(
         load,
         status,
         tuple(summary.verdict.reasons),
-        completed / summary.run.duration_s if summary.run.duration_s else None,
+        summary.levels.get("throughput"),
         None if p95_ns is None else p95_ns / 1e6,
         metric,
         summary.totals.attempted,
