@@ -310,7 +310,8 @@ def _plain(error: Mapping[str, Any], place: _Place, prefix: str) -> Finding:
         hint = _PATTERNS.get(str(context["pattern"]), f"it must match {context['pattern']}")
         return Finding(place.path, f"{prefix}{_shown(place.value)} is not allowed here", hint)
     if kind in {"too_short", "string_too_short"}:
-        return Finding(place.path, f"{prefix}must not be empty")
+        least = context["min_length"]
+        return Finding(place.path, f"{prefix}must not be empty" if least == 1 else f"{prefix}needs {least} or more")
     if kind in {"too_long", "string_too_long"}:
         return Finding(place.path, f"{prefix}is too long: at most {context['max_length']}")
     return Finding(place.path, f"{prefix}{error['msg']}")

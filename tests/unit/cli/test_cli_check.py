@@ -98,3 +98,12 @@ def test_schema_is_printed_and_written(tmp_path):
         CliRunner().invoke(
             schema_command, ["--write", str(path / "below")], standalone_mode=False, catch_exceptions=False
         )
+
+
+@pytest.mark.parametrize(("hours", "words"), [([1, 2], "load.hours: needs 24 or more"), ([1] * 25, "at most 24")])
+def test_a_day_has_24_hours(tmp_path, hours, words):
+    path = tmp_path / "day.yaml"
+    load = json.dumps({"shape": "day", "calls": 100, "hours": hours})
+    path.write_text(f"name: day\ntarget: twin\nload: {load}\ncalls: [{{name: c, script: [hang_up]}}]\n")
+    with pytest.raises(BadInputError, match=words):
+        raise run(str(path)).exception
