@@ -129,6 +129,10 @@ def test_what_cannot_begin_says_why(voxload):
         port = str(taken.getsockname()[1])
         done = voxload("run", path, "--workers", "1", "--master-port", port)
         assert (done.code, "cannot listen" in done.err) == (3, True), done.err
+        master = [sys.executable, "-m", "voxload.runners.locust.master", "127.0.0.1", "0", port]
+        told = subprocess.run(master, capture_output=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+        assert b"web view (--web-port) cannot listen on 127.0.0.1:" in told.stdout
+        assert b"Traceback" not in told.stderr
     done = voxload("run", path, "--remote")
     assert (done.code, "--workers" in done.err) == (2, True)
     assert "Traceback" not in done.err

@@ -36,6 +36,10 @@ class ResultsFolder:
         try:
             path.mkdir(parents=True, exist_ok=False)
         except FileExistsError:
+            if not path.exists():  # a link on the way leads nowhere
+                raise BadInputError(
+                    [Problem("cannot be made: a link or a file is in its way", str(path), 0, "see --out")]
+                ) from None
             raise BadInputError([Problem("the folder exists already", str(path), 0, "choose another --out")]) from None
         except OSError as error:
             raise BadInputError([Problem(f"cannot be made: {error.strerror}", str(path), 0, "see --out")]) from None

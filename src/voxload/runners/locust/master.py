@@ -131,12 +131,17 @@ def main() -> int:
     logging.getLogger("locust").setLevel(logging.ERROR)
     host, port, web = sys.argv[1], int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else ""
     master = Master(output)
+    what, wanted = "the master", port
     try:
         chosen = port or free_port(host)
         probe(host, chosen)
+        if web:
+            what, wanted = "Locust's web view (--web-port)", int(web)
+            probe(host, wanted)
+        what, wanted = "the master", chosen
         master.serve(host, chosen, int(web) if web else None)
     except OSError as error:
-        master.fail(f"the master cannot listen on {host}:{port}: {error.strerror or error}")
+        master.fail(f"{what} cannot listen on {host}:{wanted}: {error.strerror or error}")
         return 1
     return 0
 
