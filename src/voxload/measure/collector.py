@@ -166,8 +166,10 @@ class Collector:
         return -(-span_s // self.stretch_s) + 1
 
     def lose(self, shard: int, reason: str) -> None:
-        """Note that a shard's numbers are incomplete."""
+        """Note that a shard's numbers are incomplete; the calls that it had up are not counted as up any more."""
         state = self.shards[shard]
+        if not state.lost:
+            self._levels.end(round(state.last_ns / NS_PER_S), shard)
         state.lost = state.lost or reason
 
     def observe(self, metric: str, labels: Labels, value: float) -> None:

@@ -28,6 +28,13 @@ class Levels:
             self._carried.update(self._open.pop(len(self._settled), {}))
             self._settled.append(sum(self._carried.values()))
 
+    def end(self, second: int, shard: int) -> None:
+        """A process is lost: from this second on, the first of which it said nothing, its calls are not up."""
+        if second < len(self._settled):
+            self._carried[shard] = 0
+        elif self._newest >= 0:
+            self._open.setdefault(second, {})[shard] = 0
+
     def all(self) -> list[int]:
         """Return the level of every second from the first to the newest."""
         return [*self._settled, *self._unsettled()]

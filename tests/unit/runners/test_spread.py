@@ -98,11 +98,25 @@ def test_shards_are_not_taken_for_hung_because_the_command_was_stopped(spread, m
     assert [shard.lost for shard in spread.collector.shard_health()] == ["", ""]
 
 
+@pytest.mark.parametrize("noticed_s", [3, 8])
+def test_calls_of_a_lost_shard_are_not_counted_as_up(spread, noticed_s):
+    spread._go()
+    for second in range(1, 11):
+        if second <= 3:
+            say(spread, "a", msgspec.structs.replace(report(0, second), active=7))
+        say(spread, "b", msgspec.structs.replace(report(1, second), active=2))
+        if second == noticed_s:
+            spread.collector.lose(0, "killed")
+    assert spread.collector.levels() == [9] * 3 + [2] * 7
+    assert spread.collector.active() == 2
+
+
 def test_a_shard_that_says_nothing_is_hung(spread, monkeypatch):
     monkeypatch.setattr("voxload.runners.runner.SILENT_SHARD_S", 0.6)
     spread._running, spread._start_ns = True, monotonic_ns()
     asyncio.run(spread._watch())
     assert [shard.lost for shard in spread.collector.shard_health()] == ["hung: no report for 0.6 s"] * 2
+    assert spread.collector.levels() == []
 
 
 def test_a_wall_clock_that_is_set_makes_no_silence():
