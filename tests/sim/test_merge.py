@@ -1,16 +1,19 @@
 """Parts of a test, each of its own seed on the virtual clock, become one run with the figures of all calls together."""
 
+import json
 import shutil
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from voxload.cli.merge import merge_command
 from voxload.clock import NS_PER_S, monotonic_ns
 from voxload.errors import BadInputError
 from voxload.measure.histogram import Histogram
 from voxload.measure.snapshot import Snapshot
 from voxload.measure.summarize import build_summary
-from voxload.measure.summary import SUMMARY_FILE, PlanFacts, PlannedPhase, RunFacts, encode_summary
+from voxload.measure.summary import SUMMARY_FILE, PlanFacts, PlannedPhase, RunFacts, Summary, encode_summary
 from voxload.model.fingerprint import fingerprint
 from voxload.model.plan import Plan
 from voxload.model.scenario import Scenario
@@ -143,3 +146,25 @@ def test_folders_that_are_no_parts_are_all_named(parts, tmp_path):
         read_parts([first], "spread", {**MARKS, "calls": "0"})
     with pytest.raises(BadInputError, match="of the scenario spread, not other"):
         read_parts([first], "other", MARKS)
+
+
+def test_the_command_judges_the_whole_test(parts, tmp_path):
+    gates = [f"calls >= {6 * SECONDS}", "p95(turn_latency) < 100ms"]
+    scenario = tmp_path / "scenario.yaml"
+    scenario.write_text(json.dumps({**SCENARIO, "gates": gates}))
+    folders = [str(folder) for folder, _ in parts]
+
+    def merge(*arguments):
+        words = [str(scenario), *arguments, "--out", str(tmp_path / "results"), "--no-history", "--json"]
+        return CliRunner().invoke(merge_command, words, standalone_mode=False)
+
+    done = merge(*folders)
+    assert done.return_value == 1, done.exception
+    summary = msgspec.json.decode(done.stdout, type=Summary)
+    assert [gate.status for gate in summary.gates] == ["pass", "fail"]
+    (made,) = (tmp_path / "results").iterdir()
+    assert {"report.html", "junit.xml", SUMMARY_FILE} <= {path.name for path in made.iterdir()}
+    alone = merge(folders[0])
+    assert "one part alone is nothing to merge" in str(alone.exception)
+    assert merge(*folders, "--gate", "p95(turn_latencee) < 1s").exception.exit_code == 2
+    assert list((tmp_path / "results").iterdir()) == [made]
