@@ -11,7 +11,7 @@ from pydantic_core import CoreSchema
 class Model(BaseModel):
     """A part of a user's file: unknown names are errors, values cannot be changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 class ShortModel(Model):

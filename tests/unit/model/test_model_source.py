@@ -238,3 +238,11 @@ def test_any_data_is_either_a_scenario_or_a_list_of_problems(data):
         assert not [message for message in messages for jargon in JARGON if jargon in message]
     else:
         validate(Source(data, "f.yaml"), Scenario)
+
+
+@pytest.mark.parametrize("weight", [".inf", ".nan", "1e999"])
+def test_numbers_are_finite(tmp_path, weight):
+    smoke = Path(__file__).parents[3] / "examples/smoke.yaml"
+    path = write(tmp_path, smoke.read_text().replace("name: one_question", f"name: one_question\n    weight: {weight}"))
+    with pytest.raises(BadInputError, match=r"calls\[0\]\.weight: expected a finite number"):
+        load_yaml_model(path, Scenario)
