@@ -91,9 +91,10 @@ def test_the_schedule_is_kept(voxload):
     late = summary.histogram("frame_lateness")
     assert late.count == summary.totals.frames_sent
     assert summary.totals.frames_dropped == 0
-    # 10 messages a second for every second that a call was up, to the frame
-    up_s = summary.histogram("call_duration").total / 1e9
-    assert summary.totals.frames_sent == pytest.approx(10 * up_s, abs=summary.totals.attempted)
+    # 10 messages a second for every second that a call was up, but for a part before the first frame begins (each
+    # call has a phase of its own) and a part of one at the end
+    missing = 10 * summary.histogram("call_duration").total / 1e9 - summary.totals.frames_sent
+    assert 0 < missing < 2 * summary.totals.attempted
 
 
 def test_quotas_show_as_outcomes_and_errors(voxload):
