@@ -27,8 +27,12 @@ def test_too_much_load_needs_a_yes_and_production_gets_a_canary_only(voxload):
 
 
 def test_chaos_at_a_thousandth_of_its_length(voxload):
+    script = ["wait_for_agent", {"say": "book_appointment"}, "wait_for_agent"]  # replies fall due while it is stalled
     done = voxload.run(
-        scenario_with(load={"shape": "constant", "arrival_rate": 12, "duration": "1s"}),
+        scenario_with(
+            load={"shape": "constant", "arrival_rate": 12, "duration": "1s"},
+            calls=[{"name": "booking", "script": script}],
+        ),
         "--tier",
         "chaos",
         "--time-scale",
