@@ -10,9 +10,8 @@ import tiny_proxies
 from conftest import scenario_with
 
 from voxload import certificates
-from voxload.engine.reach import proxy_for, tls_context
+from voxload.engine.reach import tls_context
 from voxload.engine.transport import classify
-from voxload.errors import RunAbortedError
 from voxload.model.outcome import Outcome
 from voxload.model.twin import TwinSettings
 from voxload.twin.process import TwinProcess
@@ -136,25 +135,6 @@ def test_a_proxy_that_is_none_is_bad_input(voxload, monkeypatch, proxy):
         assert "the environment's proxy for http://agent.test:8080" in done.err
         assert "HTTPS_PROXY" in done.err
     assert not (voxload.folder / "results").exists()
-
-
-def test_which_proxy(monkeypatch):
-    from voxload.engine import reach
-
-    monkeypatch.setenv("HTTPS_PROXY", "proxy.test:3128")
-    monkeypatch.setenv("ALL_PROXY", "socks5h://socks.test:1080")
-    monkeypatch.setenv("NO_PROXY", "near.test")
-    reach._proxy_for.cache_clear()
-    assert proxy_for("wss://agent.test/x") == "http://proxy.test:3128"
-    assert proxy_for("ws://agent.test/x") == "socks5://socks.test:1080"
-    assert proxy_for("https://near.test") is None
-    assert proxy_for("https://127.0.0.1:1") is None
-    assert proxy_for("https://localhost:1") is None
-    monkeypatch.setenv("HTTPS_PROXY", "gopher://proxy.test")
-    reach._proxy_for.cache_clear()
-    with pytest.raises(RunAbortedError, match="gopher"):
-        proxy_for("https://agent.test")
-    reach._proxy_for.cache_clear()
 
 
 @pytest.mark.parametrize(

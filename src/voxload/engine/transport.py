@@ -19,7 +19,8 @@ from voxload.clock import Clock, monotonic_ns
 from voxload.dialects.base import Dial, Dialect, HttpRequest, HttpResponse, Signal
 from voxload.engine.call import Call
 from voxload.engine.mouth import FrameMouth, Mouth, SocketMouth
-from voxload.engine.reach import Web, open_web, proxy_for, tls_words
+from voxload.engine.proxies import proxy_for
+from voxload.engine.reach import Web, open_web, tls_words
 from voxload.engine.sources import NO_PORT_LEFT
 from voxload.engine.trunk import Trunk
 from voxload.errors import RunAbortedError

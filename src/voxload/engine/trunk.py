@@ -11,7 +11,8 @@ from python_socks import ProxyError
 from voxload.clock import Clock
 from voxload.dialects.base import Dial, Dialect
 from voxload.engine.call import Call
-from voxload.engine.reach import proxy_for, tls_words
+from voxload.engine.proxies import proxy_for
+from voxload.engine.reach import tls_words
 from voxload.errors import RunAbortedError
 
 CONNECT_TIMEOUT_S = 10.0

@@ -11,7 +11,13 @@ from pydantic_core import CoreSchema
 class Model(BaseModel):
     """A part of a user's file: unknown names are errors, values cannot be changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        allow_inf_nan=False,
+        defer_build=True,  # else each part is built by itself, and once more in all that hold it
+    )
 
 
 class ShortModel(Model):

@@ -70,6 +70,6 @@ class CostSettings(Model):
         for name, price in self.prices.items():
             if name not in known:
                 raise ValueError(f"no price is called {name!r}; the prices here are {', '.join(known)}")
-            if not 0 <= price < float("inf"):
-                raise ValueError(f"the price of {name} must not be negative or endless")
+            if price < 0:
+                raise ValueError(f"the price of {name} must not be negative")
         return self

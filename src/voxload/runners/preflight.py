@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from voxload.engine.reach import proxy_for
+from voxload.engine.proxies import proxy_for
 from voxload.errors import BadInputError, Problem, RunAbortedError
 from voxload.model.scenario import AUTO
 from voxload.runners.estimate import Estimate, estimate_plan

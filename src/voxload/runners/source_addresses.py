@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from voxload.engine.proxies import SOCKS, proxy_for
 from voxload.engine.sources import is_here
 from voxload.errors import BadInputError, Problem, RunAbortedError
 from voxload.model.plan import PlannedTarget
@@ -85,8 +86,6 @@ def _cannot_reach(
 
 
 def _by_socks(url: str) -> bool:
-    from voxload.engine.reach import SOCKS, proxy_for  # noqa: PLC0415  # with aiohttp, for scenarios with addresses only
-
     try:
         return bool(url) and (proxy_for(url) or "").startswith(SOCKS)
     except RunAbortedError:  # said by the run itself

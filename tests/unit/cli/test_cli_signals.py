@@ -5,12 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
-from voxload.cli.signals import HeldBack, on_ending_signal
+from voxload.cli.signals import ENDING, HeldBack, on_ending_signal
 
 
+@pytest.fixture
+def usual_signals() -> Iterator[None]:
+    """As in a terminal: what starts tests in the background may have them ignore Ctrl-C."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    for number in ENDING:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("usual_signals")
 def test_the_first_signal_waits_for_the_results_and_the_second_does_not(capsys: pytest.CaptureFixture[str]) -> None:
     with HeldBack():
         os.kill(os.getpid(), signal.SIGTERM)
