@@ -75,7 +75,7 @@ ALLOWED = {
         "services",
         "__init__",
     },
-    "__main__": {"cli"},
+    "__main__": {"cli", "process"},
     "__init__": set(),
 }
 EVENT_LOOPS = (

@@ -6,10 +6,12 @@ import sys
 
 from voxload.cli.main import run_command_line
 from voxload.cli.streams import Streams
+from voxload.process import keep_numpy_to_one_thread
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    keep_numpy_to_one_thread()
     streams = Streams()
     sys.exit(streams.end(run_command_line(sys.argv[1:])))
 

@@ -111,6 +111,15 @@ def _prefer_session() -> None:
         autogroup.write(str(PRIORITY))
 
 
+def keep_numpy_to_one_thread() -> None:
+    """Have numpy start no threads in this process and its children; to be called before it is imported.
+
+    Its library of linear algebra starts one for each core and lets them spin a while: half of what importing it costs,
+    taken from the cores that frames are sent on. What is calculated here is too small to be shared out.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def yield_to_others() -> None:
     """Give the calling thread (on Linux a niceness of its own) what time the others leave."""
     with contextlib.suppress(OSError):

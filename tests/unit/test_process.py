@@ -1,6 +1,7 @@
 """What a process asks of its system: room for open files, a garbage collector that holds up no frames."""
 
 import gc
+import os
 import re
 import subprocess
 import sys
@@ -45,6 +46,24 @@ def test_a_session_of_its_own_is_preferred_too_and_that_of_others_left_alone(lea
         pytest.skip("the system does not group by session")
     assert niceness_of_session(told) == (str(PRIORITY) if leads else niceness_of_session(before))
     assert AUTOGROUP.read_text() == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
+def test_a_command_and_its_children_start_no_threads_for_linear_algebra():
+    code = """
+import sys
+from voxload.__main__ import main
+sys.argv = ["voxload", "--version"]
+try:
+    main()
+except SystemExit:
+    import numpy
+print(open("/proc/self/status").read())
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    command = [sys.executable, "-c", code]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    assert re.search(r"Threads:\s+(\d+)", told)[1] == "1"
 
 
 def test_many_new_objects_are_left_alone_and_few_are_looked_through():
