@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
 
 from voxload.cli.baseline import check_run, fits
+from voxload.cli.command import Command, with_options
 from voxload.cli.subjects import read_evidence, read_thresholds, threshold_options, thresholds_of
 from voxload.errors import BadInputError
 from voxload.measure.evidence import Evidence
@@ -21,20 +22,17 @@ from voxload.report.ci import STEP_SUMMARY_MAX, azure_lines, github_lines
 from voxload.runners.history import HISTORY_FILE, History
 from voxload.verdict.regression import Thresholds, with_baseline
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 
 def after_options(command: Command) -> Command:
     """Add `--baseline`, the thresholds, and `--no-history`."""
     command = threshold_options(command)
-    for option in (
+    return with_options(
+        command,
         click.option("--no-history", "no_history", is_flag=True, help="Do not add the run to results/history.db."),
         click.option(
             "--baseline", "baseline_file", type=click.Path(path_type=Path), help="Check the run against a baseline."
         ),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from voxload.errors import BadInputError, Collected, Problem
 from voxload.model.fingerprint import fingerprint
 from voxload.model.gates import GateRules
 from voxload.runners.distributed import Settings
+from voxload.runners.estimate import Estimate
 from voxload.runners.preflight import (
     CONNECTIONS,
     estimate_here,
@@ -58,15 +59,15 @@ def read_run(
     assert figures is not None
     after = AfterRun.of(after_run, rules.thresholds())
     after.check(prepared.scenario.name, fingerprint(prepared.scenario))
-    prepared, limits, ways = _from_sources(prepared, spread)
+    prepared, estimate, limits, ways = _from_sources(prepared, spread)
     reference = reference_file(prepared.scenario, str(scenario))
-    peak_calls = estimate_here(prepared).peak_calls
-    warnings = [*prepared.warnings, *limits, *gate_warnings(gates, peak_calls, bool(prepared.scenario.resources))]
+    unreachable = gate_warnings(gates, estimate.peak_calls, bool(prepared.scenario.resources))
+    warnings = [*prepared.warnings, *limits, *unreachable]
     return Asked(prepared, spread, figures, gates, rules, after, reference, warnings, [about, *ways])
 
 
-def _from_sources(prepared: Prepared, spread: Settings | None) -> tuple[Prepared, list[Problem], list[str]]:
-    """Return the run with its source addresses, the limits of this machine that it would meet, and its way in words.
+def _from_sources(prepared: Prepared, spread: Settings | None) -> tuple[Prepared, Estimate, list[Problem], list[str]]:
+    """Return the run with its source addresses, what it needs, limits of this machine in its way, and its way in words.
 
     Raises:
         BadInputError: addresses of this machine for calls that are all placed elsewhere, too few for `auto`, or a proxy
@@ -79,7 +80,8 @@ def _from_sources(prepared: Prepared, spread: Settings | None) -> tuple[Prepared
             [Problem("source addresses of this machine are not those of --remote workers", suggestion=hint)]
         )
     prepared = with_auto_sources(prepared)
+    estimate = estimate_here(prepared)
     if elsewhere:
-        return prepared, [], []
-    limits = machine_warnings(prepared, estimate_here(prepared), CONNECTIONS)
-    return prepared, limits, [sources_in_words(prepared), proxies_in_words(prepared)]
+        return prepared, estimate, [], []
+    limits = machine_warnings(prepared, estimate, CONNECTIONS)
+    return prepared, estimate, limits, [sources_in_words(prepared), proxies_in_words(prepared)]

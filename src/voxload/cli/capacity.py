@@ -15,7 +15,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from voxload.cli.command import CheckedCommand
+from voxload.cli.command import CheckedCommand, out_option
 from voxload.cli.options import read_gates, source_options, tls_options
 from voxload.cli.peers import Peers, start_peers
 from voxload.cli.run import run_facts
@@ -84,9 +84,7 @@ Settings = dict[str, Any]
 @source_options
 @telemetry_options
 @click.option("--resume", type=click.Path(path_type=Path), help="Folder of a search to go on with.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
-)
+@out_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, nothing else.")
 def capacity_command(
     scenario: Path,

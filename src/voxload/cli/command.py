@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from voxload.errors import BadInputError, Collected, Problem
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def with_options(command: Command, *options: Callable[[Command], Command]) -> Command:
+    """Return the command with these options of click; `--help` shows the last one first."""
+    for option in options:
+        command = option(command)
+    return command
+
+
+def out_option(command: Command) -> Command:
+    """Add `--out`, the folder of results."""
+    option = click.option(
+        "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
+    )
+    return option(command)
 
 
 class CheckedCommand(click.Command):

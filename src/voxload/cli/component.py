@@ -17,7 +17,7 @@ from rich.console import Console
 
 from voxload import __version__
 from voxload.cli.after_run import AfterRun, after_options, tell_ci
-from voxload.cli.command import CheckedCommand
+from voxload.cli.command import CheckedCommand, out_option
 from voxload.cli.options import load_overrides, read_gates
 from voxload.cli.signals import on_ending_signal
 from voxload.cli.telemetry import LiveFigures, telemetry_options, tell_losses
@@ -91,9 +91,7 @@ class _OneOrAll(CheckedCommand):
 @click.option("--client", type=click.Choice(["fast", "sdk"]), help="The vendor's SDK, or a faster client of ours.")
 @click.option("--mode", type=click.Choice(["stt", "tts", "both"]), help="speech: recognise, synthesise, or both.")
 @click.option("--gate", "extra_gates", multiple=True, help="A further gate; may be given several times.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
-)
+@out_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, nothing else.")
 @click.option("--quiet", is_flag=True, help="No live view.")
 def component_command(

@@ -16,7 +16,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from voxload.cli.command import CheckedCommand
+from voxload.cli.command import CheckedCommand, out_option
 from voxload.cli.component_services import services_of
 from voxload.cli.peers import start_peers
 from voxload.cli.signals import on_ending_signal
@@ -86,9 +86,7 @@ class AllResult(msgspec.Struct, frozen=True):
     type=click.FloatRange(0),
     help="A p95 so many times that of the first step (and 50 ms over it) is giving way; 0: only gates count.",
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
-)
+@out_option
 @telemetry_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, nothing else.")
 def all_command(scenario: Path | None, out: Path, as_json: bool, **options: Any) -> int:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from voxload.cli.command import CheckedCommand
+from voxload.cli.command import CheckedCommand, Command, with_options
 from voxload.cli.trends import nothing, read_history, trends_of, trusted
 from voxload.clock import utc_ago
 from voxload.errors import BadInputError, Problem
@@ -24,7 +23,6 @@ from voxload.runners.history import HISTORY_FILE, Choice, History, HistoryFigure
 from voxload.runners.results import write_atomically
 from voxload.verdict.changepoint import ALPHA, RUNS_MIN
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(h|d|w)")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d)?)?")
 _SECONDS = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
@@ -56,7 +54,8 @@ def history_command() -> None:
 
 def choice_options(command: Command) -> Command:
     """Add the file, and the options that choose runs."""
-    for option in (
+    return with_options(
+        command,
         click.option("--json", "as_json", is_flag=True, help="Print as JSON, nothing else."),
         click.option("--since", default="", help="Runs of the last 30d, 12w or 6h, or from a date (2026-01-31)."),
         click.option("--branch", default="", help="Runs of this git branch."),
@@ -68,9 +67,7 @@ def choice_options(command: Command) -> Command:
             show_default=True,
             help="The history.",
         ),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 @history_command.command("list", cls=CheckedCommand, epilog=EPILOG)

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from ruamel.yaml import YAML
 
-from voxload.cli.command import CheckedCommand
+from voxload.cli.command import CheckedCommand, with_options
 from voxload.importers.artillery import import_artillery
 from voxload.importers.azure_load_test import import_azure_load_test
 from voxload.importers.notes import Imported
@@ -29,7 +29,8 @@ HEAD = "# Made of {} by voxload import; docs/scenario.md says what can stand her
 
 
 def _output_options(command: Callable[..., int]) -> Callable[..., int]:
-    for option in (
+    return with_options(
+        command,
         click.option(
             "--json", "as_json", is_flag=True, help="Print the scenario and the notes as JSON, write nothing."
         ),
@@ -38,9 +39,7 @@ def _output_options(command: Callable[..., int]) -> Callable[..., int]:
             type=click.Path(path_type=Path),
             help="The scenario's file (default: SCRIPT-voxload.yaml beside it).",
         ),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 @click.group("import", epilog=EPILOG)

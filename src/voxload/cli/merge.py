@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from voxload.cli.after_run import AfterRun, after_options, tell_ci
-from voxload.cli.options import read_gates
+from voxload.cli.command import out_option
+from voxload.cli.options import gate_options, read_gates
 from voxload.errors import BadInputError, Problem
 from voxload.measure.snapshot import Snapshot
 from voxload.measure.summary import encode_summary
@@ -40,13 +41,8 @@ Exit codes: as of `voxload run`.
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True)
 @after_options
-@click.option(
-    "--gates", "gates_file", type=click.Path(path_type=Path), help="File with gates, instead of the scenario's."
-)
-@click.option("--gate", "extra_gates", multiple=True, help="A further gate; may be given several times.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
-)
+@gate_options
+@out_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, nothing else.")
 def merge_command(
     scenario: Path,

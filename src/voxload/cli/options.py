@@ -6,10 +6,11 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from voxload.cli.command import Command, with_options
 from voxload.errors import BadInputError, Collected, Problem
 from voxload.measure.extra import require_installed
 from voxload.model.gates import GateRules
@@ -26,8 +27,6 @@ from voxload.verdict.expression import parse_gate
 from voxload.verdict.rules import NamedGate, gates_of, read_rules, stop_gates
 
 EMBEDDED = "embedded agent"
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Parsed(click.ParamType[Any]):
@@ -68,7 +67,8 @@ class Share(click.ParamType[float]):
 
 def load_overrides(command: Command, target: str = "Base URL of the agent, or twin.") -> Command:
     """Add the options that override a scenario: target, users, duration, rate, seed."""
-    for option in (
+    return with_options(
+        command,
         click.option("--seed", type=click.IntRange(0), help="Same seed, same calls at the same instants."),
         click.option(
             "--rate", type=Parsed("rate", parse_rate_per_s), help="Constant arrival rate (10, 10/s, 600/min)."
@@ -76,21 +76,18 @@ def load_overrides(command: Command, target: str = "Base URL of the agent, or tw
         click.option("--duration", type=Parsed("duration", parse_duration_ns), help="Length of the load (90s, 10m)."),
         click.option("--users", type=click.IntRange(1), help="Fixed number of callers (closed load)."),
         click.option("--target", help=target),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def tls_options(command: Command) -> Command:
     """Add the options of TLS: an authority to trust, no verification."""
-    for option in (
+    return with_options(
+        command,
         click.option("--insecure", is_flag=True, help="Do not verify the target's certificate; every report says so."),
         click.option(
             "--ca", type=click.Path(path_type=Path), help="Trust the certificate authorities in this file too."
         ),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def source_options(command: Command) -> Command:
@@ -106,28 +103,26 @@ def source_options(command: Command) -> Command:
 
 def tier_options(command: Command) -> Command:
     """Add the options of schedule and environment: tier, time scale, environment."""
-    for option in (
+    return with_options(
+        command,
         click.option("--yes", is_flag=True, help="Agree to a load over what the environment allows."),
         click.option("--env", help="Environment of voxload.toml: dev, staging, preprod, prod, or one of your own."),
         click.option(
             "--time-scale", type=click.FloatRange(0, min_open=True), help="Times all durations of the load (0.01: try)."
         ),
         click.option("--tier", type=click.Choice(list(TIERS)), help="Reshape the scenario to a tier of the schedule."),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def gate_options(command: Command) -> Command:
     """Add the options of gates: a file of them, further ones."""
-    for option in (
+    return with_options(
+        command,
         click.option("--gate", "extra_gates", multiple=True, help="A further gate; may be given several times."),
         click.option(
             "--gates", "gates_file", type=click.Path(path_type=Path), help="File with gates, instead of the scenario's."
         ),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def prepare_in_environment(scenario: Path, options: dict[str, Any]) -> tuple[Prepared, str]:
@@ -183,7 +178,8 @@ def targets_in_words(prepared: Prepared) -> str:
 
 def spread_options(command: Command) -> Command:
     """Add the options that spread a run over machines."""
-    for option in (
+    return with_options(
+        command,
         click.option("--web-port", type=click.IntRange(1, 65535), help="Serve Locust's own web view there."),
         click.option(
             "--worker-wait", type=click.FloatRange(1), default=120.0, show_default=True, help="For workers to join, s."
@@ -199,9 +195,7 @@ def spread_options(command: Command) -> Command:
         ),
         click.option("--remote", is_flag=True, help="Start no worker here: wait for those of other machines."),
         click.option("--workers", type=click.IntRange(1, 1000), help="Spread the calls over so many Locust workers."),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def spread_settings(processes: int, options: dict[str, Any]) -> Settings | None:

@@ -17,7 +17,7 @@ from rich.markup import escape
 from voxload import __version__
 from voxload.cli.after_run import after_options, tell_ci
 from voxload.cli.asked import read_run
-from voxload.cli.command import CheckedCommand
+from voxload.cli.command import CheckedCommand, out_option
 from voxload.cli.options import (
     Share,
     gate_options,
@@ -89,9 +89,7 @@ Ctrl-C ends the calls and still writes the report; a second Ctrl-C ends at once.
 @telemetry_options
 @click.option("--processes", type=click.IntRange(1, 256), help="Generator processes (default: the machine's cores).")
 @gate_options
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
-)
+@out_option
 @click.option(
     "--share",
     type=Share(below=1.0001),

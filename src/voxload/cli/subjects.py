@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 import msgspec
 
+from voxload.cli.command import Command, with_options
 from voxload.errors import BadInputError, Problem
 from voxload.measure.evidence import CallSampler, Evidence
 from voxload.measure.summary import Summary, read_summary
@@ -18,7 +18,6 @@ from voxload.model.metric import METRICS
 from voxload.runners.results import CALLS_FILE, read_calls
 from voxload.verdict.regression import Thresholds
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%?\s*")
 
 
@@ -57,16 +56,15 @@ def slug(name: str) -> str:
 
 def threshold_options(command: Command) -> Command:
     """Add the options that say how much worse is a regression."""
-    for option in (
+    return with_options(
+        command,
         click.option(
             "--threshold", "single", multiple=True, help="For one metric: turn_latency=15%; may be given several times."
         ),
         click.option("--errors", "errors", help="Points by which a ratio may be worse (default: 2%)."),
         click.option("--throughput", "throughput", help="Throughput may be less by (default: 5%)."),
         click.option("--latency", "latency", help="Latencies may be more by (default: 10%)."),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def thresholds_of(rules: RegressionThresholds) -> Thresholds:

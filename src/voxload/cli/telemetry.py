@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from voxload import __version__
-from voxload.cli.options import Command, Parsed
+from voxload.cli.command import Command, with_options
+from voxload.cli.options import Parsed
 from voxload.model.telemetry import TelemetrySettings, checked_otlp, listen_address, parse_spans
 from voxload.runners.environments import find_environment
 from voxload.runners.prepare import Prepared
@@ -22,7 +23,8 @@ from voxload.runners.telemetry.live import RunIdentity, Telemetry
 
 def telemetry_options(command: Command) -> Command:
     """Add the options of live figures."""
-    for option in (
+    return with_options(
+        command,
         click.option(
             "--spans",
             type=Parsed("share", parse_spans),
@@ -43,9 +45,7 @@ def telemetry_options(command: Command) -> Command:
             type=Parsed("url", checked_otlp),
             help="Send live figures to this OTLP/HTTP receiver (http://collector:4318).",
         ),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 class LiveFigures(NamedTuple):
