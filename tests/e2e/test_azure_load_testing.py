@@ -15,7 +15,7 @@ from pathlib import Path
 import jsonschema
 import msgspec
 import pytest
-from conftest import SCENARIO
+from conftest import SCENARIO, VoxloadRunner
 from ruamel.yaml import YAML
 
 from voxload.measure.summary import Summary
@@ -96,9 +96,9 @@ def export(folder, *arguments, code=0, **changes):
     calls = [{"name": "hours", "script": [{"say": "opening_hours"}, "wait_for_agent"]}]
     scenario = {**SCENARIO, "target": "https://agent.example", "calls": calls, **changes}
     (folder / "scenario.yaml").write_text(json.dumps(scenario))
-    command = [sys.executable, "-m", "voxload", "export", "azure-load-testing", "scenario.yaml", "--out", "bundle"]
-    done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == code, done.stderr
+    command = ["export", "azure-load-testing", "scenario.yaml", "--out", "bundle"]
+    done = VoxloadRunner(folder)(*command, *arguments)
+    assert done.code == code, done.err
     return done
 
 
@@ -173,10 +173,9 @@ def test_a_failed_gate_fails_the_verdicts_request_on_every_worker(tmp_path, agen
 
 def merge(folder, parts):
     """The summary that `voxload merge` makes of engines' results, judged by the exported scenario."""
-    command = [sys.executable, "-m", "voxload", "merge", "scenario.yaml", *parts, "--no-history", "--json"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode in {0, 1, 4}, done.stderr
-    return msgspec.json.decode(done.stdout, type=Summary)
+    done = VoxloadRunner(folder)("merge", "scenario.yaml", *map(str, parts), "--no-history", "--json")
+    assert done.code in {0, 1, 4}, done.err
+    return msgspec.json.decode(done.out, type=Summary)
 
 
 def test_engines_leave_their_results_in_a_container(tmp_path, agent):
@@ -227,7 +226,7 @@ def test_gates_become_fail_criteria_and_what_cannot_is_named(tmp_path):
     ]
     assert {item["name"]: item["value"] for item in found["env"]}["VOXLOAD_ENGINES"] == "4"
     for words in ("call_success >= 99.5%: the percentage", "p99.9(turn_latency)", "concurrent_calls >= 4", "a warning"):
-        assert words in done.stderr
+        assert words in done.err
     scenario = YAML(typ="safe").load(tmp_path / "bundle" / "scenario.yaml")
     assert "concurrent_calls >= 1" in scenario["gates"]
 
@@ -251,20 +250,20 @@ def test_files_come_along_flat_and_environment_becomes_secrets(tmp_path):
 def test_what_engines_cannot_share_is_named(tmp_path):
     load = {"shape": "concurrency", "concurrency": 10, "duration": "10s"}
     done = export(tmp_path, "--engines", "4", target="twin", load=load, measurement={"calls_max": 10})
-    assert "10 callers do not divide by 4 engines: 8 call" in done.stderr
-    assert "LOCUST_HOST is https://agent.example" in done.stderr
+    assert "10 callers do not divide by 4 engines: 8 call" in done.err
+    assert "LOCUST_HOST is https://agent.example" in done.err
     assert YAML(typ="safe").load(tmp_path / "bundle" / "scenario.yaml")["measurement"]["calls_max"] == 3
 
 
 def test_one_region_is_refused(tmp_path):
     done = export(tmp_path, "--region", "eastus=1", code=2)
-    assert "two or more" in done.stderr
+    assert "two or more" in done.err
 
 
 def test_the_folder_in_deploy_is_what_the_command_writes(tmp_path):
     deployed = ROOT / "deploy" / "azure-load-testing"
-    command = [sys.executable, "-m", "voxload", "export", "azure-load-testing", "examples/demo.yaml", "--engines", "2"]
-    subprocess.run([*command, "--out", tmp_path / "bundle"], cwd=ROOT, check=True, capture_output=True, timeout=60)
+    command = ["export", "azure-load-testing", "examples/demo.yaml", "--engines", "2", "--out"]
+    assert VoxloadRunner(ROOT).once(*command, str(tmp_path / "bundle")).code == 0
     assert {path.name for path in deployed.iterdir()} == {path.name for path in (tmp_path / "bundle").iterdir()}
     for path in deployed.iterdir():
         assert path.read_bytes() == (tmp_path / "bundle" / path.name).read_bytes(), path

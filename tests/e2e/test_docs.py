@@ -3,7 +3,6 @@
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def commands(page):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if list(commands(page))], ids=lambda page: page.name)
-def test_commands(page, tmp_path):
+def test_commands(voxload, page, tmp_path):
     for kind, _, body in blocks(page):
         name = re.match(r"name: (\w+)", body)
         if kind == "yaml" and name:
@@ -47,11 +46,10 @@ def test_commands(page, tmp_path):
         for _ in range(3):  # a busy machine may make a run unknown: the page goes on with another
             for disturbed in set(tmp_path.glob("results/*")) - before:
                 shutil.rmtree(disturbed)
-            arguments = [sys.executable, "-m", "voxload", *expanded]
-            done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False)
-            if done.returncode == code:
+            done = voxload.once(*expanded, timeout_s=90)
+            if done.code == code:
                 break
-        assert done.returncode == code, f"{command}: {done.stdout}{done.stderr}"
+        assert done.code == code, f"{command}: {done.out}{done.err}"
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)

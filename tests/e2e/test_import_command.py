@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from voxload.measure.summary import read_summary
 from voxload.model.twin import TwinSettings
 from voxload.twin.process import TwinProcess
 
@@ -18,17 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).parent / "data" / "artillery-test.yml"
 
 
-def voxload(folder, *arguments, code=0):
-    command = [sys.executable, "-m", "voxload", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=90, check=False)
-    assert done.returncode == code, (done.stdout, done.stderr)
-    return done
-
-
-def test_the_specifications_artillery_test_is_its_call_flow_and_runs(tmp_path):
+def test_the_specifications_artillery_test_is_its_call_flow_and_runs(voxload, tmp_path):
     shutil.copy(SCRIPT, tmp_path)
-    done = voxload(tmp_path, "import", "artillery", SCRIPT.name)
-    assert "artillery-test.yml:14: plugin azure-metrics" in done.stderr
+    done = voxload("import", "artillery", SCRIPT.name)
+    assert done.code == 0, (done.out, done.err)
+    assert "artillery-test.yml:14: plugin azure-metrics" in done.err
     file = tmp_path / "artillery-test-voxload.yaml"
     scenario = YAML(typ="safe").load(file)
     ours = YAML(typ="safe").load(ROOT / "examples" / "specification.yaml")
@@ -39,24 +30,24 @@ def test_the_specifications_artillery_test_is_its_call_flow_and_runs(tmp_path):
         {**stage, "name": ""} for stage in ours["load"]["stages"]
     ]
     assert scenario["variables"] == ours["variables"]
-    assert json.loads(voxload(tmp_path, "check", file.name, "--json").stdout)["plan"]["calls"] == 75_000
+    assert json.loads(voxload("check", file.name, "--json").out)["plan"]["calls"] == 75_000
 
     call["script"][0]["repeat"]["times"] = 1  # ten turns take a minute and a half
     file.write_text(json.dumps({**scenario, "gates": ["p95(turn_latency) < 5s"]}))
     settings = {"latency": {"turn": "300ms"}, "greeting": False, "reply_seconds_max": 0.4}
     with TwinProcess(TwinSettings.model_validate(settings), "rtmed", {}) as twin:
         options = ["--target", twin.url, "--rate", "3", "--duration", "1s", "--quiet", "--gate", "calls >= 3"]
-        command = [sys.executable, "-m", "voxload", "run", file.name, *options]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False)
-    summary = read_summary(next((tmp_path / "results").glob("*/")))
+        done = voxload("run", file.name, *options, timeout_s=90)
+    summary = done.summary
     assert summary.totals.outcomes == {"completed": 3}
     assert summary.histogram("turn_latency").count == 3
-    if not any("fell behind" in reason for reason in summary.verdict.reasons):
-        assert done.returncode == 0, (summary.verdict, done.stderr)
+    if not done.fell_behind:
+        assert done.code == 0, (summary.verdict, done.err)
 
 
-def test_a_file_without_a_call_is_bad_input_and_nothing_is_written(tmp_path):
+def test_a_file_without_a_call_is_bad_input_and_nothing_is_written(voxload, tmp_path):
     (tmp_path / "http.yml").write_text("config: {phases: [{duration: 5, arrivalRate: 1}]}\nscenarios: [{flow: []}]\n")
-    done = voxload(tmp_path, "import", "artillery", "http.yml", code=2)
-    assert "http.yml:2: no flow holds a call" in done.stderr
+    done = voxload("import", "artillery", "http.yml")
+    assert done.code == 2, (done.out, done.err)
+    assert "http.yml:2: no flow holds a call" in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["http.yml"]

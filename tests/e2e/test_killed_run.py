@@ -107,7 +107,7 @@ def finished(tmp_path_factory):
     """The folder of a run that came to its end."""
     runner = VoxloadRunner(tmp_path_factory.mktemp("finished"))
     path = runner.write(scenario_with(load={"shape": "constant", "arrival_rate": 20, "duration": "2s"}))
-    return runner.finish(runner.start("run", str(path), "--processes", "1", "--quiet")).folder
+    return runner("run", str(path), "--processes", "1", "--quiet").folder
 
 
 def test_a_folder_without_any_figures_is_named_as_such(voxload):
