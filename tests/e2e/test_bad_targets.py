@@ -1,10 +1,17 @@
 """Targets that are down, silent, rude or broken: counted under the right outcome, never a crash, never a hang."""
 
+import contextlib
+
 import bad_targets as bad
+import in_process
 import pytest
 from conftest import scenario_with
 
-CALLS = 12
+from voxload.verdict.expression import parse_gate
+from voxload.verdict.gate import judge
+
+CALLS = 10
+"""A rate needs as many to be judged."""
 
 
 def scenario(url, rate=CALLS, setup="10s"):
@@ -18,7 +25,6 @@ def scenario(url, rate=CALLS, setup="10s"):
 
 HANDLERS = {
     "accepts and stays silent": (bad.silent, "setup_timeout"),
-    "resets": (bad.resets, "connect_failed"),
     "answers 503": (bad.http("503 Service Unavailable"), "rejected"),
     "answers 429": (bad.http("429 Too Many Requests"), "rejected"),
     "answers no session": (bad.http("200 OK", b"{}"), "protocol_error"),
@@ -29,36 +35,60 @@ HANDLERS = {
     "closes in good order": (bad.media(bad.says(bad.frame(b"\x03\xe9", 8))), "dropped_by_target"),
     "sends garbage": (bad.media(bad.says(bad.frame(b"hello, is this JSON?"))), "protocol_error"),
     "breaks the WebSocket protocol": (bad.media(bad.says(b"\xff\xff\xff\xff\xff" * 50)), "protocol_error"),
-    "floods": (bad.media(bad.floods), "protocol_error"),
     "speaks unknown words": (bad.media(bad.says(bad.frame(b'{"type":"weather"}') * 5)), "agent_silent"),
 }
 
 
+MORE = {
+    "speaks in fragments": bad.media(
+        bad.says(bad.frame(b'{"type":"wea', 1, fin=False) + bad.frame(b"th", 0, fin=False) + bad.frame(b'er"}', 0))
+    ),
+}
+ALONE = {"floods": (bad.media(bad.floods), "protocol_error", 1), "resets": (bad.resets, "connect_failed", 3)}
+"""What would disturb others, and what ends a run at all: with the exit code."""
+
+
+@pytest.fixture(scope="module")
+def called(tmp_path_factory):
+    """What was measured of the calls to each target, all of them called at the same time."""
+    with contextlib.ExitStack() as stack:
+        served = {name: handler for name, (handler, _) in HANDLERS.items()} | MORE
+        scenarios = {}
+        for name, handler in served.items():
+            setup = "1s" if name in HANDLERS and HANDLERS[name][1] == "setup_timeout" else "10s"
+            scenarios[name] = scenario(stack.enter_context(bad.serve(handler)), CALLS, setup)
+        return in_process.place(tmp_path_factory.mktemp("targets"), scenarios, apart_ms=100)
+
+
 @pytest.mark.parametrize("name", HANDLERS)
-def test_outcome(voxload, name):
-    handler, outcome = HANDLERS[name]
-    setup = "1s" if outcome == "setup_timeout" else "10s"
-    rate = 4 if name == "floods" else CALLS  # more floods at once can make the generator itself late
+def test_outcome(called, name):
+    summary, outcome = called[name], HANDLERS[name][1]
+    assert summary.totals.outcomes == {outcome: CALLS}, summary.errors
+    assert summary.errors[0].outcome == outcome
+    judged = judge(summary, [("", parse_gate("call_success >= 99%"))])
+    assert judged.gates[0].status == "fail"
+    assert judged.verdict.exit_code == 1 or "fell behind" in judged.verdict.reasons[0], judged.verdict
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_exit_code(voxload, name):
+    handler, outcome, code = ALONE[name]
+    rate = 4  # more floods at once can make the generator itself late
     with bad.serve(handler) as url:
-        done = voxload.run(scenario(url, rate, setup), "--gate", "call_success >= 99%", timeout_s=40)
+        done = voxload.run(scenario(url, rate), "--gate", "call_success >= 99%", timeout_s=40)
     assert "Traceback" not in done.err
     assert done.summary.totals.outcomes == {outcome: CALLS}, done.summary.errors
     assert done.summary.errors[0].outcome == outcome
     # where nothing was connected at all, the run says nothing of the agent
-    assert done.code == (3 if outcome == "connect_failed" else 1), done.summary.verdict
+    assert done.code == code, done.summary.verdict
 
 
-def test_unknown_words_are_counted(voxload):
-    with bad.serve(bad.media(bad.says(bad.frame(b'{"type":"weather"}') * 5))) as url:
-        done = voxload.run(scenario(url))
-    assert done.summary.totals.unknown_messages == {"weather": 5 * CALLS}
+def test_unknown_words_are_counted(called):
+    assert called["speaks unknown words"].totals.unknown_messages == {"weather": 5 * CALLS}
 
 
-def test_a_message_in_fragments_is_put_together(voxload):
-    pieces = bad.frame(b'{"type":"wea', 1, fin=False) + bad.frame(b"th", 0, fin=False) + bad.frame(b'er"}', 0)
-    with bad.serve(bad.media(bad.says(pieces))) as url:
-        done = voxload.run(scenario(url))
-    assert done.summary.totals.unknown_messages == {"weather": CALLS}
+def test_a_message_in_fragments_is_put_together(called):
+    assert called["speaks in fragments"].totals.unknown_messages == {"weather": CALLS}
 
 
 def test_nobody_listens(voxload):
