@@ -6,12 +6,12 @@ import sys
 
 from voxload.cli.main import run_command_line
 from voxload.cli.streams import Streams
-from voxload.process import keep_numpy_to_one_thread
+from voxload.process import settle_libraries
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    keep_numpy_to_one_thread()
+    settle_libraries()
     streams = Streams()
     sys.exit(streams.end(run_command_line(sys.argv[1:])))
 

@@ -15,6 +15,7 @@ from typing import IO, Any, Self
 
 from voxload.errors import BadInputError, ExitCode, RunAbortedError
 from voxload.process import OUT_OF_FILES
+from voxload.start import start_command
 
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 5.0
@@ -23,7 +24,7 @@ _ERRORS_MAX = 1 << 20
 
 
 class ChildProcess:
-    """Starts `python -m MODULE` and stops it; a context manager.
+    """Starts a module of ours (`voxload.start`) and stops it; a context manager.
 
     The child reads its job, one line, from standard input, writes one line of JSON when it is ready (`ready`), and
     stays until it is told to stop or that input ends, which happens also when this process dies in whatever way; so no
@@ -73,7 +74,7 @@ class ChildProcess:
         """Start the child and wait until it is ready."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by stop
         self._child = subprocess.Popen(  # noqa: S603  # our own modules
-            [sys.executable, "-m", self._module],
+            start_command(self._module),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

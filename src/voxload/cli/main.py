@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import errno
-import importlib
 import traceback
 from collections.abc import Callable, Sequence
 
@@ -12,6 +11,7 @@ import click
 
 from voxload import __version__
 from voxload.errors import BadInputError, ExitCode, VoxloadError
+from voxload.process import load
 
 COMMANDS = {
     "run": "voxload.cli.run:run_command",
@@ -80,7 +80,7 @@ class LazyGroup(click.Group):
         if place is None:
             return None
         module, name = place.split(":")
-        command = getattr(importlib.import_module(module), name)
+        command = getattr(load(module), name)
         assert isinstance(command, click.Command)
         return command
 

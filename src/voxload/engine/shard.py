@@ -1,6 +1,6 @@
 """A shard: one process that places its part of a run's calls and reports a snapshot a second.
 
-Run as `python -m voxload.engine.shard`, spoken to over its standard input and output (`voxload.engine.wire`).
+Run by `voxload.start`, spoken to over its standard input and output (`voxload.engine.wire`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +38,7 @@ from voxload.runners.locust.words import (
     framed,
 )
 from voxload.runners.runner import PREPARE_TIMEOUT_S, Runner, ShardSeen
+from voxload.start import start_command
 
 LEAD_NS = NS_PER_S
 """Between "all shards are ready" and the first instant of the run; words between machines take their time."""
@@ -166,10 +166,7 @@ class DistributedRunner(Runner):
         if settings.web_port is not None:
             arguments.append(str(settings.web_port))
         self._peers.master = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "voxload.runners.locust.master",
-            *arguments,
+            *start_command("voxload.runners.locust.master", *arguments),
             stdin=PIPE,
             stdout=PIPE,
             limit=wire.FRAME_BYTES_MAX,
@@ -384,4 +381,4 @@ def worker_command(
     """Return the command of a worker's process; with `ends_with_us` it leaves when its standard input ends."""
     count = processes or len(os.sched_getaffinity(0))
     words = [*(["--until-input-ends"] if ends_with_us else []), host, str(port), str(count), region, *source_addresses]
-    return [sys.executable, "-m", "voxload.runners.locust.worker", *words]
+    return start_command("voxload.runners.locust.worker", *words)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from voxload.measure.collector import Collector
 from voxload.measure.snapshot import Snapshot
 from voxload.model.plan import Plan, encode_plan
 from voxload.runners.runner import PREPARE_TIMEOUT_S, Runner, ShardSeen
+from voxload.start import start_command
 
 LEAD_NS = 300 * NS_PER_MS
 """Between "all shards are ready" and the first instant of the run."""
@@ -53,9 +53,7 @@ class LocalRunner(Runner):
         plan = encode_plan(self.plan)
         for shard in range(self._processes):
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "voxload.engine.shard",
+                *start_command("voxload.engine.shard"),
                 stdin=PIPE,
                 stdout=PIPE,
                 limit=wire.FRAME_BYTES_MAX,

@@ -1,4 +1,4 @@
-"""A component test in a process of its own, told what to do by its parent: `python -m voxload.services.process`."""
+"""A component test in a process of its own, told what to do by its parent."""
 
 from __future__ import annotations
 

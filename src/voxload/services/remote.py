@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from voxload.services.words import (
     decode_from_process,
     encode,
 )
+from voxload.start import start_command
 
 READY_TIMEOUT_S = 40.0
 """For a service to be found and connected to, a stand-in of its own included."""
@@ -63,9 +63,7 @@ class ComponentProcess:
         """Start it and wait until it is ready, or has a `problem`."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by leave
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "voxload.services.process",
+            *start_command("voxload.services.process"),
             stdin=PIPE,
             stdout=PIPE,
             stderr=self._errors,

@@ -1,4 +1,4 @@
-"""Stand-ins on a port of their own, in a child process: `python -m voxload.standins.web`."""
+"""Stand-ins on a port of their own, in a child process."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from voxload.twin.job import TwinJob, encode_job
 
 
 class TwinProcess(ChildProcess):
-    """Starts an embedded agent as `python -m voxload.twin` and stops it; see `ChildProcess`."""
+    """Starts an embedded agent, `voxload.twin`, and stops it; see `ChildProcess`."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """The master's process: Locust's master, and a pipe between it and the command.
 
-Run as `python -m voxload.runners.locust.master BIND_HOST BIND_PORT [WEB_PORT]`; the command speaks to it over standard
+Run by `voxload.start` with BIND_HOST BIND_PORT [WEB_PORT]; the command speaks to it over standard
 input and output (`voxload.runners.locust.words`). Its input's end ends it, and with it the workers.
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import gevent
 from gevent import subprocess
 
 from voxload.engine import wire
+from voxload.start import start_command
 
 STOP_TIMEOUT_S = 10.0
 
@@ -32,7 +32,7 @@ class ShardPool:
         """Start the shards `first` to `first + count - 1`."""
         for shard in range(first, first + count):
             child = subprocess.Popen(
-                [sys.executable, "-m", "voxload.engine.shard"],
+                start_command("voxload.engine.shard"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,

@@ -1,6 +1,6 @@
 """The worker's process: a Locust worker that owns the shards of one machine.
 
-Run as `python -m voxload.runners.locust.worker [--until-input-ends] HOST PORT PROCESSES REGION [ADDRESS ...]`.
+Run by `voxload.start` with `[--until-input-ends] HOST PORT PROCESSES REGION [ADDRESS ...]`.
 It stops its calls when the master is gone; one that the command itself started leaves with it, at the end of its input.
 """
 

@@ -14,7 +14,7 @@ from voxload.standins.acs.server import ExchangeJob
 
 
 class ExchangeProcess(ChildProcess):
-    """Starts an exchange as `python -m voxload.standins.acs` and stops it; see `ChildProcess`.
+    """Starts an exchange, `voxload.standins.acs`, and stops it; see `ChildProcess`.
 
     `settings` are those of `ExchangeSettings` as a user writes them.
     """
