@@ -118,9 +118,9 @@ def _command(request: dict, pipes: list[int]) -> Callable[[], None]:
 
 
 def _import_commands() -> None:
-    from voxload.process import keep_numpy_to_one_thread
+    from voxload.process import settle_libraries
 
-    keep_numpy_to_one_thread()
+    settle_libraries()
     from voxload.cli.main import COMMANDS
 
     for place in COMMANDS.values():
