@@ -339,7 +339,7 @@ def socket_echo() -> Run:
         port = server.sockets[0].getsockname()[1]
         unused = cast("Any", None)
         timeouts = type("Timeouts", (), {"setup_ns": 5 * NS_PER_S})()
-        web = type("Web", (), {"tls": None, "socket_factory": lambda *_: None})()
+        web = type("Web", (), {"tls_for": lambda *_: None, "socket_factory": lambda *_: None})()
         line = SocketLine(cast("Call", counting), Network(web, lambda: 0, timeouts, {}, unused))
         line.dial(Dial(f"ws://127.0.0.1:{port}/"))
         await counting.back.wait()

@@ -1,4 +1,4 @@
-"""Which proxy the environment names for a target."""
+"""Which proxy the environment names for a target, and whether there is need of TLS."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ def proxy_for(url: str) -> str | None:
     parts = urlsplit(url)
     scheme = _WEB_SCHEME.get(parts.scheme, parts.scheme)
     return _proxy_for(scheme, parts.hostname or "", parts.netloc.rpartition("@")[2])
+
+
+@lru_cache(maxsize=1024)
+def is_plain(url: str) -> bool:
+    """Return whether nothing speaks TLS on the way to `url`, which then is an address of this machine."""
+    parts = urlsplit(url)
+    return parts.scheme in {"http", "ws"} and _is_here(parts.hostname or "")
 
 
 @lru_cache(maxsize=1024)

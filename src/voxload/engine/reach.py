@@ -6,12 +6,13 @@ import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import aiohttp
 from aiohttp_socks import ProxyConnector
 
-from voxload.engine.proxies import SOCKS, proxy_for
+from voxload.engine.proxies import SOCKS, is_plain, proxy_for
 from voxload.engine.sources import family_of, socket_from
 from voxload.load.workload import Workload
 
@@ -43,11 +44,22 @@ class Web:
     `sources` it is one, and the system chooses the address.
     """
 
-    def __init__(self, tls: ssl.SSLContext, direct: Sequence[aiohttp.ClientSession], sources: Sequence[str]) -> None:
-        self.tls = tls
+    def __init__(
+        self, make_tls: Callable[[], ssl.SSLContext], direct: Sequence[aiohttp.ClientSession], sources: Sequence[str]
+    ) -> None:
+        self._make_tls = make_tls
         self._direct = direct
         self._factories = [_bound_to(address) for address in sources]
         self._by_proxy: dict[str, aiohttp.ClientSession] = {}
+
+    @cached_property
+    def tls(self) -> ssl.SSLContext:
+        """What verifies targets; made once, when it is first wanted."""
+        return self._make_tls()
+
+    def tls_for(self, url: str) -> ssl.SSLContext | None:
+        """Return what verifies the target at `url`; None where nothing on the way there speaks TLS."""
+        return None if is_plain(url) else self.tls
 
     def socket_factory(self, call: int) -> Callable[[object], socket.socket] | None:
         """Return what makes the media socket of the call with this number, or None where the system does."""
@@ -58,7 +70,8 @@ class Web:
         proxy = proxy_for(url)
         direct = self._direct[call % len(self._direct)]
         if proxy is None or not proxy.startswith(SOCKS):
-            return direct.request(method, url, proxy=proxy, allow_redirects=False, **options)
+            tls = self.tls_for(url) or True  # aiohttp's word for its default, which nothing asks for then
+            return direct.request(method, url, proxy=proxy, allow_redirects=False, ssl=tls, **options)
         http = self._by_proxy.get(proxy)
         if http is None:
             connector = ProxyConnector.from_url(proxy, limit=0, ssl=self.tls)
@@ -79,17 +92,24 @@ async def open_web(workload: Workload) -> AsyncIterator[Web]:
     timeouts = workload.scenario.timeouts
     connect_s = timeouts.connect_ns / 1e9
     timeout = aiohttp.ClientTimeout(total=timeouts.setup_ns / 1e9, connect=connect_s, sock_connect=connect_s)
-    tls = tls_context(workload.authorities, workload.scenario.tls.insecure)
     async with contextlib.AsyncExitStack() as stack:
         clients = []
         for address in workload.source_addresses or ("",):
             bound: dict[str, Any] = (
                 {"family": family_of(address), "socket_factory": _bound_to(address)} if address else {}
             )
-            connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=tls, **bound)
+            connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, **bound)
             client = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
             clients.append(await stack.enter_async_context(client))
-        web = Web(tls, clients, workload.source_addresses)
+        web = Web(
+            lambda: tls_context(workload.authorities, workload.scenario.tls.insecure),
+            clients,
+            workload.source_addresses,
+        )
+        for url in workload.target_urls:
+            web.tls_for(
+                url
+            )  # to read the system's authorities holds up the loop: before the calls, if they may need them
         try:
             yield web
         finally:

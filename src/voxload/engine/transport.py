@@ -92,7 +92,7 @@ async def open_network(
         trunk: Trunk | None = None
         dial = dialect.trunk()
         if dial is not None:
-            trunk = Trunk(dialect, clock, broken, web.tls)
+            trunk = Trunk(dialect, clock, broken, web.tls_for(dial.url))
             await trunk.open(dial)
         yield Network(web, clock, workload.scenario.timeouts, workload.headers(), trunk=trunk)
 
@@ -156,7 +156,7 @@ class SocketLine(picows.WSListener):
             await picows.ws_connect(
                 lambda: self,
                 dial.url,
-                ssl_context=self._network.web.tls,
+                ssl_context=self._network.web.tls_for(dial.url),
                 proxy=proxy_for(dial.url),
                 socket_factory=self._network.web.socket_factory(self._call.spec.index),
                 websocket_handshake_timeout=self._network.timeouts.setup_ns / 1e9,

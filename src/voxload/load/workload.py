@@ -69,6 +69,11 @@ class Workload:
         return self._plan.targets
 
     @property
+    def target_urls(self) -> tuple[str, ...]:
+        """The base URLs of all targets."""
+        return tuple(target.url for target in self._plan.targets) or (self._plan.target,)
+
+    @property
     def run_id(self) -> str:
         """The run that the calls belong to."""
         return self._plan.run_id
