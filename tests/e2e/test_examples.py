@@ -31,6 +31,6 @@ def test_run_on_the_virtual_clock(path):
 @pytest.mark.parametrize("name", ["smoke", "probes", *ON_SOCKETS])
 def test_run_for_real(voxload, name):
     options = [] if name == "smoke" else ["--rate", "3/s", "--duration", "2s"]
-    done = voxload("run", str(EXAMPLES / f"{name}.yaml"), "--quiet", *options, timeout_s=100)
+    done = voxload("run", str(EXAMPLES / f"{name}.yaml"), "--quiet", *options, timeout_s=100, judged=False)
     assert done.code in {0, 4}, done.err
     assert set(done.summary.totals.outcomes) == {"completed"}, done.summary.errors

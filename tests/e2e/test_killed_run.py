@@ -18,7 +18,7 @@ LONG = scenario_with(load={"shape": "constant", "arrival_rate": 20, "duration": 
 
 
 def test_a_killed_run_keeps_what_was_written(voxload):
-    process = voxload.start("run", str(voxload.write(LONG)), "--processes", "1", "--quiet", "--record", "30%")
+    process = voxload.start("run", str(voxload.write(LONG)), "--processes", "2", "--quiet", "--record", "30%")
 
     def calls_written():
         found = list((voxload.folder / "results").glob("*/calls.jsonl.zst"))

@@ -42,7 +42,7 @@ def most_at_once(run):
         now = to_the_agent()
         most |= Counter(address for address, _ in now)
         ports |= {port for _, port in now}
-        time.sleep(0.05)
+        time.sleep(0.2)
     return most, ports
 
 

@@ -37,6 +37,7 @@ def test_chaos_at_a_thousandth_of_its_length(voxload):
         "chaos",
         "--time-scale",
         "0.0005",
+        judged=False,
     )
     summary = done.summary
     assert summary.plan.load_duration_s == 7.2

@@ -44,7 +44,7 @@ def test_the_authority_of_the_scenario_is_trusted_everywhere(voxload, agent):
     url, authority = agent
     (voxload.folder / "own-ca.pem").write_bytes(authority.read_bytes())
     scenario = scenario_with(target=url, tls={"ca": "own-ca.pem"}, recovery=RECOVERY, **calls_of())
-    summary = voxload.run(scenario).summary
+    summary = voxload.run(scenario, judged=False).summary
     assert summary.totals.outcomes == {"completed": 5}
     assert summary.totals.http_requests["/health"].keys() == {"200"}
     assert [probe.outcome for probe in summary.recovery.probes] == ["completed"]
@@ -63,7 +63,7 @@ def test_an_unknown_authority_is_no_connection_and_says_what_to_do(voxload, agen
 
 
 def test_insecure_is_shown_everywhere(voxload, agent):
-    done = voxload.run(scenario_with(target=agent[0], **calls_of()), "--insecure")
+    done = voxload.run(scenario_with(target=agent[0], **calls_of()), "--insecure", judged=False)
     assert done.summary.totals.outcomes == {"completed": 5}
     assert done.summary.run.insecure
     assert "INSECURE: certificates are not verified" in " ".join(done.out.split())
@@ -94,7 +94,7 @@ def test_proxies_of_the_environment(voxload, agent, monkeypatch, kind):
     with tiny_proxies.running(serve) as proxy:
         monkeypatch.setenv("HTTPS_PROXY" if kind == "http" else "ALL_PROXY", f"{kind}://127.0.0.1:{proxy.port}")
         scenario = scenario_with(target=f"https://agent.test:{port}", **calls_of())
-        summary = voxload.run(scenario, "--ca", str(authority)).summary
+        summary = voxload.run(scenario, "--ca", str(authority), judged=False).summary
         assert summary.totals.outcomes == {"completed": 5}, summary.errors
         assert len(proxy.tunnels) >= 6  # five media sockets, and HTTP
         assert set(proxy.tunnels) == {f"agent.test:{port}"}
@@ -106,7 +106,7 @@ def test_a_proxy_that_refuses_is_named(voxload, agent, monkeypatch):
         proxy.refuse = True
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
         scenario = scenario_with(target=f"https://agent.test:{url.rpartition(':')[2]}", **calls_of())
-        summary = voxload.run(scenario, "--ca", str(authority)).summary
+        summary = voxload.run(scenario, "--ca", str(authority), judged=False).summary
     assert summary.totals.outcomes == {"connect_failed": 5}
     assert "proxy" in summary.errors[0].text
     assert "407" in summary.errors[0].text

@@ -13,7 +13,11 @@ from voxload.runners.results import read_calls
 
 VOICE = scenario_with(
     load={"shape": "constant", "arrival_rate": 10, "duration": "1s"},
-    twin={"latency": {"turn": "600ms"}, "faults": {"underruns": {"rate": 0.5, "gap": "200ms"}}},
+    twin={
+        "latency": {"turn": "600ms"},
+        "faults": {"underruns": {"rate": 0.5, "gap": "200ms"}},
+        "reply_seconds_max": 1.5,
+    },
 )
 
 
@@ -25,7 +29,7 @@ def channels(path):
 
 
 def test_recordings_hold_both_sides_at_their_time(voxload):
-    done = voxload.run(VOICE, "--record", "100%")
+    done = voxload.run(VOICE, "--record", "100%", judged=False)
     files = sorted((done.folder / "recordings").glob("*.wav"))
     assert len(files) == 10
     calls = {call.recording: call for call in read_calls(done.folder)}
@@ -46,8 +50,9 @@ def test_recordings_hold_both_sides_at_their_time(voxload):
 
 
 def test_the_worst_calls_are_recorded(voxload):
-    scenario = {**VOICE, "twin": {"latency": {"turn": {"lognormal": {"median": "500ms", "p95": "1500ms"}}}}}
-    done = voxload.run(scenario, "--record", "worst:2")
+    latency = {"turn": {"lognormal": {"median": "500ms", "p95": "1500ms"}}}
+    scenario = {**VOICE, "twin": {"latency": latency, "reply_seconds_max": 0.6}}
+    done = voxload.run(scenario, "--record", "worst:2", judged=False)
     files = {f"recordings/{path.name}" for path in (done.folder / "recordings").glob("*.wav")}
     assert len(files) == 2
     slowest = sorted(done.summary.worst_calls, key=lambda call: -max(turn.latency_ms for turn in call.turns))[:2]
@@ -65,8 +70,9 @@ def test_a_bad_policy_is_a_clear_error(voxload, text):
 def test_signal_scores_of_recordings(voxload):
     pytest.importorskip("speechmos")
     scenario = {**VOICE, "record": "2", "quality": {"share": 1, "worst": 0}, "gates": ["mean(dnsmos_loss) < 2"]}
-    done = voxload.run(scenario, timeout_s=110)
-    assert done.code == 0, (done.err, done.summary.verdict)
+    done = voxload.run(scenario, timeout_s=110, judged=False)
+    assert done.code == 0 or done.fell_behind, (done.err, done.summary.verdict)
+    assert [gate.status for gate in done.summary.gates] == ["pass"]
     assert done.summary.histogram("dnsmos").count == 2
     assert 2 < done.summary.histogram("dnsmos").mean / 1e9 < 4.5
     assert not list(done.folder.glob(".reference*"))
@@ -77,7 +83,7 @@ def test_signal_scores_of_recordings(voxload):
 
 def test_calibration_of_the_meter(voxload):
     """One point of each kind; the grid of the documentation is longer."""
-    done = voxload("calibrate", "--short", "--calls", "30", "--json", timeout_s=110)
+    done = voxload("calibrate", "--short", "--calls", "20", "--json", timeout_s=110)
     rows = json.loads(done.out)
     assert done.code == 0, [row for row in rows if not row["kept"]]
     assert {row["quantity"] for row in rows} >= {
@@ -98,7 +104,7 @@ def test_an_agent_that_really_listens(voxload):
         timeouts={"agent_reply": "8s"},
         gates=["p95(turn_latency) < 3s"],
     )
-    summary: Summary = voxload.run(scenario, timeout_s=100).summary
+    summary: Summary = voxload.run(scenario, timeout_s=100, judged=False).summary
     assert summary.totals.outcomes == {"completed": 6}
     accuracy = summary.histogram("intent_accuracy")
     assert accuracy.count == 6
