@@ -14,7 +14,7 @@
 /* --- Inlet --- */
 
 typedef struct {
-    PyObject_HEAD
+    Taker base;
     InboundNumbers *inbound;
     EarNumbers *ear; /* NULL: nobody listens */
     PlayoutNumbers *playout;
@@ -39,13 +39,6 @@ static int make_room(Py_ssize_t size) {
         scratch[at] = grown;
     }
     scratch_size = size;
-    return 0;
-}
-
-static int inlet_init(Inlet *self, PyObject *args, PyObject *Py_UNUSED(words)) {
-    PyObject *inbound;
-    if (!PyArg_ParseTuple(args, "O!L:Inlet", &InboundNumbersType, &inbound, &self->most)) return -1;
-    Py_XSETREF(self->inbound, (InboundNumbers *)Py_NewRef(inbound));
     return 0;
 }
 
@@ -220,8 +213,9 @@ static Py_ssize_t read_message(Inlet *self, const unsigned char *payload, Py_ssi
     return count;
 }
 
-/* Take a whole message: 1: done; 0: nothing was changed, Python must do it; -1: an exception. */
-static int take_message(Inlet *self, const unsigned char *payload, Py_ssize_t size, int text, int64_t arrival_ns) {
+/* Take a whole message, as a Taker does. */
+static int take_message(PyObject *object, const unsigned char *payload, Py_ssize_t size, int text, int64_t arrival_ns) {
+    Inlet *self = (Inlet *)object;
     if (!self->ear || !self->heads || text != self->text || self->count >= self->most) return 0;
     const unsigned char *audio;
     Py_ssize_t count = read_message(self, payload, size, &audio);
@@ -233,14 +227,22 @@ static int take_message(Inlet *self, const unsigned char *payload, Py_ssize_t si
     return 1;
 }
 
+static int inlet_init(Inlet *self, PyObject *args, PyObject *Py_UNUSED(words)) {
+    PyObject *inbound;
+    if (!PyArg_ParseTuple(args, "O!L:Inlet", &InboundNumbersType, &inbound, &self->most)) return -1;
+    Py_XSETREF(self->inbound, (InboundNumbers *)Py_NewRef(inbound));
+    self->base.take = take_message;
+    return 0;
+}
+
 static PyObject *inlet_message(Inlet *self, PyObject *const *args, Py_ssize_t count) {
     if (count != 3 || !PyBytes_Check(args[0]))
         return PyErr_SetString(PyExc_TypeError, "message(payload: bytes, text: bool, arrival_ns: int)"), NULL;
     int text = PyObject_IsTrue(args[1]);
     long long arrival_ns = PyLong_AsLongLong(args[2]);
     if (text < 0 || (arrival_ns == -1 && PyErr_Occurred())) return NULL;
-    int done = take_message(self, (const unsigned char *)PyBytes_AS_STRING(args[0]), PyBytes_GET_SIZE(args[0]), text,
-                            arrival_ns);
+    const unsigned char *payload = (const unsigned char *)PyBytes_AS_STRING(args[0]);
+    int done = take_message((PyObject *)self, payload, PyBytes_GET_SIZE(args[0]), text, arrival_ns);
     return done < 0 ? NULL : PyBool_FromLong(done);
 }
 
@@ -324,9 +326,10 @@ static PyObject *frame_method_call(FrameMethod *self, PyObject *const *args, siz
         if (frame->fin && !frame->rsv1 && (frame->kind == KIND_TEXT || frame->kind == KIND_BINARY)) {
             PyObject *inlet = PyObject_GetAttr(args[0], inlet_name);
             if (!inlet) return NULL;
-            int done = Py_IS_TYPE(inlet, &InletType) ? take_message((Inlet *)inlet, (const unsigned char *)frame->payload,
-                                                                   frame->size, frame->kind == KIND_TEXT, now_ns())
-                                                     : 0;
+            const unsigned char *payload = (const unsigned char *)frame->payload;
+            int done = 0;
+            if (Py_IS_TYPE(inlet, &InletType))
+                done = take_message(inlet, payload, frame->size, frame->kind == KIND_TEXT, now_ns());
             Py_DECREF(inlet);
             if (done < 0) return NULL;
             if (done) Py_RETURN_NONE;

@@ -29,6 +29,13 @@ typedef struct {
     size_t (*write)(PyObject *self, const char *prepared, size_t size, int64_t sequence, int64_t unix_ns, unsigned char *out);
 } Spliced;
 
+/* `voxload._inlet.Inlet`: takes a whole message, if it is plain audio. */
+typedef struct {
+    PyObject_HEAD
+    /* 1: done; 0: nothing was changed, Python must do it; -1: an exception */
+    int (*take)(PyObject *self, const unsigned char *payload, Py_ssize_t size, int text, int64_t arrival_ns);
+} Taker;
+
 /* Return a type of another module (a new reference), or NULL with an exception. */
 static inline PyTypeObject *type_of_module(const char *module, const char *name) {
     PyObject *found = PyImport_ImportModule(module);

@@ -1,4 +1,4 @@
-/* A client's WebSocket frame: masks a message where it stands and writes the header before it (RFC 6455, 5.2 and 5.3). */
+/* WebSocket frames (RFC 6455, 5.2 and 5.3): a client's own are masked where they stand, a server's are found in bytes. */
 #ifndef VOXLOAD_FRAME_H
 #define VOXLOAD_FRAME_H
 
@@ -10,7 +10,7 @@ enum { FRAME_HEAD_MAX = 16, FRAME_ROOM = FRAME_HEAD_MAX + 8 }; /* the message be
 enum { OPCODE_TEXT = 1, OPCODE_BINARY = 2, FIN = 0x80, MASKED = 0x80, KEY_SIZE = 4 };
 
 /* Return where the frame begins, in the FRAME_HEAD_MAX bytes before the message. */
-static unsigned char *frame_seal(unsigned char *message, size_t size, int text, uint32_t key) {
+static inline unsigned char *frame_seal(unsigned char *message, size_t size, int text, uint32_t key) {
     uint64_t mask = (uint64_t)key << 32 | key;
     size_t at = 0;
     for (; at + 8 <= size; at += 8) {
@@ -32,6 +32,36 @@ static unsigned char *frame_seal(unsigned char *message, size_t size, int text, 
     }
     *--frame = FIN | (text ? OPCODE_TEXT : OPCODE_BINARY);
     return frame;
+}
+
+typedef struct {
+    size_t size; /* with its header */
+    const unsigned char *payload;
+    size_t payload_size;
+    int plain, text; /* plain: a whole message, as a server sends it, of text or else binary */
+} Frame;
+
+/* Return the size of the frame that begins there, header and all; 0: the header is not there to its end. */
+static inline uint64_t frame_size(const unsigned char *at, size_t size) {
+    if (size < 2) return 0;
+    size_t length = at[1] & 0x7f, head = length < 126 ? 2 : length == 126 ? 4 : 10;
+    if (size < head) return 0;
+    uint64_t payload = head == 2 ? length : 0;
+    for (size_t byte = 2; byte < head; byte++) payload = payload << 8 | at[byte];
+    head += at[1] & MASKED ? KEY_SIZE : 0;
+    return payload > UINT64_MAX - head ? UINT64_MAX : payload + head;
+}
+
+/* Find the frame that begins there; 0: it is not there to its end. */
+static inline int frame_read(Frame *frame, const unsigned char *at, size_t size) {
+    uint64_t whole = frame_size(at, size);
+    if (!whole || whole > size) return 0;
+    size_t length = at[1] & 0x7f, head = length < 126 ? 2 : length == 126 ? 4 : 10;
+    frame->size = (size_t)whole, frame->payload = at + head, frame->payload_size = (size_t)whole - head;
+    frame->text = at[0] == (FIN | OPCODE_TEXT);
+    int shortest = head == 2 || frame->payload_size > (head == 4 ? 125 : 65535); /* a longer length than needed is an error */
+    frame->plain = shortest && !(at[1] & MASKED) && (frame->text || at[0] == (FIN | OPCODE_BINARY));
+    return 1;
 }
 
 #endif

@@ -21,6 +21,7 @@ from voxload.engine.call import Call
 from voxload.engine.mouth import FrameMouth, Mouth, SocketMouth
 from voxload.engine.proxies import proxy_for
 from voxload.engine.reach import Web, open_web, tls_words
+from voxload.engine.receiver import READ_BUFFER_BYTES, Reading, Receiver, open_receiver
 from voxload.engine.sources import NO_PORT_LEFT
 from voxload.engine.trunk import Trunk
 from voxload.errors import RunAbortedError
@@ -31,7 +32,6 @@ from voxload.model.scenario import Timeouts
 from voxload.process import NO_FILE_LEFT
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
-READ_BUFFER_BYTES = 4096
 ORDERLY_CLOSE_CODES = {1000, 1001, 1005}
 """Close codes with which a peer ends a call that is simply over."""
 PROTOCOL_CLOSE_CODES = {1002, 1003, 1007, 1009}
@@ -64,6 +64,7 @@ class Network:
     timeouts: Timeouts
     headers: Mapping[str, str]
     trunk: Trunk | None = None
+    receiver: Receiver | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def spawn(self, work: asyncio.Task[None]) -> None:
@@ -94,7 +95,8 @@ async def open_network(
         if dial is not None:
             trunk = Trunk(dialect, clock, broken, web.tls_for(dial.url))
             await trunk.open(dial)
-        yield Network(web, clock, workload.scenario.timeouts, workload.headers(), trunk=trunk)
+        with open_receiver() as receiver:
+            yield Network(web, clock, workload.scenario.timeouts, workload.headers(), trunk, receiver)
 
 
 class SocketLine(picows.WSListener):
@@ -111,6 +113,7 @@ class SocketLine(picows.WSListener):
         # None: the socket is not open, or the target does not read
         self._write: Callable[[picows.WSMsgType, bytes], None] | None = None
         self._mouth: SocketMouth | None = None  # writes the audio to the socket by itself
+        self._reading: Reading | None = None  # reads the socket without the event loop
         self._fragments = bytearray()
         self._fragment_is_text = True
         self._task: asyncio.Task[None] | None = None
@@ -203,10 +206,13 @@ class SocketLine(picows.WSListener):
             mouth.attach(below.get_extra_info("socket").fileno(), below.write)
 
     def _take_back(self) -> None:
-        """Let nobody write to a socket that is closing, whose number another one may get."""
+        """Let nobody else use a socket that is closing, whose number another one may get."""
         if self._mouth is not None:
             self._mouth.detach()
             self._mouth = None
+        if self._reading is not None:
+            reading, self._reading = self._reading, None
+            reading.end()
 
     def ping(self, payload: bytes) -> None:
         """Send a ping."""
@@ -265,6 +271,10 @@ class SocketLine(picows.WSListener):
             transport.disconnect(graceful=False)
             return
         self._transport, self._write = transport, transport.send
+        receiver, inlet = self._network.receiver, self.inlet
+        if receiver is not None and inlet is not None and not transport.is_secure:
+            self._reading = Reading(receiver, inlet, transport)
+            asyncio.get_running_loop().call_soon(self._reading.begin)  # picows has seen what came with the answer then
         self._guard(lambda: self._call.on_connected(self._clock()))
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
