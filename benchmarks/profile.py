@@ -48,6 +48,7 @@ SYSTEM_CALLS = (
 PARTS = (
     ("wheel (C)", re.compile(r"/_ring\.")),
     ("mouth: stamp, mask, write, count (C)", re.compile(r"/_(mouth|splice)\.")),
+    ("receiver: find frames (C)", re.compile(r"/_receiver\.")),
     ("inlet: decode, hear, measure (C)", re.compile(r"/_inlet\.")),
     ("picows", re.compile(r"picows")),
     ("uvloop", re.compile(r"uvloop|libuv")),

@@ -25,6 +25,7 @@ from voxload.dialects.registry import build_dialect
 from voxload.engine.call import Call
 from voxload.engine.hearing import HearingMeter
 from voxload.engine.mouth import FrameMouth, new_ledger, new_mouth
+from voxload.engine.receiver import native_receiver
 from voxload.engine.transport import Network, SocketLine
 from voxload.inlet import Inlet
 from voxload.measure.histogram import Histogram
@@ -295,6 +296,37 @@ def mouth() -> Run:
     return run
 
 
+def heard_from_socket() -> Run:
+    """One frame of the agent read from a socket, understood and heard, all in C; the kernel's work is not in it."""
+    dialect = build_dialect("rtmed", "http://agent.example", {"message_rate": 50})
+    session, form = dialect.caller(CallIdentity(0, "bench")), dialect.agent_format
+    hears = Ear(form.sample_rate_hz, form.encoding, 60 * NS_PER_MS)
+    meter, inlet = HearingMeter(hears, form, 60 * NS_PER_MS), Inlet(Recorder(), 1 << 40)
+    meter.open(inlet, session.audio_form)
+    payload = agent_frame("rtmed")
+    frame = b"\x81\x7e" + len(payload).to_bytes(2, "big") + payload
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+
+    class Reader:
+        def received(self, data: bytes, _over: bool) -> None:
+            now_ns, before_ns = monotonic_ns(), hears.heard_ns
+            audio = cast("AudioIn", next(iter(session.decode(data[4:], True)))).audio
+            hears.hear(audio, now_ns)
+            meter.heard(audio, before_ns, now_ns)
+
+    receiver, reader = native_receiver(), Reader()
+    receiver.attach(ours.fileno(), inlet, reader)
+
+    def run(times: int) -> None:
+        for _ in range(times // 16):
+            theirs.sendall(16 * frame)
+            receiver()
+        assert ours.fileno() >= 0
+
+    return run
+
+
 class _Counting:
     """What a line tells of, counted."""
 
@@ -377,5 +409,6 @@ WORKLOADS: dict[str, tuple[Callable[[], Run], int]] = {
     "whole call, both sides": (virtual_call, 4),
     "mouth, one frame to a socket": (mouth, 1_000),
     "socket, out and back": (socket_echo, 500),
+    **({"socket, one frame heard": (heard_from_socket, 1_600)} if native_receiver else {}),
 }
 """By name: the factory, and how many frames make a fair sample."""

@@ -82,6 +82,7 @@ ALLOWED = {
 }
 EVENT_LOOPS = (
     "engine/reach.py",
+    "engine/receiver.py",
     "engine/sources.py",
     "engine/transport.py",
     "engine/trunk.py",

@@ -13,7 +13,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol, cast
 
 import picows
@@ -46,23 +46,36 @@ class Receiver(Protocol):
         """Read it no more; returns the beginning of a frame that was read, for the one who reads the rest."""
 
 
-try:
-    if os.environ.get("VOXLOAD_PURE_PYTHON"):
-        raise ImportError
-    from voxload.engine import _receiver
-except ImportError:  # no compiler where this was installed, or no epoll
-    COMPILED = False
-else:
-    COMPILED = True
+class OwnReceiver(Receiver, Protocol):
+    """A receiver, for who opened it."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read when one of the sockets can."""
+
+    def __call__(self) -> None:
+        """Read what has come."""
+
+    def close(self) -> None:
+        """Leave all sockets."""
+
+
+native_receiver: Callable[[], OwnReceiver] | None = None
+if not os.environ.get("VOXLOAD_PURE_PYTHON"):
+    try:
+        from voxload.engine import _receiver
+
+        native_receiver = _receiver.Receiver
+    except ImportError:  # no compiler where this was installed, or no epoll
+        pass
 
 
 @contextlib.contextmanager
 def open_receiver() -> Iterator[Receiver | None]:
     """Give a receiver on the running event loop; None where it was not compiled."""
-    if not COMPILED:
+    if native_receiver is None:
         yield None
         return
-    receiver = _receiver.Receiver()
+    receiver = native_receiver()
     loop = asyncio.get_running_loop()
     loop.add_reader(receiver.fileno(), receiver)
     try:

@@ -32,8 +32,9 @@ def test_each_call_sends_and_hears_one_frame_a_turn() -> None:
 
 
 def test_the_committed_counts_are_of_these_workloads() -> None:
-    for entry in instructions.load().values():
-        assert list(entry["counts"]) == list(WORKLOADS)
+    for platform, entry in instructions.load().items():
+        names = [name for name in WORKLOADS if "compiled" in platform or name != "socket, one frame heard"]
+        assert list(entry["counts"]) == names
         assert all(count > 0 for count in entry["counts"].values())
 
 

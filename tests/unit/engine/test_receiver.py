@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from test_inlet import Side, on_the_wire, sound
 
 from voxload.clock import monotonic_ns
-from voxload.engine import receiver as receivers
-from voxload.engine.receiver import COMPILED
+from voxload.engine.receiver import native_receiver
 
-pytestmark = pytest.mark.skipif(not COMPILED, reason="the receiver was not compiled")
+pytestmark = pytest.mark.skipif(native_receiver is None, reason="the receiver was not compiled")
 BUFFER_BYTES = 64 * 1024
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 
@@ -50,7 +49,7 @@ class Wire:
     """A socket that a receiver reads, and its other end."""
 
     def __init__(self, receiver=None):
-        self.receiver = receiver or receivers._receiver.Receiver()
+        self.receiver = receiver or native_receiver()
         self.here, self.there = socket.socketpair()
         self.here.setblocking(False)
         self.side = Side("rtmed", quick=True)
@@ -181,7 +180,7 @@ def test_the_event_loop_gets_the_socket_back_at_its_end_with_all_that_came(how):
     here = socket.create_connection(server.getsockname())
     there, _ = server.accept()
     here.setblocking(False)
-    receiver, reader, side = receivers._receiver.Receiver(), Taken(), Side("rtmed", quick=True)
+    receiver, reader, side = native_receiver(), Taken(), Side("rtmed", quick=True)
     receiver.attach(here.fileno(), side.inlet, reader)
     there.sendall(frame(b"one") + frame(b"two")[:2])
     wait_for(receiver)
@@ -214,7 +213,7 @@ def wait_for(receiver):
 
 
 def test_who_is_left_while_reading_gets_all_that_was_read_and_no_one_elses():
-    receiver = receivers._receiver.Receiver()
+    receiver = native_receiver()
     with Wire(receiver) as one, Wire(receiver) as other:
 
         def leave(data):
@@ -241,7 +240,7 @@ def test_detach_of_a_number_that_another_one_has_got_changes_nothing():
 
 
 def test_an_exception_of_python_is_told_and_the_other_sockets_are_read():
-    receiver = receivers._receiver.Receiver()
+    receiver = native_receiver()
     with Wire(receiver) as one, Wire(receiver) as other:
         one.reader.on_data = lambda data: 1 / 0
         told = []
