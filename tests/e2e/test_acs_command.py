@@ -1,5 +1,6 @@
 """`voxload acs`: a backend written with the SDK is rung from the command line."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -13,11 +14,11 @@ from acs_backends import Manners
 from voxload.errors import ExitCode
 
 
-@pytest.fixture(params=[()], ids=[""])
-def served(request, tmp_path: Path):
+@contextlib.contextmanager
+def serving(folder: Path, *options: str):
     child = subprocess.Popen(
-        [sys.executable, "-m", "voxload", "acs", "serve", "--port", "0", "--tls", "--json", *request.param],
-        cwd=tmp_path,
+        [sys.executable, "-m", "voxload", "acs", "serve", "--port", "0", "--tls", "--json", *options],
+        cwd=folder,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -25,6 +26,12 @@ def served(request, tmp_path: Path):
     yield json.loads(child.stdout.readline())
     child.terminate()
     assert child.wait(10) == 0
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("acs")) as told:
+        yield told
 
 
 def test_serve_prints_what_a_backend_needs(served):
@@ -66,9 +73,9 @@ def test_call_names_the_step_that_failed(voxload, served, manners, words):
     assert words in f"{last['outcome']}: {last['reason']}"
 
 
-@pytest.mark.parametrize("served", [("--webhook", "http://127.0.0.1:9/hook")], indirect=True)
-def test_call_rings_the_webhook_of_the_exchange(voxload, served):
-    done = voxload("acs", "call", "--exchange", served["url"])
+def test_call_rings_the_webhook_of_the_exchange(voxload):
+    with serving(voxload.folder, "--webhook", "http://127.0.0.1:9/hook") as served:
+        done = voxload("acs", "call", "--exchange", served["url"])
     assert done.code == ExitCode.ABORTED
     assert done.out.splitlines()[-1].startswith("connect_failed: the webhook http://127.0.0.1:9/hook cannot be reached")
 

@@ -133,12 +133,29 @@ def rows(folder, name):
         return {row["Name"]: row for row in csv.DictReader(file)}
 
 
-def test_an_engine_places_the_scenarios_load_and_fires_requests(tmp_path, agent):
-    export(tmp_path, load={"shape": "constant", "arrival_rate": 5, "duration": "2s"}, gates=["call_success >= 99%"])
-    run = locust(tmp_path, agent, "--headless", "--csv", "engine", "--only-summary")
-    out, _ = run.communicate(timeout=60)
+def test_an_engine_places_its_load_fires_requests_and_leaves_its_results_in_a_container(tmp_path, agent):
+    """The engine's file speaks the storage's Put Blob: method, type and signature of each file."""
+    put = {}
+
+    class Container(BaseHTTPRequestHandler):
+        def do_PUT(self):
+            put[self.path] = self.headers["x-ms-blob-type"], self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(201)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    load = {"shape": "constant", "arrival_rate": 10, "duration": "2s"}
+    export(tmp_path, "--engines", "2", load=load, gates=["call_success >= 99%"])
+    with ThreadingHTTPServer(("127.0.0.1", 0), Container) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"http://127.0.0.1:{server.server_port}/results?sv=1&sig=abc"
+        run = locust(tmp_path, agent, "--headless", "--csv", "engine", "--only-summary", VOXLOAD_RESULTS=place)
+        out, _ = run.communicate(timeout=60)
+        server.shutdown()
     found = rows(tmp_path, "engine")
-    assert found["call"]["Request Count"] == found["hours"]["Request Count"] == "10", out
+    assert found["call"]["Request Count"] == found["hours"]["Request Count"] == "10", out  # its share of 20
     assert found["call"]["Failure Count"] == "0"
     assert 290 < float(found["turn_latency"]["Min Response Time"]) < 330
     assert found["turn_latency opening_hours"]["Request Count"] == found["turn_latency"]["Request Count"] == "10"
@@ -146,6 +163,12 @@ def test_an_engine_places_the_scenarios_load_and_fires_requests(tmp_path, agent)
     if "fell behind" not in out:
         assert run.returncode == 0, out
         assert found["voxload_verdict"]["Failure Count"] == "0"
+    paths = {path.rsplit("/", 1)[1] for path in put}
+    assert {f"{name}?sv=1&sig=abc" for name in ("part.msgpack.zst", "summary.json", "calls.jsonl.zst")} <= paths, out
+    assert {kind for kind, _ in put.values()} == {"BlockBlob"}
+    (summary,) = [body for path, (_, body) in put.items() if "summary.json" in path]
+    assert msgspec.json.decode(summary, type=Summary).totals.outcomes == {"completed": 10}
+    assert "could not be left" not in out
 
 
 def test_a_failed_gate_fails_the_verdicts_request_on_every_worker(tmp_path, agent):
@@ -176,34 +199,6 @@ def merge(folder, parts):
     done = VoxloadRunner(folder)("merge", "scenario.yaml", *map(str, parts), "--no-history", "--json")
     assert done.code in {0, 1, 4}, done.err
     return msgspec.json.decode(done.out, type=Summary)
-
-
-def test_engines_leave_their_results_in_a_container(tmp_path, agent):
-    """The engine's file speaks the storage's Put Blob: method, type and signature of each file."""
-    put = {}
-
-    class Container(BaseHTTPRequestHandler):
-        def do_PUT(self):
-            put[self.path] = self.headers["x-ms-blob-type"], self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(201)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Container) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        export(tmp_path, "--engines", "2", load={"shape": "constant", "arrival_rate": 6, "duration": "1s"}, gates=[])
-        place = f"http://127.0.0.1:{server.server_port}/results?sv=1&sig=abc"
-        run = locust(tmp_path, agent, "--headless", "--only-summary", VOXLOAD_RESULTS=place)
-        out, _ = run.communicate(timeout=60)
-        server.shutdown()
-    paths = {path.rsplit("/", 1)[1] for path in put}
-    assert {f"{name}?sv=1&sig=abc" for name in ("part.msgpack.zst", "summary.json", "calls.jsonl.zst")} <= paths, out
-    assert {kind for kind, _ in put.values()} == {"BlockBlob"}
-    (summary,) = [body for path, (_, body) in put.items() if "summary.json" in path]
-    assert msgspec.json.decode(summary, type=Summary).totals.outcomes == {"completed": 3}
-    assert "could not be left" not in out
 
 
 def test_gates_become_fail_criteria_and_what_cannot_is_named(tmp_path):

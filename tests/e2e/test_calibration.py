@@ -1,7 +1,13 @@
 """The meter against an agent that keeps stated latencies: what the report says must be what the agent was told."""
 
+import contextlib
+
+import in_process
 import pytest
 from conftest import scenario_with
+
+from voxload.model.twin import TwinSettings
+from voxload.twin.process import TwinProcess
 
 MS = 1e6
 CALLS = 50
@@ -69,21 +75,34 @@ def test_speech_in_a_burst_is_measured_at_its_onset(voxload):
     steady(voxload, scenario, {"turn_latency": (450, 5)})
 
 
-def test_a_stall_shows_in_the_corrected_latencies_only(voxload):
-    """A target that stands still for 2 s while set-ups are limited: the calls that had to wait must show it.
-
-    Fails when the latency is taken from the actual start of the set-up: then only the calls in flight see the stall.
-    """
-    scenario = scenario_with(
+@pytest.fixture(scope="module")
+def called(tmp_path_factory):
+    """What was measured of agents that stall or have quotas, each a process, called side by side."""
+    stalling = scenario_with(
         load={"shape": "constant", "arrival_rate": 25, "duration": "5s"},
         twin={"latency": {"turn": "100ms"}, "greeting": False, "faults": {"stalls": [{"at": "1s", "for": "2s"}]}},
         calls=[{"name": "short", "script": [{"listen": "200ms"}]}],
         measurement={"setup_concurrency": 2},
         timeouts={"setup": "10s", "connect": "10s"},
     )
-    summary = voxload.run(scenario, judged=False).summary
-    corrected = summary.histogram("call_setup")
-    uncorrected = summary.histogram("call_setup_uncorrected")
+    few, poor = calls("300ms"), calls("300ms")
+    few["twin"]["quotas"] = {"connections": 10}
+    poor["twin"]["quotas"] = {"tokens_per_minute": 6000, "tokens_per_turn": 600, "when_exceeded": "fail"}
+    few["load"] = poor["load"] = {"shape": "constant", "arrival_rate": 50, "duration": "1s"}
+    scenarios = {"stalls": stalling, "few connections": few, "few tokens": poor}
+    with contextlib.ExitStack() as stack:
+        for each in scenarios.values():
+            each["target"] = stack.enter_context(TwinProcess(TwinSettings.model_validate(each["twin"]))).url
+        return in_process.place(tmp_path_factory.mktemp("agents"), scenarios)
+
+
+def test_a_stall_shows_in_the_corrected_latencies_only(called):
+    """A target that stands still for 2 s while set-ups are limited: the calls that had to wait must show it.
+
+    Fails when the latency is taken from the actual start of the set-up: then only the calls in flight see the stall.
+    """
+    corrected = called["stalls"].histogram("call_setup")
+    uncorrected = called["stalls"].histogram("call_setup_uncorrected")
     assert corrected.count == uncorrected.count == 125
     waited = 1 - corrected.share_at_most(500 * MS)
     assert 0.19 <= waited <= 0.48, "some 37 of 125 calls were due in the first 1.5 s of the stall"
@@ -91,20 +110,15 @@ def test_a_stall_shows_in_the_corrected_latencies_only(voxload):
     assert corrected.maximum / MS == pytest.approx(2000, abs=250)
 
 
-def test_quotas_show_as_outcomes_and_errors(voxload):
-    scenario = calls("300ms")
-    scenario["twin"]["quotas"] = {"connections": 10}
-    scenario["load"] = {"shape": "constant", "arrival_rate": 50, "duration": "1s"}
-    done = voxload.run(scenario, judged=False)
-    outcomes = done.summary.totals.outcomes
+def test_quotas_show_as_outcomes_and_errors(called):
+    outcomes = called["few connections"].totals.outcomes
     assert outcomes["completed"] >= 10
     assert outcomes["rejected"] == 50 - outcomes["completed"]
 
-    scenario["twin"]["quotas"] = {"tokens_per_minute": 6000, "tokens_per_turn": 600, "when_exceeded": "fail"}
-    done = voxload.run(scenario, judged=False)
-    assert done.summary.totals.outcomes["completed"] in {10, 11}
-    assert done.summary.totals.outcomes["agent_silent"] == 50 - done.summary.totals.outcomes["completed"]
-    assert done.summary.totals.peer_errors == {"429": done.summary.totals.outcomes["agent_silent"]}
+    totals = called["few tokens"].totals
+    assert totals.outcomes["completed"] in {10, 11}
+    assert totals.outcomes["agent_silent"] == 50 - totals.outcomes["completed"]
+    assert totals.peer_errors == {"429": totals.outcomes["agent_silent"]}
 
 
 def test_media_streaming_of_acs_does_not_move_the_meter(voxload):

@@ -197,11 +197,11 @@ def test_closed_load(voxload):
 
 def test_the_intended_starts_do_not_depend_on_the_number_of_processes(voxload):
     scenario = scenario_with(
-        load={"shape": "poisson", "arrival_rate": 30, "duration": "2s"},
+        load={"shape": "poisson", "arrival_rate": 50, "duration": "1s"},
         calls=[{"name": "short", "script": [{"listen": "100ms"}]}],
     )
     starts = []
-    for processes in ("1", "3"):
+    for processes in ("1", "2"):
         done = voxload.run(scenario, "--processes", processes, judged=False)
         starts.append(sorted((call.index, call.due_s) for call in read_calls(done.folder)))
     assert starts[0] == starts[1]

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 
 import aiohttp
+import in_process
 import picows
 import pytest
 import tiny_proxies
@@ -100,13 +101,14 @@ def test_proxies_of_the_environment(voxload, agent, monkeypatch, kind):
         assert set(proxy.tunnels) == {f"agent.test:{port}"}
 
 
-def test_a_proxy_that_refuses_is_named(voxload, agent, monkeypatch):
+def test_a_proxy_that_refuses_is_named(tmp_path, agent, monkeypatch):
     url, authority = agent
     with tiny_proxies.running(tiny_proxies.connect_proxy) as proxy:
         proxy.refuse = True
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
-        scenario = scenario_with(target=f"https://agent.test:{url.rpartition(':')[2]}", **calls_of())
-        summary = voxload.run(scenario, "--ca", str(authority), judged=False).summary
+        target = f"https://agent.test:{url.rpartition(':')[2]}"
+        scenario = scenario_with(target=target, tls={"ca": str(authority)}, **calls_of())
+        summary = in_process.place(tmp_path, {"": scenario})[""]
     assert summary.totals.outcomes == {"connect_failed": 5}
     assert "proxy" in summary.errors[0].text
     assert "407" in summary.errors[0].text
