@@ -49,3 +49,38 @@ def test_a_module_is_run_with_its_arguments_and_its_exit_code(tmp_path):
     assert (done.returncode, done.stdout) == (0, "7 __all__\n"), "the user's word stands"
     assert "-m" in start_command("answer")
     assert start_command("answer")[0] == sys.executable
+
+
+HTTP = {"aiohttp", "picows"}
+SERVERS = {"aiohttp.web", "prometheus_client"}
+SCREEN = {"click", "rich", "jinja2", "ruamel"}
+ANALYSIS = {"pandas", "scipy", "matplotlib", "simpy"}
+VENDORS = {"azure", "openai", "redis", "opentelemetry", "requests", "httpx", "locust", "gevent", "cryptography.x509"}
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("voxload.start", {"voxload.cli", "voxload.model", "numpy", "pydantic", "msgspec", "asyncio"} | HTTP | SCREEN),
+        ("voxload.__main__", {"numpy", "pydantic", "msgspec", "asyncio", "rich", "jinja2", "ruamel"} | HTTP),
+        ("voxload.cli.run", HTTP | SERVERS),
+        ("voxload.cli.check", HTTP | SERVERS | {"jinja2"}),
+        ("voxload.cli.report", HTTP | SERVERS | {"asyncio", "uvloop", "ruamel"}),
+        ("voxload.cli.baseline", HTTP | SERVERS | {"asyncio", "jinja2"}),
+        ("voxload.cli.history", HTTP | SERVERS | {"asyncio", "ruamel"}),
+        ("voxload.engine.shard", {"voxload.cli", "voxload.twin", "voxload.runners"} | SERVERS | SCREEN),
+        ("voxload.twin.process", {"voxload.dialects", "numpy", "asyncio"} | HTTP | SERVERS),
+        ("voxload.twin.__main__", {"voxload.cli", "voxload.engine", "voxload.model.scenario"} | SCREEN),
+        ("voxload.twin.recogniser", {"pydantic", "asyncio", "msgspec"} | HTTP | SCREEN),
+        ("voxload.standins.acs.process", {"voxload.dialects", "numpy", "asyncio", "jwt"} | HTTP | SERVERS),
+        ("voxload.standins.acs.__main__", {"voxload.cli", "voxload.engine", "prometheus_client"} | SCREEN),
+        ("voxload.standins.web", {"voxload.cli", "voxload.audio", "numpy", "picows", "prometheus_client"} | SCREEN),
+        ("voxload.services.process", {"voxload.cli", "voxload.standins", "click", "rich", "jinja2"} | HTTP | SERVERS),
+        ("voxload.measure.quality", {"pydantic", "asyncio"} | HTTP | SCREEN),
+    ],
+)
+def test_a_process_does_not_load_what_it_seldom_uses(module, unwanted):
+    code = f"import sys, {module}; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = set(told.stdout.split()) & (unwanted | ANALYSIS | VENDORS)
+    assert not found

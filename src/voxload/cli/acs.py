@@ -16,7 +16,8 @@ from voxload.errors import BadInputError, ExitCode, Problem, RunAbortedError
 from voxload.model.exchange import ExchangeSettings, check_access_key
 from voxload.model.outcome import Outcome
 from voxload.model.source import load_yaml_model
-from voxload.standins.acs.server import RING_PATH, ExchangeJob, Served
+from voxload.standins.acs.job import ExchangeJob
+from voxload.standins.acs.server import RING_PATH, Served
 from voxload.standins.acs.service import run_exchange
 from voxload.standins.acs.tokens import IDENTITY_PATH, KEYS_PATH
 from voxload.standins.log import COUNTERS_PATH

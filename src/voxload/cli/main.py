@@ -35,6 +35,28 @@ COMMANDS = {
 }
 """Where each command lives; imported when it is used, so that none waits for the libraries of another."""
 
+SUMMARIES = {
+    "run": "Place the calls of SCENARIO and judge the result.",
+    "check": "Validate SCENARIO and print what a run of it would do; no call is placed.",
+    "capacity": "Find the highest load of SCENARIO that passes every gate.",
+    "plan": "Plan capacity: SCENARIO says what a call is, the limits what the services give.",
+    "export": "Write a scenario in the form of another tool.",
+    "import": "Make a scenario of another tool's load test.",
+    "worker": "Place a part of another machine's run.",
+    "component": "Load one service as FILE says, with the vendor's own client, and judge the result.",
+    "twin": "Run a voice agent whose latencies, quotas and faults are known, until Ctrl-C.",
+    "acs": "Play Azure Communication Services to a backend on this machine.",
+    "report": "Rebuild the reports of RUN (a folder under results/, or its summary.json) and print its verdict.",
+    "merge": "Make one run of RUNS, folders under results/ that each hold a part (--share) of a test of SCENARIO.",
+    "doctor": "Tell what this machine can generate.",
+    "compare": "Compare A with B (and C …): percentiles, their differences and intervals, and whole distributions.",
+    "baseline": "Save what runs measured in a file to commit, and check new runs against it.",
+    "history": "List past runs, plot how their figures went, and find where one moved.",
+    "calibrate": "Drive the embedded agent over a grid of known behaviour and compare what the meter says.",
+    "schema": "Print the JSON Schema of scenario files; with KIND component that of the files of component tests.",
+}
+"""The first sentence of each command's help, so that the list of them is shown without importing any."""
+
 _OF_THE_USER = frozenset(
     {
         errno.ENOENT,
@@ -73,6 +95,13 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         """Return the names in the order of use."""
         return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # as above
+        """Write the list of commands as click does."""
+        width = formatter.width - 6 - max(map(len, SUMMARIES))
+        rows = [(name, click.Command(name, help=text).get_short_help_str(width)) for name, text in SUMMARIES.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # as above
         """Import one command."""

@@ -12,7 +12,6 @@ from voxload.cli.command import CheckedCommand
 from voxload.measure.summary import PARTIAL_FILE, SUMMARY_FILE, Summary, encode_summary, read_summary
 from voxload.report.files import write_reports
 from voxload.report.terminal import print_summary
-from voxload.runners.recordings import render_spooled
 from voxload.runners.results import CALLS_FILE, RecordingFiles, read_calls, write_atomically
 
 EPILOG = """\b
@@ -47,6 +46,8 @@ def report_command(run: Path, out: Path | None, as_json: bool) -> None:
         return write_atomically(folder / name, content)
 
     if partial:
+        from voxload.runners.recordings import render_spooled  # noqa: PLC0415  # asyncio and audio, for runs that were killed
+
         render_spooled(run)
         summary = _with_doubt(summary, run)
     paths = write_reports(summary, write, RecordingFiles(source))

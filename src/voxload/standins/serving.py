@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from voxload.front import Front, OpenSocket
 from voxload.serving import BACKLOG, listen, watch_files
 from voxload.standins.log import RequestLog
+
+if TYPE_CHECKING:
+    from voxload.front import Front, OpenSocket
 
 BODY_BYTES_MAX = 300 * 1024 * 1024
 
@@ -80,6 +82,8 @@ class Server:
         if self._open_socket is None:
             await web.SockSite(self._runner, listener, backlog=BACKLOG).start()
             return self.url
+        from voxload.front import Front  # noqa: PLC0415  # picows, for the services that have sockets
+
         http, open_socket = self._runner.server, self._open_socket
         assert http is not None
         self._listening = await asyncio.get_running_loop().create_server(

@@ -6,7 +6,7 @@ import sys
 
 from voxload.child import announce, read_job
 from voxload.errors import VoxloadError
-from voxload.standins.acs.server import ExchangeJob
+from voxload.standins.acs.job import ExchangeJob
 from voxload.standins.acs.service import run_exchange
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from voxload.child import START_TIMEOUT_S, ChildProcess
 from voxload.errors import BadInputError, Problem
-from voxload.standins.acs.server import ExchangeJob
+from voxload.standins.acs.job import ExchangeJob
 
 
 class ExchangeProcess(ChildProcess):

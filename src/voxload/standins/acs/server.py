@@ -15,16 +15,13 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
-from voxload.certificates import ensure_certificates, server_tls
 from voxload.dialects.acs_trunk import TRUNK_PATH
-from voxload.model.base import Model
-from voxload.model.exchange import ExchangeSettings
-from voxload.model.twin import Port
 from voxload.process import freeze_garbage
 from voxload.serving import BACKLOG, listen, stop_signal
 from voxload.standins.acs.callee import Visitor
 from voxload.standins.acs.exchange import Exchange
 from voxload.standins.acs.identifiers import raw_id_of_number
+from voxload.standins.acs.job import ExchangeJob
 from voxload.standins.acs.rest import ROOT, Api
 from voxload.standins.acs.tokens import IDENTITY_AUDIENCES, IDENTITY_PATH, ISSUER, KEYS_PATH, OPENID_PATH
 from voxload.standins.acs.trunk import TrunkEnd
@@ -34,16 +31,6 @@ RING_PATH = "/voxload/ring"
 BODY_BYTES_MAX = 1024 * 1024
 FLUSH_S = 3.0
 """How long callbacks that are under way may take when the exchange is stopped."""
-
-
-class ExchangeJob(Model):
-    """All that an exchange in a process of its own needs to know."""
-
-    settings: ExchangeSettings = ExchangeSettings()
-    host: str = "127.0.0.1"
-    port: Port = 0
-    webhook: str = ""
-    """Which one is rung by calls that name none."""
 
 
 class RingOnce(msgspec.Struct, rename={"caller": "from", "callee": "to"}):
@@ -159,6 +146,8 @@ async def serve(job: ExchangeJob, announce: Callable[[Served], None], parent: bo
     url, certificates, tls = endpoint, None, None
     listeners: list[tuple[socket.socket, ssl.SSLContext | None]] = []
     if settings.tls:
+        from voxload.certificates import ensure_certificates, server_tls  # noqa: PLC0415  # few need cryptography
+
         certificates = ensure_certificates(Path(settings.certificates), job.host)
         tls = server_tls(certificates)
         endpoint = endpoint.replace("http://", "https://", 1)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import uvloop
 
 from voxload.process import raise_file_limit
-from voxload.standins.acs.server import ExchangeJob, Served, serve
+from voxload.standins.acs.job import ExchangeJob
+from voxload.standins.acs.server import Served, serve
 
 
 def run_exchange(job: ExchangeJob, announce: Callable[[Served], None], parent: bool = False) -> None:
