@@ -51,11 +51,11 @@ def test_a_module_is_run_with_its_arguments_and_its_exit_code(tmp_path):
     assert start_command("answer")[0] == sys.executable
 
 
-HTTP = {"aiohttp", "picows"}
+HTTP = {"aiohttp", "picows", "cryptography"}
 SERVERS = {"aiohttp.web", "prometheus_client"}
 SCREEN = {"click", "rich", "jinja2", "ruamel"}
 ANALYSIS = {"pandas", "scipy", "matplotlib", "simpy"}
-VENDORS = {"azure", "openai", "redis", "opentelemetry", "requests", "httpx", "locust", "gevent", "cryptography.x509"}
+VENDORS = {"azure", "openai", "redis", "opentelemetry", "requests", "httpx", "locust", "gevent"}
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,16 @@ VENDORS = {"azure", "openai", "redis", "opentelemetry", "requests", "httpx", "lo
         ("voxload.cli.report", HTTP | SERVERS | {"asyncio", "uvloop", "ruamel"}),
         ("voxload.cli.baseline", HTTP | SERVERS | {"asyncio", "jinja2"}),
         ("voxload.cli.history", HTTP | SERVERS | {"asyncio", "ruamel"}),
-        ("voxload.engine.shard", {"voxload.cli", "voxload.twin", "voxload.runners"} | SERVERS | SCREEN),
+        ("voxload.engine.shard", {"cryptography", "voxload.cli", "voxload.twin", "voxload.runners"} | SERVERS | SCREEN),
         ("voxload.twin.process", {"voxload.dialects", "numpy", "asyncio"} | HTTP | SERVERS),
-        ("voxload.twin.__main__", {"voxload.cli", "voxload.engine", "voxload.model.scenario"} | SCREEN),
+        ("voxload.twin.__main__", {"cryptography", "voxload.cli", "voxload.engine", "voxload.model.scenario"} | SCREEN),
         ("voxload.twin.recogniser", {"pydantic", "asyncio", "msgspec"} | HTTP | SCREEN),
         ("voxload.standins.acs.process", {"voxload.dialects", "numpy", "asyncio", "jwt"} | HTTP | SERVERS),
         ("voxload.standins.acs.__main__", {"voxload.cli", "voxload.engine", "prometheus_client"} | SCREEN),
-        ("voxload.standins.web", {"voxload.cli", "voxload.audio", "numpy", "picows", "prometheus_client"} | SCREEN),
+        (
+            "voxload.standins.web",
+            {"voxload.cli", "voxload.audio", "numpy", "picows", "cryptography", "prometheus_client"} | SCREEN,
+        ),
         ("voxload.services.process", {"voxload.cli", "voxload.standins", "click", "rich", "jinja2"} | HTTP | SERVERS),
         ("voxload.measure.quality", {"pydantic", "asyncio"} | HTTP | SCREEN),
     ],

@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
+from voxload.certificates import ensure_certificates, server_tls
 from voxload.dialects.acs_trunk import TRUNK_PATH
 from voxload.process import freeze_garbage
 from voxload.serving import BACKLOG, listen, stop_signal
@@ -146,8 +147,6 @@ async def serve(job: ExchangeJob, announce: Callable[[Served], None], parent: bo
     url, certificates, tls = endpoint, None, None
     listeners: list[tuple[socket.socket, ssl.SSLContext | None]] = []
     if settings.tls:
-        from voxload.certificates import ensure_certificates, server_tls  # noqa: PLC0415  # few need cryptography
-
         certificates = ensure_certificates(Path(settings.certificates), job.host)
         tls = server_tls(certificates)
         endpoint = endpoint.replace("http://", "https://", 1)
