@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 import sysconfig
@@ -25,20 +26,29 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         """Compile; a wheel with a compiled part is for this Python and machine alone."""
         root = Path(self.root)
         sources = sorted(root.glob(SOURCES))
-        built = [made for source in sources if (made := compile_extension(source)) is not None]
+        build = build_of(root)
+        built = [made for source in sources if (made := compile_extension(source, build)) is not None]
         if len(built) == len(sources):
             build_data["pure_python"] = False
             build_data["infer_tag"] = True
             build_data["artifacts"] += [str(made.relative_to(root)) for made in built]
 
 
-def compile_extension(source: Path) -> Path | None:
+def build_of(root: Path) -> str:
+    """Return what tells these C sources from others: modules that share objects must be of one build (`_native.h`)."""
+    digest = hashlib.sha256()
+    for source in sorted(root.glob("src/voxload/**/_*.[ch]")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def compile_extension(source: Path, build: str) -> Path | None:
     """Return the compiled module, or None (with a word of why) where it cannot be compiled."""
     target = source.with_name(source.stem + sysconfig.get_config_var("EXT_SUFFIX"))
+    macros: list[tuple[str, str | None]] = [("VOXLOAD_BUILD", f'"{build}"')]
+    extension = Extension(source.stem, [str(source)], define_macros=macros, extra_compile_args=["-O3"])
     with tempfile.TemporaryDirectory() as folder:
-        distribution = Distribution(
-            {"ext_modules": [Extension(source.stem, [str(source)], extra_compile_args=["-O3"])]}
-        )
+        distribution = Distribution({"ext_modules": [extension]})
         command = build_ext(distribution)
         command.build_lib = command.build_temp = folder
         try:

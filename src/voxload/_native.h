@@ -36,10 +36,21 @@ typedef struct {
     int (*take)(PyObject *self, const unsigned char *payload, Py_ssize_t size, int text, int64_t arrival_ns);
 } Taker;
 
-/* Return a type of another module (a new reference), or NULL with an exception. */
+/* Tells the sources from which a module was compiled: those of one place must not read each other's objects else. */
+#ifndef VOXLOAD_BUILD
+#define VOXLOAD_BUILD "by hand"
+#endif
+
+static inline int add_build(PyObject *module) { return PyModule_AddStringConstant(module, "BUILD", VOXLOAD_BUILD); }
+
+/* Return a type of another module (a new reference), or NULL with an exception: an ImportError if it is of another build. */
 static inline PyTypeObject *type_of_module(const char *module, const char *name) {
     PyObject *found = PyImport_ImportModule(module);
-    PyObject *type = found ? PyObject_GetAttrString(found, name) : NULL;
+    PyObject *build = found ? PyObject_GetAttrString(found, "BUILD") : NULL;
+    int same = build && PyUnicode_Check(build) && !PyUnicode_CompareWithASCIIString(build, VOXLOAD_BUILD);
+    if (found && !same) PyErr_Format(PyExc_ImportError, "%s was compiled from other sources: install voxload again", module);
+    PyObject *type = same ? PyObject_GetAttrString(found, name) : NULL;
+    Py_XDECREF(build);
     Py_XDECREF(found);
     if (type && !PyType_Check(type)) {
         PyErr_Format(PyExc_TypeError, "%s.%s is no type", module, name);

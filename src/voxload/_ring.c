@@ -207,6 +207,7 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "voxload._r
 
 PyMODINIT_FUNC PyInit__ring(void) {
     PyObject *made = PyModule_Create(&module);
-    if (made && (PyModule_AddType(made, &TimedType) < 0 || PyModule_AddType(made, &RingType) < 0)) Py_CLEAR(made);
+    if (made && (PyModule_AddType(made, &TimedType) < 0 || PyModule_AddType(made, &RingType) < 0 || add_build(made) < 0))
+        Py_CLEAR(made);
     return made;
 }

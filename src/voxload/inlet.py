@@ -192,7 +192,7 @@ COMPILED = False
 """Whether plain audio is heard in C."""
 if not os.environ.get("VOXLOAD_PURE_PYTHON"):
     try:
-        from voxload import _inlet
+        from voxload import _frame_method, _inlet
     except ImportError:  # no compiler where this was installed
         pass
     else:
@@ -208,6 +208,6 @@ if not os.environ.get("VOXLOAD_PURE_PYTHON"):
 
         def plain_audio_first(method: Method, *frames: tuple[object, bytes, bool, bool]) -> Method:  # noqa: D103
             try:
-                return _inlet.FrameMethod(method, *frames)  # type: ignore[return-value]
+                return _frame_method.FrameMethod(method, *frames)  # type: ignore[return-value]
             except ValueError:  # another version of picows
                 return method

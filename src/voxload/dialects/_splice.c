@@ -182,6 +182,6 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "voxload.di
 
 PyMODINIT_FUNC PyInit__splice(void) {
     PyObject *made = PyModule_Create(&module);
-    if (made && PyModule_AddType(made, &SpliceType) < 0) Py_CLEAR(made);
+    if (made && (PyModule_AddType(made, &SpliceType) < 0 || add_build(made) < 0)) Py_CLEAR(made);
     return made;
 }

@@ -83,7 +83,7 @@ async def up(receiver, early=b""):
     server = Server(early)
     url = await server.start()
     call = Call(Side("rtmed", quick=True))
-    web = type("Web", (), {"tls": None, "socket_factory": lambda *_: None})()
+    web = type("Web", (), {"tls_for": lambda *_: None, "socket_factory": lambda *_: None})()
     timeouts = type("Timeouts", (), {"setup_ns": 5_000_000_000})()
     line = call.line = SocketLine(call, Network(web, monotonic_ns, timeouts, {}, receiver=receiver))
     line.dial(Dial(url))
