@@ -33,12 +33,13 @@ def main(arguments: list[str]) -> int:
             "ASAN_OPTIONS": "detect_leaks=0",  # Python frees little at its end
             "PYTHONMALLOC": "malloc",  # Python's own allocator would hide what is read beyond an object
         }
+        checks = []
         for path in sorted(source.glob("voxload/**/_*.c")):
             built = path.with_name(path.stem + sysconfig.get_config_var("EXT_SUFFIX"))
             _gcc(*FLAGS.split(), f"-I{sysconfig.get_paths()['include']}", str(path), "-o", str(built))
             module = ".".join(path.relative_to(source).with_suffix("").parts)
-            code = f"import {module} as made; assert made.__file__ == {str(built)!r}"
-            subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+            checks.append(f"import {module} as made; assert made.__file__ == {str(built)!r}")
+        subprocess.run([sys.executable, "-c", "\n".join(checks)], env=environment, check=True)
         tests = arguments or [str(ROOT / "tests" / name) for name in TESTS]
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
         return subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
