@@ -19,7 +19,20 @@ def scenario(limit=10):
 
 
 def options(*more):
-    quick = ["--step", "2s", "--settle", "100ms", "--processes", "1", "--start", "6", "--growth", "2", "--confirm", "1"]
+    quick = [
+        "--step",
+        "2s",
+        "--settle",
+        "100ms",
+        "--processes",
+        "1",
+        "--start",
+        "9",
+        "--growth",
+        "1.3",
+        "--confirm",
+        "1",
+    ]
     return ["--gate", GATE, *quick, *more]
 
 
