@@ -14,7 +14,7 @@ from conftest import scenario_with, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 from receivers import attributes, azure_accepts, key, points_of, receiving, resetting
 
-from voxload.measure.histogram import bucket_bounds
+from voxload.measure.histogram import Histogram, bucket_bounds
 from voxload.model.metric import METRICS
 from voxload.runners.results import read_calls
 
@@ -92,14 +92,30 @@ def assert_calls_are_spans(receiver, done):
     assert sum(map(len, turns.values())) == done.summary.histogram("turn_latency").count
 
 
+def assert_percentiles_are_those_of_the_calls(done):
+    """What two processes, of this machine or of two workers, have measured is merged exactly."""
+    assert [(shard.shard, shard.calls) for shard in done.summary.shards] == [(0, 10), (1, 10)]
+    one = Histogram()
+    for call in read_calls(done.folder):
+        for turn in call.turns:
+            one.record(round(turn.latency_ms * 1e6))
+    assert one.count == 20
+    merged = done.summary.histogram("turn_latency")
+    assert {name: getattr(merged, name) for name in Histogram.__slots__} == {
+        name: getattr(one, name) for name in Histogram.__slots__
+    }
+
+
 @pytest.mark.parametrize(
-    "where", [["--processes", "2"], pytest.param(["--workers", "2", "--processes", "1"], id="workers")]
+    "where",
+    [["--processes", "2"], pytest.param(["--workers", "2", "--master-port", "0", "--processes", "1"], id="workers")],
 )
 def test_an_otlp_receiver_is_sent_exactly_what_the_summary_says(voxload, where):
     scenario = scenario_with(region="westeurope", telemetry={"prefix": "rtmedagent"})
     with receiving() as receiver:
         done = voxload.run(scenario, *where, "--otlp", f"{receiver.url}/", "--spans", "100%", judged=False)
     assert done.code == 0 or done.fell_behind, done.err
+    assert_percentiles_are_those_of_the_calls(done)
     assert receiver.paths == {"/v1/metrics", "/v1/traces"}
     assert_calls_are_spans(receiver, done)
     requests = receiver.requests(done.folder.name)

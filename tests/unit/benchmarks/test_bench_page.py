@@ -220,7 +220,7 @@ def test_a_process_that_was_hardly_read_is_not_called_flat() -> None:
 
 
 def test_a_short_soak_is_measured_from_real_processes() -> None:
-    found = memory._soak(["--duration", "12s", "--calls", "5"])
+    found = memory._soak(["--duration", "6s", "--calls", "5"])
     roles = Counter(name.split(" (")[0] for name in found["readings"])
     assert roles["command, collector"] == roles["embedded agent"] == 1
     assert roles["generator shard"] >= 1
