@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag
-
-from voxload.model.script import STEP_NAMES
 
 _PATTERNS = {
     r"^[A-Za-z_][\w.-]*$": "use letters, digits, _, . and -, and begin with a letter or _",
@@ -264,23 +262,29 @@ def _no_tag(error: Mapping[str, Any], place: _Place, _prefix: str) -> Finding:
     return Finding(place.path, f"{where} needs the key {key}")
 
 
+def _step_names() -> Collection[str]:
+    from voxload.model.script import STEP_NAMES  # noqa: PLC0415  # the models of scripts, for mistakes in them
+
+    return STEP_NAMES
+
+
 def _step(_error: Mapping[str, Any], place: _Place, prefix: str) -> Finding:
     value = place.value
     if isinstance(value, dict) and len(value) > 1:
         keys = " and ".join(repr(key) for key in value)
         return Finding(place.path, f"{prefix}a step has one key, this one has {keys}", "put a dash before each step")
     name = next(iter(value), "") if isinstance(value, dict) else value
-    if isinstance(name, str) and name in STEP_NAMES:
+    if isinstance(name, str) and name in _step_names():
         if isinstance(value, dict):
             return Finding(place.path, f"{prefix}{name} takes no value", f"write - {name}")
         return Finding(place.path, f"{prefix}the step {name} needs a value", f"write - {name}: …")
     if not isinstance(name, str) or not name:
-        return Finding(place.path, f"{prefix}{_shown(value)} is not a step", did_you_mean("", STEP_NAMES))
-    return Finding(place.path, f"{prefix}unknown step {name!r}", did_you_mean(name, STEP_NAMES))
+        return Finding(place.path, f"{prefix}{_shown(value)} is not a step", did_you_mean("", _step_names()))
+    return Finding(place.path, f"{prefix}unknown step {name!r}", did_you_mean(name, _step_names()))
 
 
 def _choice(error: Mapping[str, Any], place: _Place, prefix: str) -> Finding:
-    if place.value in STEP_NAMES:
+    if place.value in _step_names():
         return _step(error, place, prefix)  # `- say` alone, or `- hang_up:` with a value
     hint = did_you_mean(place.value, _listed(error["ctx"]["expected"]))
     return Finding(place.path, f"{prefix}{_shown(place.value)} is not allowed here", hint)
