@@ -13,7 +13,7 @@ from benchmarks.page import Section, grid
 from benchmarks.processes import ROOT
 from benchmarks.soak import GROWTH_MAX, Readings, growth, level
 from voxload.clock import NS_PER_S
-from voxload.model.units import format_duration
+from voxload.model.quantities import format_duration
 
 SHARES = (0.25, 0.5, 0.75)
 """Of the time, at which the level is shown between start and end."""

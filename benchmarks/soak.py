@@ -29,7 +29,7 @@ import psutil
 
 from voxload.measure.collector import Collector
 from voxload.model.plan import Plan
-from voxload.model.units import parse_duration_ns
+from voxload.model.quantities import parse_duration_ns
 from voxload.testing.virtual import VirtualWorld
 
 GROWTH_MAX = 0.05

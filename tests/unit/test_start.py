@@ -65,9 +65,9 @@ VENDORS = {"azure", "openai", "redis", "opentelemetry", "requests", "httpx", "lo
         ("voxload.__main__", {"numpy", "pydantic", "msgspec", "asyncio", "rich", "jinja2", "ruamel"} | HTTP),
         ("voxload.cli.run", HTTP | SERVERS),
         ("voxload.cli.check", HTTP | SERVERS | {"jinja2"}),
-        ("voxload.cli.report", HTTP | SERVERS | {"asyncio", "uvloop", "ruamel"}),
+        ("voxload.cli.report", HTTP | SERVERS | {"asyncio", "uvloop", "pydantic", "ruamel"}),
         ("voxload.cli.baseline", HTTP | SERVERS | {"asyncio", "jinja2"}),
-        ("voxload.cli.history", HTTP | SERVERS | {"asyncio", "ruamel"}),
+        ("voxload.cli.history", HTTP | SERVERS | {"asyncio", "pydantic", "ruamel"}),
         ("voxload.engine.shard", {"cryptography", "voxload.cli", "voxload.twin", "voxload.runners"} | SERVERS | SCREEN),
         ("voxload.twin.process", {"voxload.dialects", "numpy", "asyncio"} | HTTP | SERVERS),
         ("voxload.twin.__main__", {"cryptography", "voxload.cli", "voxload.engine", "voxload.model.scenario"} | SCREEN),
@@ -78,7 +78,10 @@ VENDORS = {"azure", "openai", "redis", "opentelemetry", "requests", "httpx", "lo
             "voxload.standins.web",
             {"voxload.cli", "voxload.audio", "numpy", "picows", "cryptography", "prometheus_client"} | SCREEN,
         ),
-        ("voxload.services.process", {"voxload.cli", "voxload.standins", "click", "rich", "jinja2"} | HTTP | SERVERS),
+        (
+            "voxload.services.process",
+            {"voxload.cli", "voxload.standins", "voxload.model.script"} | HTTP | SERVERS | SCREEN,
+        ),
         ("voxload.measure.quality", {"pydantic", "asyncio"} | HTTP | SCREEN),
     ],
 )

@@ -26,7 +26,7 @@ from voxload.errors import BadInputError, ExitCode, Problem
 from voxload.measure.collector import Collector
 from voxload.measure.summarize import build_summary
 from voxload.measure.summary import Summary, encode_summary
-from voxload.model.units import parse_duration_ns
+from voxload.model.quantities import parse_duration_ns
 from voxload.report.knee import KneePoint, render_knee
 from voxload.runners.capacity import STATE_VERSION, SearchState, read_state, search
 from voxload.runners.estimate import plan_facts

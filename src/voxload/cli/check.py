@@ -23,8 +23,8 @@ from voxload.cli.options import (
 )
 from voxload.clock import NS_PER_S
 from voxload.errors import Collected, Problem
+from voxload.model.quantities import format_duration
 from voxload.model.scenario import TWIN_TARGET, Scenario
-from voxload.model.units import format_duration
 from voxload.model.usage import ResourceSource
 from voxload.runners.checks import PLACEHOLDER_TARGET
 from voxload.runners.durations import ASSUMED_LATENCY_S, ASSUMED_REPLY_S

@@ -23,8 +23,8 @@ from voxload.cli.signals import on_ending_signal
 from voxload.cli.telemetry import LiveFigures, telemetry_options, tell_losses
 from voxload.errors import BadInputError, ExitCode, Problem
 from voxload.measure.snapshot import Snapshot
+from voxload.model.quantities import parse_duration_ns
 from voxload.model.telemetry import TelemetrySettings
-from voxload.model.units import parse_duration_ns
 from voxload.planning.profile import FIELDS, CallProfile, profile_of
 from voxload.report import text
 from voxload.report.side_by_side import ServiceLine, render_side_by_side

@@ -14,9 +14,9 @@ from voxload.cli.command import Command, with_options
 from voxload.errors import BadInputError, Collected, Problem
 from voxload.measure.extra import require_installed
 from voxload.model.gates import GateRules
+from voxload.model.quantities import parse_duration_ns, parse_rate_per_s
 from voxload.model.scenario import TWIN_TARGET, checked_address
 from voxload.model.source import Location
-from voxload.model.units import parse_duration_ns, parse_rate_per_s
 from voxload.runners.distributed import Settings
 from voxload.runners.environments import allow, find_environment
 from voxload.runners.estimate import estimate_plan

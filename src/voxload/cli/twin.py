@@ -14,11 +14,11 @@ from voxload.cli.command import CheckedCommand
 from voxload.cli.stand_ins import NAMES, describe, start_services, wanted_services
 from voxload.dialects.registry import build_dialect, dialect_names
 from voxload.errors import BadInputError, Problem
+from voxload.model.quantities import parse_duration_ns
 from voxload.model.scenario import TWIN_TARGET
 from voxload.model.source import load_yaml_model
 from voxload.model.template import fill_options
 from voxload.model.twin import AgentLatency, LatencySettings, TwinSettings
-from voxload.model.units import parse_duration_ns
 from voxload.runners.prepare import prepare
 from voxload.twin.job import TwinJob
 from voxload.twin.service import run_twin

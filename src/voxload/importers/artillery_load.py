@@ -10,8 +10,8 @@ from typing import Any
 
 from voxload.clock import NS_PER_S
 from voxload.importers.notes import Notes
+from voxload.model.quantities import parse_duration_ns
 from voxload.model.source import Location
-from voxload.model.units import parse_duration_ns
 
 PHASE_KEYS = {"duration", "arrivalRate", "rampTo", "arrivalCount", "maxVusers", "pause", "name"}
 _CONDITION = re.compile(r"([\w.]+)\s*(<=|>=|<|>)\s*(\d+(?:\.\d+)?)")

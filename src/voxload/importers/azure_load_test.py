@@ -16,8 +16,8 @@ from voxload.importers.artillery import RTMED_START
 from voxload.importers.artillery_flow import UTTERANCE
 from voxload.importers.artillery_load import in_seconds, number, seconds
 from voxload.importers.notes import Imported, Notes
+from voxload.model.quantities import parse_rate_per_s
 from voxload.model.source import Location, Source, read_source
-from voxload.model.units import parse_rate_per_s
 
 KNOWN = {"testName", "testId", "displayName", "description", "version", "engineInstances", "testPlan"}
 RTMED_FIELDS = ("agent_type", "caller_number", "language")

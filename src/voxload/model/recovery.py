@@ -13,7 +13,8 @@ from pydantic import Field, field_validator
 from voxload.model.base import Model
 from voxload.model.json_path import MISSING, Getter, compile_path
 from voxload.model.messages import JsonPath
-from voxload.model.units import DurationNs, format_duration
+from voxload.model.quantities import format_duration
+from voxload.model.units import DurationNs
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from voxload.measure.summary import GateResult
 from voxload.model.metric import METRICS
 from voxload.model.outcome import Outcome
-from voxload.model.units import format_duration
+from voxload.model.quantities import format_duration
 
 MISSING = "—"
 """Stands for a value that was not measured."""

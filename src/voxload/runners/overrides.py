@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from voxload.clock import NS_PER_S
 from voxload.errors import BadInputError, Problem
 from voxload.model.load import ConcurrencyLoad, ConstantLoad, DayLoad, Load, PoissonLoad
-from voxload.model.units import parse_duration_ns, parse_rate_per_s
+from voxload.model.quantities import parse_duration_ns, parse_rate_per_s
 
 RAMP_UP_NS_MAX = 10 * NS_PER_S
 """Longest ramp that `--users` sets; at most a quarter of the duration."""

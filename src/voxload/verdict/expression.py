@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from voxload.clock import NS_PER_S
 from voxload.model.metric import METRICS, Metric
-from voxload.model.units import parse_duration_ns
+from voxload.model.quantities import parse_duration_ns
 
 _EXPRESSION = re.compile(
     r"""\s*

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from voxload.model.units import DurationNs, RatePerS, SpanNs, format_duration, parse_duration_ns, parse_rate_per_s
+from voxload.model.quantities import format_duration, parse_duration_ns, parse_rate_per_s
+from voxload.model.units import DurationNs, RatePerS, SpanNs
 
 
 @pytest.mark.parametrize(

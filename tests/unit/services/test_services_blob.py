@@ -10,7 +10,7 @@ from component_runs import Ran, closed, constant
 from pydantic import ValidationError
 
 from voxload.errors import BadInputError, RunAbortedError
-from voxload.model.units import parse_size
+from voxload.model.quantities import parse_size
 from voxload.services.blob.options import BlobOptions
 from voxload.standins.blob.server import BlobStandIn
 from voxload.standins.blob.settings import BlobServiceSettings

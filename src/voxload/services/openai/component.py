@@ -12,7 +12,7 @@ from voxload.clock import NS_PER_MS, NS_PER_S
 from voxload.draws import uniform
 from voxload.errors import RunAbortedError
 from voxload.model.outcome import Outcome
-from voxload.model.units import format_duration
+from voxload.model.quantities import format_duration
 from voxload.services.base import Component, ComponentRun, Operation, OperationFailedError
 from voxload.services.openai.client import ChatClient, EntraTokens, RefusedError, Reply, build_client
 from voxload.services.openai.options import OpenaiSettings
