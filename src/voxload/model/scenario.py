@@ -16,6 +16,7 @@ from voxload.model.persona import PersonaMix
 from voxload.model.probe import ProbeSettings
 from voxload.model.recovery import RecoverySettings
 from voxload.model.script import Step
+from voxload.model.source import StandIns
 from voxload.model.telemetry import TelemetrySettings
 from voxload.model.twin import TwinSettings
 from voxload.model.units import DurationNs, SpanNs
@@ -173,6 +174,16 @@ def checked_address(text: object) -> str:
         return AUTO if text == AUTO else str(ipaddress.ip_address(str(text)))
     except ValueError:
         raise ValueError(f"{text!r} is no IP address, and not auto") from None
+
+
+STAND_INS: StandIns = (
+    (("name",), "unnamed"),
+    (("target",), "http://127.0.0.1:1"),
+    (("load",), {"shape": "constant", "arrival_rate": 1, "duration": "1s"}),
+    (("calls",), [{"name": "none", "script": ["wait_for_agent"]}]),
+    (("calls", int, "script", int), "wait_for_agent"),
+)
+"""What stands for wrong parts of a scenario, so that the others are checked meanwhile."""
 
 
 class Scenario(GateRules):

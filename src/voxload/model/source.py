@@ -7,13 +7,15 @@ import copy
 import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from voxload.errors import BadInputError, Problem
 
 Location = tuple[str | int, ...]
+StandIns = tuple[tuple[tuple[str | type[int], ...], object], ...]
+"""What a wrong part is replaced by: (where, `int` for any item of a list; a valid value)."""
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
@@ -67,35 +69,67 @@ def validate(source: Source, model: type[AnyModel]) -> AnyModel:
         found = "a list" if isinstance(source.data, list) else "a plain value"
         hint = f"start with {next(iter(model.model_fields))}: on a line of its own" if model.model_fields else ""
         raise BadInputError([Problem(f"expected keys and values at the top, found {found}", source.file, 1, hint)])
-    valid, problems = validate_partly(source, model)
-    if problems or valid is None:
-        raise BadInputError(problems)
-    return valid
+    partly = validate_partly(source, model)
+    if partly.problems or partly.valid is None:
+        raise BadInputError(partly.problems)
+    return partly.valid
 
 
-def validate_partly(source: Source, model: type[AnyModel]) -> tuple[AnyModel | None, list[Problem]]:
-    """Return (what the source says apart from its mistakes, the mistakes in the order of their lines).
+class Partly(NamedTuple, Generic[AnyModel]):
+    """What a source says apart from its mistakes."""
 
-    What is left out of a wrong file can still be checked further, so that a user learns of everything at once; it is
-    None where nothing can be made of the rest.
+    valid: AnyModel | None
+    """None: nothing can be made of the rest."""
+    problems: list[Problem]
+    """The mistakes, in the order of their lines."""
+    stood_in: frozenset[Location] = frozenset()
+    """The parts of `valid` that are not the user's, since theirs are wrong."""
+
+
+def validate_partly(source: Source, model: type[AnyModel], stand_ins: StandIns = ()) -> Partly[AnyModel]:
+    """Return what the source says apart from its mistakes, and the mistakes.
+
+    What is left of a wrong file can still be checked further, so that a user learns of everything at once. Wrong parts
+    are left out; those that a model cannot be without, `stand_ins` replaces.
     """
     try:
-        return model.model_validate(source.data), []
+        return Partly(model.model_validate(source.data), [])
     except ValidationError as error:
         from voxload.model.explain import explain  # noqa: PLC0415  # for files with mistakes
 
         findings = explain(error.errors(include_url=False), model, source.data)
     problems = [source.problem(each.location, each.message, each.suggestion) for each in findings]
     problems.sort(key=lambda problem: (problem.file != source.file, problem.line))
-    if any(each.location and isinstance(each.location[-1], int) for each in findings):
-        return None, problems  # without an item of a list those after it would be looked for on the wrong lines
     rest = copy.deepcopy(source.data)
+    stood_in: set[Location] = set()
     for each in findings:
-        _remove(rest, each.location)
+        if not (each.location and isinstance(each.location[-1], int)):
+            _remove(rest, each.location)
+        elif not _replace(rest, each.location, stand_ins, stood_in):
+            return Partly(None, problems)  # without an item of a list those after it would be looked for on wrong lines
     try:
-        return model.model_validate(rest), problems
-    except ValidationError:
-        return None, problems
+        return Partly(model.model_validate(rest), problems, frozenset(stood_in))
+    except ValidationError as error:
+        missing = [each["loc"] for each in error.errors(include_url=False)]
+    if all(_replace(rest, location, stand_ins, stood_in) for location in missing):
+        with contextlib.suppress(ValidationError):
+            return Partly(model.model_validate(rest), problems, frozenset(stood_in))
+    return Partly(None, problems)
+
+
+def _replace(data: Any, location: Location, stand_ins: StandIns, stood_in: set[Location]) -> bool:
+    """Replace the innermost part around `location` that has a stand-in, and note where; False: there is none."""
+    for pattern, value in sorted(stand_ins, key=lambda each: -len(each[0])):
+        here = location[: len(pattern)]
+        if tuple(int if isinstance(part, int) else part for part in here) != pattern:
+            continue
+        with contextlib.suppress(KeyError, IndexError, TypeError):
+            for part in here[:-1]:
+                data = data[part]
+            data[here[-1]] = copy.deepcopy(value)
+            stood_in.add(here)
+            return True
+    return False
 
 
 def _remove(data: Any, location: Location) -> None:

@@ -52,6 +52,8 @@ class Findings:
     source: Source
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    stood_in: frozenset[Location] = frozenset()
+    """The parts of the scenario that are not the file's, whose own are wrong: nothing is said of them."""
 
     def problem(self, location: Location, message: str, suggestion: str = "") -> None:
         """Note a problem at a place of the scenario file."""
@@ -248,15 +250,12 @@ def _check_gates(scenario: Scenario, written_load: Load, findings: Findings) -> 
         if gate.metric.name in RECOVERY_METRICS and scenario.recovery is None:
             hint = "add recovery: {health: [{get: /health, sessions: $.active_calls}]}"
             findings.problem(location, f"{gate.expression!r} needs a look after the load", hint)
-        _check_labels(
-            gate, scenario, written_load, partial(findings.problem, location), partial(findings.warn, location)
-        )
+        _check_labels(gate, scenario, written_load, findings, location)
 
 
-def _check_labels(
-    gate: Gate, scenario: Scenario, written_load: Load, problem: partial[None], warn: partial[None]
-) -> None:
+def _check_labels(gate: Gate, scenario: Scenario, written_load: Load, findings: Findings, location: Location) -> None:
     """A gate on a phase or a call that does not exist would never have data."""
+    problem, warn = partial(findings.problem, location), partial(findings.warn, location)
     if gate.metric.name == "stage" and "stage" not in dict(gate.labels):
         warn(f"{gate.expression!r} mixes all stages", 'name one, as in p95(stage{stage="llm_first_token"})')
     targets = [target.name for target in scenario.targets]
@@ -271,11 +270,12 @@ def _check_labels(
         hint = f'write {gate.metric.name}{{probe="{probes[0]}"}}' if probes else "add the service to probes:"
         problem(f"{gate.expression!r}: only probes have {gate.metric.name} in a run of calls", hint)
     names = {"call": calls, "phase": phases, "persona": personas, "region": regions, "target": targets}
+    unsure = {label for label, part in (("call", "calls"), ("phase", "load")) if (part,) in findings.stood_in}
     for label, value in gate.labels:
         if of_probe and label in names:
             problem(f"{gate.expression!r}: the figures of probes have no label {label}")
         known = {"probe": probes}.get(label) if of_probe else names.get(label)
-        if known is None or value in known:
+        if known is None or value in known or label in unsure:
             continue
         message = f"{gate.expression!r}: no {label} is called {value!r}"
         if label == "phase" and value in written:
@@ -289,7 +289,7 @@ def _check_recovery(scenario: Scenario, findings: Findings) -> None:
     if settings is None:
         return
     calls = [call.name for call in scenario.calls]
-    if settings.call and settings.call not in calls:
+    if settings.call and settings.call not in calls and ("calls",) not in findings.stood_in:
         message = f"recovery.call: no call is called {settings.call!r}"
         findings.problem(("recovery", "call"), message, did_you_mean(settings.call, calls))
     if not settings.probes and not settings.health:

@@ -19,7 +19,7 @@ from voxload.measure.cost import CostModel
 from voxload.measure.extra import require
 from voxload.measure.quality import EXTRA
 from voxload.model.plan import Plan
-from voxload.model.scenario import AUTO, TWIN_TARGET, Scenario
+from voxload.model.scenario import AUTO, STAND_INS, TWIN_TARGET, Scenario
 from voxload.model.source import Location, Source, read_source, validate, validate_partly
 from voxload.runners.checks import Findings, check_scenario
 from voxload.runners.overrides import Amount, override_load, stretched
@@ -84,19 +84,20 @@ def prepare(
         "source_addresses": given.attempt(lambda: _written(source_addresses)),
     }
     source = _with_tls(_with_options(read_source(path), changes), ca, insecure)
-    written, found = validate_partly(source, Scenario)
+    written, found, stood_in = validate_partly(source, Scenario, STAND_INS)
     if written is None:
         raise BadInputError([*found, *given.problems])
     amounts, scenario = (users, duration, rate), written
     reshaped: list[str] = []
-    if found and amounts != (None, None, None):
+    if found and ("load",) not in stood_in and amounts != (None, None, None):
         given.attempt(lambda: override_load(written.load, *amounts))
     elif not found and (
         changed := given.attempt(lambda: _with_load(source, written, (tier, time_scale), amounts, share))
     ):
         source, scenario, reshaped = changed
     resources = gather(scenario, source, environ)
-    findings = Findings(source, [*found, *given.problems, *resources.problems], [Problem(text) for text in reshaped])
+    problems = [*found, *given.problems, *resources.problems]
+    findings = Findings(source, problems, [Problem(text) for text in reshaped], stood_in)
     _check_after_the_calls(scenario, source, findings)
     findings.add(*check_probes(scenario, source, environ))
     resolved = check_scenario(scenario, resources, written.load, findings)

@@ -145,7 +145,7 @@ def read_settings(source: Source, model: type[AnySettings], environ: Mapping[str
     if not isinstance(source.data, dict):
         message, hint = "expected keys and values at the top", "start with component: on a line of its own"
         raise BadInputError([Problem(message, source.file, 1, hint)])
-    settings, problems = validate_partly(source, model)
+    settings, problems, _ = validate_partly(source, model)
     problems += model.problems_outside(source)
     if settings is not None:
         settings.found_in(source)

@@ -168,6 +168,38 @@ def test_all_semantic_problems_are_listed_at_once(tmp_path):
     assert "headers.E" not in found  # the unset variable is one problem, not two
 
 
+def test_what_a_scenario_cannot_be_without_hides_no_other_problem(tmp_path):
+    script = [{"say": "book_apointment"}, 17, {"wait_for_agent": {"maybe": 3}}]
+    data = scenario(
+        target="ftp://x",
+        load={"shape": "ramp", "concurrency": "fast"},
+        calls=[{"name": "a", "script": script}],
+        gates=["x", 'p95(turn_latency{phase="hold"}) < 1s', 'p95(turn_latency{call="b"}) < 1s'],
+    )
+    del data["name"]
+    found = "\n".join(messages(tmp_path, data, users=5))
+    for expected in (
+        "the file needs the key name",
+        "target: 'ftp://x' does not start with",
+        "load",
+        "no utterance or intent is called 'book_apointment'",
+        "calls[0].script[1]: 17 is not a step",
+        "unknown key 'maybe' in calls[0].script[2].wait_for_agent",
+        "'x' is not a gate",
+        "no call is called 'b'",
+    ):
+        assert expected in found
+    assert "called 'hold'" not in found  # which phases there are is not known
+
+
+def test_nothing_is_said_of_what_stands_for_missing_calls(tmp_path):
+    data = scenario(gates=["x", 'p95(turn_latency{call="b"}) < 1s'])
+    del data["calls"], data["load"]
+    found = messages(tmp_path, data, duration=5.0)
+    assert [each.split(";")[0] for each in found] == ["the file needs the key load", "the file needs the key calls",
+                                                      "'x' is not a gate"]  # fmt: skip
+
+
 def test_problems_name_their_lines(tmp_path):
     path = tmp_path / "s.yaml"
     path.write_text((ROOT / "examples/smoke.yaml").read_text().replace("opening_hours", "opening_hour"))
