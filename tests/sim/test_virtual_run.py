@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not():
 def test_an_hour_is_over_in_seconds():
     started = time.monotonic()
     collector = play(
-        load={"shape": "constant", "arrival_rate": "6/min", "duration": "1h"},
+        load={"shape": "constant", "arrival_rate": "2/min", "duration": "1h"},
         calls=[
             {
                 "name": "long",
@@ -82,9 +82,9 @@ def test_an_hour_is_over_in_seconds():
             }
         ],
     )
-    assert collector.outcomes == {"completed": 360}
+    assert collector.outcomes == {"completed": 120}
     assert len(collector.levels()) >= 3600
-    assert collector.histogram("turn_latency").count >= 360 * 3
+    assert collector.histogram("turn_latency").count >= 120 * 3
     assert at(collector, "turn_latency", 0.999) == pytest.approx(700, abs=SLOTS_MS)
     assert time.monotonic() - started < 90
 
