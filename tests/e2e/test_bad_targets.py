@@ -14,11 +14,11 @@ CALLS = 10
 """A rate needs as many to be judged."""
 
 
-def scenario(url, rate=CALLS, setup="10s"):
+def scenario(url, setup="10s", calls=CALLS):
     """Only a target that never answers needs a short set-up: a flood may well hold up those of the other calls."""
     return scenario_with(
         target=url,
-        load={"shape": "constant", "arrival_rate": rate, "duration": f"{CALLS / rate}s"},
+        load={"shape": "constant", "arrival_rate": calls, "duration": "1s"},
         timeouts={"agent_reply": "1s", "setup": setup, "connect": setup, "hang_up": "500ms"},
     )
 
@@ -44,8 +44,11 @@ MORE = {
         bad.says(bad.frame(b'{"type":"wea', 1, fin=False) + bad.frame(b"th", 0, fin=False) + bad.frame(b'er"}', 0))
     ),
 }
-ALONE = {"floods": (bad.media(bad.floods), "protocol_error", 1), "resets": (bad.resets, "connect_failed", 3)}
-"""What would disturb others, and what ends a run at all: with the exit code."""
+ALONE = {
+    "answers 503": (bad.http("503 Service Unavailable"), "rejected", 1),
+    "resets": (bad.resets, "connect_failed", 3),
+}
+"""By whole runs, with their exit codes."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,7 @@ def called(tmp_path_factory):
         scenarios = {}
         for name, handler in served.items():
             setup = "1s" if name in HANDLERS and HANDLERS[name][1] == "setup_timeout" else "10s"
-            scenarios[name] = scenario(stack.enter_context(bad.serve(handler)), CALLS, setup)
+            scenarios[name] = scenario(stack.enter_context(bad.serve(handler)), setup)
         return in_process.place(tmp_path_factory.mktemp("targets"), scenarios, apart_ms=100)
 
 
@@ -73,14 +76,24 @@ def test_outcome(called, name):
 @pytest.mark.parametrize("name", ALONE)
 def test_exit_code(voxload, name):
     handler, outcome, code = ALONE[name]
-    rate = 4  # more floods at once can make the generator itself late
     with bad.serve(handler) as url:
-        done = voxload.run(scenario(url, rate), "--gate", "call_success >= 99%", timeout_s=40)
+        done = voxload.run(scenario(url), "--gate", "call_success >= 99%", timeout_s=40)
     assert "Traceback" not in done.err
     assert done.summary.totals.outcomes == {outcome: CALLS}, done.summary.errors
     assert done.summary.errors[0].outcome == outcome
     # where nothing was connected at all, the run says nothing of the agent
     assert done.code == code, done.summary.verdict
+
+
+def test_a_flood_does_not_hold_up_the_generator(voxload):
+    few = 3  # more floods at once can make the generator itself late
+    with bad.serve(bad.media(bad.floods)) as url:
+        done = voxload.run(scenario(url, calls=few), "--gate", "call_success >= 99%", timeout_s=40)
+    assert "Traceback" not in done.err
+    assert done.summary.totals.outcomes == {"protocol_error": few}, done.summary.errors
+    assert done.summary.errors[0].outcome == "protocol_error"
+    (reason,) = done.summary.verdict.reasons
+    assert (done.code, f"only {few} observations" in reason) == (4, True), reason
 
 
 def test_unknown_words_are_counted(called):
