@@ -19,7 +19,7 @@ from voxload import __version__
 from voxload.cli.after_run import AfterRun, after_options, tell_ci
 from voxload.cli.command import CheckedCommand, out_option
 from voxload.cli.options import load_overrides, read_gates
-from voxload.cli.signals import on_ending_signal
+from voxload.cli.signals import HeldBack, on_ending_signal
 from voxload.cli.telemetry import LiveFigures, telemetry_options, tell_losses
 from voxload.clock import monotonic_ns, unix_ns, utc_now
 from voxload.measure.collector import Collector
@@ -126,30 +126,32 @@ def component_command(
     view = None if quiet or as_json else LiveView(console)
     started_here = not names_a_service(found, settings)
     sources = build_sources(settings.resources, component.target, os.environ, started_here=started_here)
-    with folder, figures.open(settings.telemetry, console, run_id, name) as telemetry:
-        result = uvloop.run(_run(component, recorder, _Sinks(collector, folder, facts, view, telemetry), sources))
-    folder.close()
-    run = RunFacts(
-        run_id=run_id,
-        scenario=name,
-        description=settings.description,
-        started_at=started_at,
-        duration_s=result.duration_s,
-        target=component.target,
-        dialect=f"component {kind}",
-        seed=settings.seed,
-        voxload_version=__version__,
-        cut_short=result.cut_short,
-        doubts=result.doubts,
-        environment=environment_facts(),
-    )
-    summary = build_summary(collector, run, facts, settings.load)
-    summary = msgspec.structs.replace(summary, facts=component.facts(), telemetry=telemetry.close())
-    summary = after.judged(judge(summary, gates), folder.path)
-    paths = write_reports(summary, folder.write)
-    for warning in (*result.warnings, *folder.losses()):
-        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
-    tell_losses(telemetry, console)
+    with ExitStack() as stack:
+        with folder, figures.open(settings.telemetry, console, run_id, name) as telemetry:
+            result = uvloop.run(_run(component, recorder, _Sinks(collector, folder, facts, view, telemetry), sources))
+            stack.enter_context(HeldBack())
+        folder.close()
+        run = RunFacts(
+            run_id=run_id,
+            scenario=name,
+            description=settings.description,
+            started_at=started_at,
+            duration_s=result.duration_s,
+            target=component.target,
+            dialect=f"component {kind}",
+            seed=settings.seed,
+            voxload_version=__version__,
+            cut_short=result.cut_short,
+            doubts=result.doubts,
+            environment=environment_facts(),
+        )
+        summary = build_summary(collector, run, facts, settings.load)
+        summary = msgspec.structs.replace(summary, facts=component.facts(), telemetry=telemetry.close())
+        summary = after.judged(judge(summary, gates), folder.path)
+        paths = write_reports(summary, folder.write)
+        for warning in (*result.warnings, *folder.losses()):
+            console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+        tell_losses(telemetry, console)
     after.remember(summary, folder.path, console)
     _print(summary, paths, console, as_json)
     tell_ci(summary, paths, os.environ, to_stderr=as_json)

@@ -19,7 +19,7 @@ from rich.table import Table
 from voxload.cli.command import CheckedCommand, out_option
 from voxload.cli.component_services import services_of
 from voxload.cli.peers import start_peers
-from voxload.cli.signals import on_ending_signal
+from voxload.cli.signals import HeldBack, on_ending_signal
 from voxload.cli.telemetry import LiveFigures, telemetry_options, tell_losses
 from voxload.errors import BadInputError, ExitCode, Problem
 from voxload.measure.snapshot import Snapshot
@@ -118,8 +118,9 @@ def all_command(scenario: Path | None, out: Path, as_json: bool, **options: Any)
 
         test = SideBySide(services, steps, run_id, told)
         uvloop.run(_run(test, telemetry))
-        found = result_of(test.results(), test.interrupted)
-    _write(folder.path, found, services)
+        with HeldBack():
+            found = result_of(test.results(), test.interrupted)
+            _write(folder.path, found, services)
     tell_losses(telemetry, console)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
