@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from voxload.engine.wire import Snapshot
 from voxload.measure.collector import Collector
 from voxload.measure.summarize import build_summary
 from voxload.measure.summary import Summary
+from voxload.process import prefer_this_process
 from voxload.runners.estimate import plan_facts
 from voxload.runners.prepare import prepare
 from voxload.runners.runner import RunData
@@ -63,12 +65,14 @@ def _place(folder: Path, scenarios: Mapping[str, dict[str, Any]], apart_ms: int)
                 shard = Shard(prepared[name].plan, 0, 1, emit)
                 tasks.create_task(shard.run(begin_ns + number * apart_ms * NS_PER_MS))
 
-    log, collected_at = logging.getLogger("picows"), gc.get_threshold()
+    log, collected_at, nice = logging.getLogger("picows"), gc.get_threshold(), os.getpriority(os.PRIO_PROCESS, 0)
     told = log.level
     log.setLevel(logging.CRITICAL)  # as in a process of its own
+    prefer_this_process()
     try:
         uvloop.run(run())
     finally:
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
         log.setLevel(told)
         gc.unfreeze()
         gc.set_threshold(*collected_at)

@@ -75,42 +75,19 @@ def test_speech_in_a_burst_is_measured_at_its_onset(voxload):
     steady(voxload, scenario, {"turn_latency": (450, 5)})
 
 
-@pytest.fixture(scope="module")
-def called(tmp_path_factory):
-    """What was measured of agents that stall or have quotas, each a process, called side by side."""
-    stalling = scenario_with(
+def test_a_stall_shows_in_the_corrected_latencies_only(voxload):
+    """A target that stands still for 2 s while set-ups are limited: the calls that had to wait must show it.
+
+    Fails when the latency is taken from the actual start of the set-up: then only the calls in flight see the stall.
+    """
+    scenario = scenario_with(
         load={"shape": "constant", "arrival_rate": 25, "duration": "5s"},
         twin={"latency": {"turn": "100ms"}, "greeting": False, "faults": {"stalls": [{"at": "1s", "for": "2s"}]}},
         calls=[{"name": "short", "script": [{"listen": "200ms"}]}],
         measurement={"setup_concurrency": 2},
         timeouts={"setup": "10s", "connect": "10s"},
     )
-    few, poor = calls("300ms"), calls("300ms")
-    few["twin"]["quotas"] = {"connections": 10}
-    poor["twin"]["quotas"] = {"tokens_per_minute": 6000, "tokens_per_turn": 600, "when_exceeded": "fail"}
-    few["load"] = poor["load"] = {"shape": "constant", "arrival_rate": 50, "duration": "1s"}
-    scenarios = {"stalls": stalling, "few connections": few, "few tokens": poor}
-    for _ in range(3):  # as in `steady`, each time with fresh agents
-        with contextlib.ExitStack() as stack:
-            for each in scenarios.values():
-                each["target"] = stack.enter_context(TwinProcess(TwinSettings.model_validate(each["twin"]))).url
-            found = in_process.place(tmp_path_factory.mktemp("agents"), scenarios)
-        with contextlib.suppress(AssertionError):
-            assert_stall_shows(found["stalls"])
-            assert_quotas_show(found["few connections"].totals, found["few tokens"].totals)
-            break
-    return found
-
-
-def test_a_stall_shows_in_the_corrected_latencies_only(called):
-    """A target that stands still for 2 s while set-ups are limited: the calls that had to wait must show it.
-
-    Fails when the latency is taken from the actual start of the set-up: then only the calls in flight see the stall.
-    """
-    assert_stall_shows(called["stalls"])
-
-
-def assert_stall_shows(summary):
+    summary = voxload.run(scenario, judged=False).summary
     corrected = summary.histogram("call_setup")
     uncorrected = summary.histogram("call_setup_uncorrected")
     assert corrected.count == uncorrected.count == 125
@@ -120,19 +97,25 @@ def assert_stall_shows(summary):
     assert corrected.maximum / MS == pytest.approx(2000, abs=250)
 
 
-def test_quotas_show_as_outcomes_and_errors(called):
-    assert_quotas_show(called["few connections"].totals, called["few tokens"].totals)
-
-
-def assert_quotas_show(few_connections, few_tokens):
-    outcomes = few_connections.outcomes
+def test_quotas_show_as_outcomes_and_errors(tmp_path):
+    """Agents with quotas, each a process, called side by side."""
+    scenarios = {"few connections": calls("300ms"), "few tokens": calls("300ms")}
+    few, poor = (each["twin"] for each in scenarios.values())
+    few["quotas"] = {"connections": 10}
+    poor["quotas"] = {"tokens_per_minute": 6000, "tokens_per_turn": 600, "when_exceeded": "fail"}
+    with contextlib.ExitStack() as stack:
+        for each in scenarios.values():
+            each["target"] = stack.enter_context(TwinProcess(TwinSettings.model_validate(each["twin"]))).url
+            each["load"] = {"shape": "constant", "arrival_rate": 50, "duration": "1s"}
+        called = in_process.place(tmp_path, scenarios)
+    outcomes = called["few connections"].totals.outcomes
     assert outcomes["completed"] >= 10
     assert outcomes["rejected"] == 50 - outcomes["completed"]
 
-    outcomes = few_tokens.outcomes
-    assert outcomes["completed"] in {10, 11}
-    assert outcomes["agent_silent"] == 50 - outcomes["completed"]
-    assert few_tokens.peer_errors == {"429": outcomes["agent_silent"]}
+    totals = called["few tokens"].totals
+    assert totals.outcomes["completed"] in {10, 11}
+    assert totals.outcomes["agent_silent"] == 50 - totals.outcomes["completed"]
+    assert totals.peer_errors == {"429": totals.outcomes["agent_silent"]}
 
 
 def test_media_streaming_of_acs_does_not_move_the_meter(voxload):
