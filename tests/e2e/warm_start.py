@@ -46,7 +46,7 @@ class WarmStart:
 
     def can(self) -> bool:
         """Whether a command would find the environment that its modules were imported in."""
-        return _at_start() == self._began_with and os.getpid() == self._owner
+        return _at_start() == self._began_with and os.getpid() == self._owner and self._process.poll() is None
 
     def run(self, arguments: tuple[str, ...], folder: Path, timeout_s: float) -> subprocess.CompletedProcess[str]:
         """Run `voxload` with these arguments and this process's environment; `TimeoutExpired` after it was killed."""
