@@ -10,10 +10,18 @@ from conftest import scenario_with
 from opentelemetry import baggage, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from receivers import receiving
 
+from voxload.clock import NS_PER_S, monotonic_ns
+from voxload.measure.summary import CallRecord
 from voxload.runners.results import read_calls
+from voxload.runners.telemetry.figures import Figure, Point
+from voxload.runners.telemetry.origin import CALLS
+from voxload.runners.telemetry.otel import otlp_exporter, otlp_spans
+from voxload.runners.telemetry.span_sink import Batch, SpanSink
 
 PROPAGATOR = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
 
@@ -121,3 +129,27 @@ def test_a_traceparent_of_ones_own_is_refused_beside_ours(voxload):
     assert done.code == 2
     assert "headers.Traceparent" in done.err and "tracing: off" in done.err
     assert voxload("check", str(voxload.write(scenario_with(headers=own, tracing="off")))).code == 0
+
+
+def test_what_a_receiver_refuses_inside_a_good_answer_is_not_counted_as_taken():
+    refused = {"partial_success": {"rejected_spans": 2, "error_message": "too many attributes"}}
+    answers = [ExportTraceServiceResponse(**refused).SerializeToString(), b""]
+    figures = {"partial_success": {"rejected_data_points": 1, "error_message": "an odd unit"}}
+
+    def answer(path, _):
+        if path == "/v1/metrics":
+            return 200, ExportMetricsServiceResponse(**figures).SerializeToString()
+        return 200, answers.pop(0)
+
+    with receiving(answer) as receiver:
+        sink = SpanSink("otlp", receiver.url, otlp_spans(receiver.url, {}), 1.0)
+        records = [CallRecord(n, f"c{n}", "a", "hold", 5.0, "completed", 2.0, 100.0) for n in range(3)]
+        for _ in range(2):
+            sink.offer(Batch(records, CALLS, "run-1", 0))
+        told = sink.close(monotonic_ns() + 5 * NS_PER_S)
+        assert (told.spans, told.spans_dropped, told.exports, told.failed) == (4, 2, 2, 1)
+        assert told.error == "2 refused: too many attributes"
+        figure = Figure("calls", "{call}", "calls", "gauge", [Point((), 1.0)])
+        export = otlp_exporter(receiver.url, "voxload", {})
+        assert export([figure], 0, 1) == "1 refused: an odd unit"
+        assert receiver.paths == {"/v1/metrics", "/v1/traces"}

@@ -6,6 +6,7 @@ up already. So the data points are made here, of exact counts, and given to the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
@@ -42,8 +43,10 @@ def otlp_exporter(endpoint: str, prefix: str, resource: Mapping[str, str]) -> Ex
         BadInputError: OpenTelemetry's exporter is not installed, or a variable of its own is wrong.
     """
     module = require("opentelemetry.exporter.otlp.proto.http.metric_exporter", EXTRA)
-    exporter = _made(module.OTLPMetricExporter, OTLP_SETTINGS, endpoint=f"{endpoint}{METRICS_PATH}", timeout=TIMEOUT_S)
-    return _exporting(exporter, prefix, resource, Words(*OTLP_LOGGERS), delta=False)
+    rejected = Rejected("metrics", "rejected_data_points")
+    arguments = {"endpoint": f"{endpoint}{METRICS_PATH}", "timeout": TIMEOUT_S, "session": rejected.session}
+    exporter = _made(module.OTLPMetricExporter, OTLP_SETTINGS, **arguments)
+    return _exporting(exporter, prefix, resource, Words(*OTLP_LOGGERS), rejected, delta=False)
 
 
 def azure_exporter(connection_string: str, prefix: str, resource: Mapping[str, str]) -> Export:
@@ -55,7 +58,7 @@ def azure_exporter(connection_string: str, prefix: str, resource: Mapping[str, s
         BadInputError: Azure's exporter is not installed, or the connection string is none.
     """
     exporter = _azure("AzureMonitorMetricExporter", connection_string)
-    return _exporting(exporter, prefix, resource, Words(*AZURE_LOGGERS), delta=True)
+    return _exporting(exporter, prefix, resource, Words(*AZURE_LOGGERS), None, delta=True)
 
 
 def _azure(name: str, connection_string: str, **more: Any) -> Any:
@@ -93,8 +96,10 @@ def otlp_spans(endpoint: str, resource: Mapping[str, str]) -> ExportSpans:
         BadInputError: OpenTelemetry's exporter is not installed, or a variable of its own is wrong.
     """
     module = require("opentelemetry.exporter.otlp.proto.http.trace_exporter", EXTRA)
-    exporter = _made(module.OTLPSpanExporter, OTLP_SETTINGS, endpoint=f"{endpoint}{TRACES_PATH}", timeout=TIMEOUT_S)
-    return _exporting_spans(exporter, _resource(resource), Words(*OTLP_LOGGERS))
+    rejected = Rejected("trace", "rejected_spans")
+    arguments = {"endpoint": f"{endpoint}{TRACES_PATH}", "timeout": TIMEOUT_S, "session": rejected.session}
+    exporter = _made(module.OTLPSpanExporter, OTLP_SETTINGS, **arguments)
+    return _exporting_spans(exporter, _resource(resource), Words(*OTLP_LOGGERS), rejected)
 
 
 def azure_spans(connection_string: str, resource: Mapping[str, str]) -> ExportSpans:
@@ -105,20 +110,49 @@ def azure_spans(connection_string: str, resource: Mapping[str, str]) -> ExportSp
     """
     about = _resource(resource)
     exporter = _azure("AzureMonitorTraceExporter", connection_string, tracer_provider=SimpleNamespace(resource=about))
-    return _exporting_spans(exporter, about, Words(*AZURE_LOGGERS))
+    return _exporting_spans(exporter, about, Words(*AZURE_LOGGERS), None)
+
+
+class Rejected:
+    """What a receiver has refused of an export inside a good answer, which the exporters do not tell of.
+
+    OTLP calls that a partial success: https://opentelemetry.io/docs/specs/otlp/#partial-success-1.
+    """
+
+    def __init__(self, signal: str, field: str) -> None:
+        module = require(f"opentelemetry.proto.collector.{signal}.v1.{signal}_service_pb2", EXTRA)
+        self._answer = getattr(module, f"Export{signal.capitalize()}ServiceResponse")
+        self._field = field
+        self._count, self._message = 0, ""
+        self.session = require("requests", EXTRA).Session()
+        """For the exporter."""
+        self.session.hooks["response"].append(self._hear)
+
+    def _hear(self, answer: Any, **_: Any) -> None:
+        if answer.ok:
+            with contextlib.suppress(require("google.protobuf.message", EXTRA).DecodeError):
+                told = self._answer.FromString(answer.content).partial_success
+                self._count, self._message = getattr(told, self._field), told.error_message
+
+    def take(self) -> tuple[int, str]:
+        """Return how many were refused by the last export, and why."""
+        count, self._count = self._count, 0
+        return count, f"{count:,} refused: {self._message or 'it does not say why'}" if count else ""
 
 
 def _resource(resource: Mapping[str, str]) -> Any:
     return require("opentelemetry.sdk.resources", EXTRA).Resource(dict(resource))
 
 
-def _exporting_spans(exporter: Any, resource: Any, words: Words) -> ExportSpans:
+def _exporting_spans(exporter: Any, resource: Any, words: Words, rejected: Rejected | None) -> ExportSpans:
     success = require("opentelemetry.sdk.trace.export", EXTRA).SpanExportResult.SUCCESS
 
-    def export(spans: Sequence[CallSpan]) -> str:
+    def export(spans: Sequence[CallSpan]) -> tuple[int, str]:
         result = exporter.export([readable_span(span, resource) for span in spans])
         said = words.take()
-        return "" if result == success else said or "the exporter does not say why"
+        if result != success:
+            return len(spans), said or "the exporter does not say why"
+        return rejected.take() if rejected is not None else (0, "")
 
     return export
 
@@ -148,7 +182,15 @@ def readable_span(span: CallSpan, resource: Any) -> Any:
     )
 
 
-def _exporting(exporter: Any, prefix: str, resource: Mapping[str, str], words: Words, *, delta: bool) -> Export:
+def _exporting(
+    exporter: Any,
+    prefix: str,
+    resource: Mapping[str, str],
+    words: Words,
+    rejected: Rejected | None,
+    *,
+    delta: bool,
+) -> Export:
     export_module = require("opentelemetry.sdk.metrics.export", EXTRA)
     success = export_module.MetricExportResult.SUCCESS
     about = _resource(resource)
@@ -157,7 +199,9 @@ def _exporting(exporter: Any, prefix: str, resource: Mapping[str, str], words: W
         data = metrics_data(figures, prefix, about, from_ns, to_ns, delta=delta)
         result = exporter.export(data)
         said = words.take()
-        return "" if result == success else said or "the exporter does not say why"
+        if result != success:
+            return said or "the exporter does not say why"
+        return "" if rejected is None else rejected.take()[1]
 
     return export
 

@@ -13,8 +13,8 @@ from voxload.runners.telemetry.origin import Origin
 from voxload.runners.telemetry.sink import in_short
 from voxload.runners.telemetry.spans import CallSpan, has_failed, spans_of, trace_of
 
-ExportSpans = Callable[[Sequence[CallSpan]], str]
-"""Sends spans; returns what went wrong, or nothing."""
+ExportSpans = Callable[[Sequence[CallSpan]], tuple[int, str]]
+"""Sends spans; returns how many of them were not taken, and why."""
 
 QUEUE_CALLS_MAX = 8192
 BATCH_SPANS = 256
@@ -98,7 +98,7 @@ class SpanSink:
         if not self._error or self._told:
             return ""
         self._told = True
-        return f"{self._kind}: {self._endpoint} takes no spans: {self._error}; the run goes on without them"
+        return f"{self._kind}: {self._endpoint} does not take all spans: {self._error}; the run goes on without them"
 
     def finish(self) -> None:
         """Nothing more will be offered: let the thread end once its queue is empty."""
@@ -156,15 +156,14 @@ class SpanSink:
 
     def _send(self, spans: list[CallSpan]) -> None:
         try:
-            problem = self._export(spans)
+            lost, problem = self._export(spans)
         except Exception as error:  # noqa: BLE001  # whatever an exporter raises, the run goes on
-            problem = f"{type(error).__name__}: {error}"
+            lost, problem = len(spans), f"{type(error).__name__}: {error}"
         with self._changed:
             self._exports += 1
             self._gone_of_it += len(spans)
-            if problem:
+            self._dropped += lost
+            self._taken += len(spans) - lost
+            if lost:
                 self._failed += 1
-                self._dropped += len(spans)
                 self._error = in_short(problem)
-            else:
-                self._taken += len(spans)
