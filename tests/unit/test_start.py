@@ -64,7 +64,7 @@ VENDORS = {"azure", "openai", "redis", "opentelemetry", "requests", "httpx", "lo
         ("voxload.start", {"voxload.cli", "voxload.model", "numpy", "pydantic", "msgspec", "asyncio"} | HTTP | SCREEN),
         ("voxload.__main__", {"numpy", "pydantic", "msgspec", "asyncio", "rich", "jinja2", "ruamel"} | HTTP),
         ("voxload.cli.run", HTTP | SERVERS),
-        ("voxload.cli.check", HTTP | SERVERS | {"jinja2"}),
+        ("voxload.cli.check", HTTP | SERVERS | {"asyncio", "uvloop", "jinja2"}),
         ("voxload.cli.report", HTTP | SERVERS | {"asyncio", "uvloop", "pydantic", "ruamel"}),
         ("voxload.cli.baseline", HTTP | SERVERS | {"asyncio", "jinja2"}),
         ("voxload.cli.history", HTTP | SERVERS | {"asyncio", "pydantic", "ruamel"}),

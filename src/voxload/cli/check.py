@@ -38,7 +38,6 @@ from voxload.runners.preflight import (
 )
 from voxload.runners.prepare import Prepared
 from voxload.runners.probe_settings import probe_words
-from voxload.runners.usage.sampler import build_sources
 from voxload.verdict.implied import implied_gates
 from voxload.verdict.offered import gate_warnings
 from voxload.verdict.rules import NamedGate
@@ -68,7 +67,10 @@ def check_command(
     prepared = with_auto_sources(prepared)
     scenario_target = prepared.plan.target or PLACEHOLDER_TARGET  # that of the embedded agent is known when it listens
     proxies = proxies_in_words(prepared)
-    build_sources(prepared.scenario.resources, scenario_target, os.environ)
+    if prepared.scenario.resources:
+        from voxload.runners.usage.sampler import build_sources  # noqa: PLC0415  # asyncio, for few scenarios
+
+        build_sources(prepared.scenario.resources, scenario_target, os.environ)
     estimate = estimate_here(prepared)
     cores = len(os.sched_getaffinity(0))
     warnings = [

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +17,6 @@ from voxload.model.gates import GateRules
 from voxload.model.quantities import parse_duration_ns, parse_rate_per_s
 from voxload.model.scenario import TWIN_TARGET, checked_address
 from voxload.model.source import Location
-from voxload.runners.distributed import Settings
 from voxload.runners.environments import allow, find_environment
 from voxload.runners.estimate import estimate_plan
 from voxload.runners.prepare import Prepared, prepare
@@ -25,6 +24,9 @@ from voxload.runners.tiers import TIERS
 from voxload.services.settings import ComponentSettings
 from voxload.verdict.expression import parse_gate
 from voxload.verdict.rules import NamedGate, gates_of, read_rules, stop_gates
+
+if TYPE_CHECKING:
+    from voxload.runners.distributed import Settings
 
 EMBEDDED = "embedded agent"
 
@@ -212,6 +214,8 @@ def spread_settings(processes: int, options: dict[str, Any]) -> Settings | None:
             raise BadInputError([Problem("--remote and --web-port go with --workers N")])
         return None
     require_installed("locust", "locust")
+    from voxload.runners.distributed import Settings  # noqa: PLC0415  # asyncio, for those that place calls
+
     each = max(1, processes // workers)
     return Settings(workers, not remote, bind_host, bind_port, web_port, wait_s, each)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import uvloop
 
 from voxload.clock import utc_now
 from voxload.errors import RunAbortedError
@@ -17,7 +16,6 @@ from voxload.measure.collector import Collector
 from voxload.model.plan import Plan
 from voxload.model.scenario import Scenario
 from voxload.runners.estimate import CORE_SHARE_MAX
-from voxload.runners.local import LocalRunner
 from voxload.runners.results import write_atomically
 
 CALLS = 150
@@ -69,6 +67,10 @@ def _place(start_twin: StartTwin, calls: int) -> Measured:
         "calls": [{"name": "quiet", "script": [{"listen": RAMP_S + STEADY_S}, "hang_up"]}],
         "twin": {"greeting": False},
     }
+    import uvloop  # noqa: PLC0415  # most who come here want to know what was remembered
+
+    from voxload.runners.local import LocalRunner  # noqa: PLC0415  # as above
+
     scenario = Scenario.model_validate(data)
     with start_twin(scenario) as twin:
         collector = Collector()
