@@ -55,12 +55,20 @@ class WarmStart:
         socket.send_fds(self._channel, [request.encode()], [theirs_out, theirs_err])
         os.close(theirs_out)
         os.close(theirs_err)
-        pid = int(self._channel.recv(64))
-        told = _read_all({out: b"", err: b""}, time.monotonic() + timeout_s)
-        if told is None:
-            with contextlib.suppress(ProcessLookupError):  # a child of it may still hold the pipes
-                os.kill(pid, signal.SIGKILL)
-        code = int(self._channel.recv(64))
+        pid = 0
+        try:
+            pid = int(self._channel.recv(64))
+            told = _read_all({out: b"", err: b""}, time.monotonic() + timeout_s)
+            if told is None:
+                with contextlib.suppress(ProcessLookupError):  # a child of it may still hold the pipes
+                    os.kill(pid, signal.SIGKILL)
+            code = int(self._channel.recv(64))
+        except BaseException:  # a test's time is up: what comes next on the channel is no answer to the next command
+            self._process.kill()
+            if pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            raise
         if told is None:
             raise subprocess.TimeoutExpired(["voxload", *arguments], timeout_s)
         return subprocess.CompletedProcess(arguments, code, told[out].decode(), told[err].decode())
