@@ -117,7 +117,7 @@ class SocketLine(picows.WSListener):
         self._fragments = bytearray()
         self._fragment_is_text = True
         self._task: asyncio.Task[None] | None = None
-        self._gone = False
+        self._proxied = self._gone = False
 
     # --- set-up ---
 
@@ -156,11 +156,13 @@ class SocketLine(picows.WSListener):
         if dial.subprotocols:
             headers["Sec-WebSocket-Protocol"] = ", ".join(dial.subprotocols)
         try:
+            proxy = proxy_for(dial.url)
+            self._proxied = proxy is not None
             await picows.ws_connect(
                 lambda: self,
                 dial.url,
                 ssl_context=self._network.web.tls_for(dial.url),
-                proxy=proxy_for(dial.url),
+                proxy=proxy,
                 socket_factory=self._network.web.socket_factory(self._call.spec.index),
                 websocket_handshake_timeout=self._network.timeouts.setup_ns / 1e9,
                 extra_headers=headers,
@@ -272,7 +274,7 @@ class SocketLine(picows.WSListener):
             return
         self._transport, self._write = transport, transport.send
         receiver, inlet = self._network.receiver, self.inlet
-        if receiver is not None and inlet is not None and not transport.is_secure:
+        if receiver is not None and inlet is not None and not transport.is_secure and not self._proxied:
             self._reading = Reading(receiver, inlet, transport)
             asyncio.get_running_loop().call_soon(self._reading.begin)  # picows has seen what came with the answer then
         self._guard(lambda: self._call.on_connected(self._clock()))

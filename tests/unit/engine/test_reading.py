@@ -144,16 +144,36 @@ def test_a_call_hears_and_is_told_the_same_with_a_receiver():
     assert quick.told == [(Outcome.DROPPED_BY_TARGET, "closed by the target with code 1000 (bye)", True)]
 
 
-@pytest.mark.parametrize("early", [AUDIO[0], AUDIO[0] + AUDIO[1][:300], AUDIO[0][:1], frame(b"x" * 20_000)[:9_000]])
-def test_what_comes_with_the_answer_is_lost_in_neither_case(early):
-    stream = AUDIO[0] + AUDIO[1] if early[1:2] != b"" and AUDIO[0].startswith(early[:4]) else frame(b"x" * 20_000)
+HUGE = frame(b"x" * 20_000)
+
+
+@pytest.mark.parametrize(
+    ("stream", "early", "taken_over"),
+    [
+        (AUDIO[0] + AUDIO[1], len(AUDIO[0]), "at once"),
+        (b"".join(AUDIO[:5]), len(AUDIO[0]) * 3, "at once"),
+        (b"".join(AUDIO[:8]), len(AUDIO[0]) * 6, "at once"),  # as soon as all of it is read
+        (AUDIO[0] + AUDIO[1], len(AUDIO[0]) + 300, "later"),
+        (AUDIO[0] + AUDIO[1], 1, "later"),
+        (HUGE, 3_000, "never"),
+        (HUGE, 9_000, "never"),
+    ],
+)
+def test_what_comes_with_the_answer_is_lost_in_neither_case(stream, early, taken_over):
+    seen = []
 
     async def scene(server, call, line):
-        assert not reads(line) or early == AUDIO[0]
-        server.writer.write(stream[len(early) :] + frame(b"last"))
-        await turn()
+        seen.append(reads(line))
+        server.writer.write(stream[early:] + frame(b"last"))
+        await turn(50)
+        seen.append(reads(line))
 
-    quick, slow = play(scene, early)
+    quick, slow = play(scene, stream[:early])
+    assert seen == [
+        *{"at once": (True, True), "later": (False, True), "never": (False, False)}[taken_over],
+        False,
+        False,
+    ]
     assert quick.messages == slow.messages
     assert quick.side.recorder.frames_received == slow.side.recorder.frames_received
     assert quick.messages[-1] == b"last"

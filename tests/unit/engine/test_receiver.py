@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_inlet import Side, on_the_wire, sound
 
 from voxload.clock import monotonic_ns
-from voxload.engine.receiver import native_receiver
+from voxload.engine.receiver import buffer_size, native_receiver
 
 pytestmark = pytest.mark.skipif(native_receiver is None, reason="the receiver was not compiled")
 BUFFER_BYTES = 64 * 1024
@@ -283,3 +283,17 @@ def test_a_circle_of_receiver_and_reader_is_collected():
     del wire
     gc.collect()
     assert kept() is None
+
+
+@pytest.mark.parametrize(
+    "reads", [(100,), (3_456,), (3_457,), (3_800,), (3_000, 800), (3_840, 3_800), (3_840, 1, 3_000, 700)]
+)
+def test_the_size_of_picows_buffer_follows_from_what_was_read_into_it(reads):
+    """As picows has it: after each read the buffer doubles if it is over 90 % full, or 256 bytes are left."""
+    size, filled = 3_840, 0
+    for read in reads:
+        filled += read
+        assert filled <= size
+        if 100 * filled // size > 90 or size - filled <= 256:
+            size *= 2
+    assert buffer_size(filled) == size
