@@ -42,7 +42,7 @@ ALLOWED = {
     "start": {"process"},
     "child": {"errors", "process", "start"},
     "serving": {"errors", "process"},
-    "timer": {"clock", "wheel"},
+    "timer": {"clock", "ring", "wheel"},
     "front": set(),
     "quotas": {"clock"},
     "speech_protocol": {"clock"},

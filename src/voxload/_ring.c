@@ -5,6 +5,8 @@
  */
 #include "_native.h"
 #include <structmember.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 typedef struct {
     int64_t due_ns;
@@ -20,6 +22,7 @@ typedef struct {
     PyObject_HEAD
     Slot *slots;
     int64_t slot_ns, tick, size; /* size: a power of two */
+    long long armed_ns, limit;   /* as in voxload.ring */
     Py_ssize_t pending;
 } Ring;
 
@@ -30,7 +33,7 @@ static int ring_init(Ring *self, PyObject *args, PyObject *Py_UNUSED(words)) {
         return PyErr_SetString(PyExc_ValueError, "slots must be a power of two"), -1;
     self->slots = PyMem_Calloc((size_t)size, sizeof(Slot));
     if (!self->slots) return PyErr_NoMemory(), -1;
-    self->slot_ns = slot_ns, self->size = size, self->tick = tick;
+    self->slot_ns = slot_ns, self->size = size, self->tick = tick, self->limit = INT64_MAX;
     return 0;
 }
 
@@ -140,10 +143,7 @@ static void prefetch(const void *object) {
     for (int line = 0; line < 3; line++) __builtin_prefetch((const char *)object + 64 * line);
 }
 
-static PyObject *ring_run(Ring *self, PyObject *args) {
-    long long to_tick;
-    PyObject *far, *failed;
-    if (!PyArg_ParseTuple(args, "LOO:run", &to_tick, &far, &failed)) return NULL;
+static int run(Ring *self, int64_t to_tick, PyObject *far, PyObject *failed) {
     while (self->tick < to_tick) {
         self->tick++;
         Slot *slot = &self->slots[self->tick & (self->size - 1)];
@@ -163,17 +163,27 @@ static PyObject *ring_run(Ring *self, PyObject *args) {
         } else {
             slot->items = due.items, slot->room = due.room; /* its memory serves the next turn */
         }
-        if (broken) return NULL;
+        if (broken) return -1;
     }
+    return 0;
+}
+
+static PyObject *ring_run(Ring *self, PyObject *args) {
+    long long to_tick;
+    PyObject *far, *failed;
+    if (!PyArg_ParseTuple(args, "LOO:run", &to_tick, &far, &failed)) return NULL;
+    if (run(self, to_tick, far, failed) < 0) return NULL;
     Py_RETURN_NONE;
 }
 
-static PyObject *ring_next_tick(Ring *self, PyObject *Py_UNUSED(none)) {
+static int64_t next_tick(Ring *self) {
     if (self->pending)
         for (int64_t tick = self->tick + 1; tick < self->tick + self->size; tick++)
-            if (self->slots[tick & (self->size - 1)].count) return PyLong_FromLongLong(tick);
-    return PyLong_FromLong(-1);
+            if (self->slots[tick & (self->size - 1)].count) return tick;
+    return -1;
 }
+
+static PyObject *ring_next_tick(Ring *self, PyObject *Py_UNUSED(none)) { return PyLong_FromLongLong(next_tick(self)); }
 
 static PyMethodDef ring_methods[] = {
     {"put", (PyCFunction)(void (*)(void))ring_put, METH_FASTCALL, "put(due_ns, callback) -> whether it is within the horizon."},
@@ -184,6 +194,8 @@ static PyMethodDef ring_methods[] = {
 
 static PyMemberDef ring_members[] = {
     {"tick", T_LONGLONG, offsetof(Ring, tick), READONLY, "The last slot that has been run."},
+    {"armed_ns", T_LONGLONG, offsetof(Ring, armed_ns), 0, "When the driver will come next."},
+    {"limit", T_LONGLONG, offsetof(Ring, limit), 0, "The last slot that may be run before the wheel has looked at its heap."},
     {"pending", T_PYSSIZET, offsetof(Ring, pending), READONLY, "How many callbacks wait."},
     {NULL},
 };
@@ -203,11 +215,124 @@ static PyTypeObject RingType = {
     .tp_members = ring_members,
 };
 
+/* --- Alarm: a timer descriptor that runs the slots (timerfd_create(2)) --- */
+
+typedef struct {
+    PyObject_HEAD
+    int fd;
+    Ring *ring;
+    PyObject *far, *failed, *slow;
+} Alarm;
+
+static PyObject *alarm_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(words)) {
+    PyObject *ring, *far, *failed, *slow;
+    if (!PyArg_ParseTuple(args, "O!OOO:Alarm", &RingType, &ring, &far, &failed, &slow)) return NULL;
+    Alarm *self = (Alarm *)type->tp_alloc(type, 0);
+    if (!self) return NULL;
+    self->ring = (Ring *)Py_NewRef(ring);
+    self->far = Py_NewRef(far), self->failed = Py_NewRef(failed), self->slow = Py_NewRef(slow);
+    self->fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (self->fd >= 0) return (PyObject *)self;
+    PyErr_SetFromErrno(PyExc_OSError);
+    Py_DECREF(self);
+    return NULL;
+}
+
+static int alarm_traverse(Alarm *self, visitproc visit, void *arg) {
+    Py_VISIT(self->ring);
+    Py_VISIT(self->far);
+    Py_VISIT(self->failed);
+    Py_VISIT(self->slow);
+    return 0;
+}
+
+static PyObject *alarm_close(Alarm *self, PyObject *Py_UNUSED(none)) {
+    if (self->fd >= 0) close(self->fd);
+    self->fd = -1;
+    Py_RETURN_NONE;
+}
+
+static int alarm_clear(Alarm *self) {
+    Py_CLEAR(self->ring);
+    Py_CLEAR(self->far);
+    Py_CLEAR(self->failed);
+    Py_CLEAR(self->slow);
+    return 0;
+}
+
+static void alarm_dealloc(Alarm *self) {
+    PyObject_GC_UnTrack(self);
+    Py_XDECREF(alarm_close(self, NULL));
+    alarm_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyObject *alarm_fileno(Alarm *self, PyObject *Py_UNUSED(none)) { return PyLong_FromLong(self->fd); }
+
+/* Ring at an instant; 0: never. What was rung before is forgotten. */
+static void set(Alarm *self, int64_t due_ns) {
+    struct itimerspec at = {.it_value = {.tv_sec = due_ns / NS_PER_S, .tv_nsec = due_ns % NS_PER_S}};
+    timerfd_settime(self->fd, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
+static PyObject *alarm_set(Alarm *self, PyObject *due) {
+    long long due_ns = PyLong_AsLongLong(due);
+    if (due_ns == -1 && PyErr_Occurred()) return NULL;
+    if (self->fd >= 0) set(self, due_ns < 0 ? 1 : due_ns);
+    Py_RETURN_NONE;
+}
+
+/* As the wheel's `advance` and what arms the timer after it, while neither needs the heap. */
+static PyObject *alarm_call(Alarm *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(words)) {
+    Ring *ring = self->ring;
+    if (self->fd < 0 || !ring) Py_RETURN_NONE;
+    int64_t tick = now_ns() / ring->slot_ns;
+    if (tick > ring->limit || tick - ring->tick >= ring->size) return PyObject_CallNoArgs(self->slow);
+    ring->armed_ns = 0; /* what callbacks add needs no wake-up: the timer is set afterwards */
+    int broken = run(ring, tick, self->far, self->failed) < 0;
+    int64_t next = next_tick(ring);
+    if (self->fd < 0) return broken ? NULL : Py_NewRef(Py_None); /* a callback has closed it */
+    if (broken || next < 0 || ring->limit <= ring->tick) { /* nothing to do, or the heap may know something sooner */
+        PyObject *type, *error, *trace;
+        PyErr_Fetch(&type, &error, &trace);
+        PyObject *done = PyObject_CallNoArgs(self->slow);
+        if (!type) return done;
+        Py_XDECREF(done);
+        PyErr_Restore(type, error, trace);
+        return NULL;
+    }
+    ring->armed_ns = next * ring->slot_ns;
+    set(self, ring->armed_ns);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef alarm_methods[] = {
+    {"fileno", (PyCFunction)alarm_fileno, METH_NOARGS, "fileno(): the timer descriptor."},
+    {"set", (PyCFunction)alarm_set, METH_O, "set(due_ns): ring at that instant of the monotonic clock; 0: never."},
+    {"close", (PyCFunction)alarm_close, METH_NOARGS, "close(): give the descriptor back."},
+    {NULL},
+};
+
+static PyTypeObject AlarmType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "voxload._ring.Alarm",
+    .tp_basicsize = sizeof(Alarm),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_doc = "Alarm(ring, far, failed, slow): called when its descriptor can be read, runs the slots that are due.",
+    .tp_new = alarm_new,
+    .tp_dealloc = (destructor)alarm_dealloc,
+    .tp_traverse = (traverseproc)alarm_traverse,
+    .tp_clear = (inquiry)alarm_clear,
+    .tp_call = (ternaryfunc)alarm_call,
+    .tp_methods = alarm_methods,
+};
+
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "voxload._ring", .m_size = -1};
 
 PyMODINIT_FUNC PyInit__ring(void) {
     PyObject *made = PyModule_Create(&module);
-    if (made && (PyModule_AddType(made, &TimedType) < 0 || PyModule_AddType(made, &RingType) < 0 || add_build(made) < 0))
+    if (made && (PyModule_AddType(made, &TimedType) < 0 || PyModule_AddType(made, &RingType) < 0 ||
+                 PyModule_AddType(made, &AlarmType) < 0 || add_build(made) < 0))
         Py_CLEAR(made);
     return made;
 }

@@ -12,8 +12,16 @@ Far = Callable[[int, Due], None]
 Failed = Callable[[Due, Exception], None]
 
 
+NO_LIMIT = (1 << 63) - 1
+
+
 class Slots(Protocol):
     """What the wheel needs of its slots."""
+
+    armed_ns: int
+    """When the driver will run them next; an earlier deadline wakes it. 0: the driver needs no call."""
+    limit: int
+    """The last slot that may be run before the wheel has looked at its heap."""
 
     @property
     def tick(self) -> int:
@@ -36,14 +44,15 @@ class Slots(Protocol):
 class Ring:
     """The slots in Python."""
 
-    __slots__ = ("_mask", "_slot_ns", "_slots", "pending", "tick")
+    __slots__ = ("_mask", "_slot_ns", "_slots", "armed_ns", "limit", "pending", "tick")
 
     def __init__(self, slot_ns: int, slots: int, tick: int) -> None:
         self._slots: list[list[tuple[int, Due]]] = [[] for _ in range(slots)]
         self._mask = slots - 1
         self._slot_ns = slot_ns
         self.tick = tick
-        self.pending = 0
+        self.pending = self.armed_ns = 0
+        self.limit = NO_LIMIT
 
     def put(self, due_ns: int, callback: Due, /) -> bool:
         """Keep a callback in the slot at or after its deadline, or the next one; False: that is beyond the horizon."""
@@ -89,11 +98,30 @@ def new_slots(slot_ns: int, slots: int, tick: int) -> Slots:
     return _slots_type(slot_ns, slots, tick)
 
 
+class Alarm(Protocol):
+    """A timer descriptor that runs slots when it can be read, as long as the wheel's heap need not be looked at."""
+
+    def __call__(self) -> None:
+        """Run the slots that are due, and set the next instant."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
+    def set(self, due_ns: int, /) -> None:
+        """Ring at that instant of the monotonic clock; 0: never."""
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+
+
 _slots_type: Callable[[int, int, int], Slots] = Ring
+native_alarm: Callable[[Slots, Far, Failed | None, Callable[[], None]], Alarm] | None = None
+"""Makes an alarm (slots, far, failed, slow): `slow` does what the alarm cannot; raises OSError. None: not compiled."""
 if not os.environ.get("VOXLOAD_PURE_PYTHON"):
     try:
+        from voxload._ring import Alarm as NativeAlarm
         from voxload._ring import Ring as NativeRing
 
-        _slots_type = NativeRing
+        _slots_type, native_alarm = NativeRing, NativeAlarm
     except ImportError:  # no compiler where this was installed
         pass

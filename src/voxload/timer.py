@@ -8,10 +8,13 @@ import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from voxload.clock import NS_PER_S, Clock
+from voxload.clock import NS_PER_S, Clock, monotonic_ns
+from voxload.ring import Alarm, native_alarm
 from voxload.wheel import Wheel
 
 _CLOCK_MONOTONIC = 1
+ASLEEP_NS = 1 << 62
+"""When a driver comes that waits for any deadline at all."""
 
 
 class TimerHandle(Protocol):
@@ -94,7 +97,8 @@ class DescriptorTimer:
 class WheelTimer:
     """Drives a wheel with one timer, armed for the next deadline and for nothing else.
 
-    `call_later` is the loop's own or a `DescriptorTimer`; `on_loop` chooses the better one that the system has.
+    `call_later` is the loop's own or a `DescriptorTimer`; `on_loop` chooses the best that there is, which is an
+    `AlarmTimer` where that was compiled.
     """
 
     __slots__ = ("_call_later", "_clock", "_handle", "_wheel")
@@ -108,6 +112,8 @@ class WheelTimer:
     @classmethod
     def on_loop(cls, wheel: Wheel, clock: Clock, loop: Loop) -> WheelTimer:
         """Return a timer on the finest clock that the system offers."""
+        if native_alarm is not None and clock is monotonic_ns:
+            return AlarmTimer(wheel, loop)
         try:
             return cls(wheel, clock, DescriptorTimer(loop))
         except OSError:
@@ -120,7 +126,7 @@ class WheelTimer:
 
     def stop(self) -> None:
         """Leave the wheel alone; its deadlines stay."""
-        self._wheel.wake, self._wheel.armed_ns = None, 0
+        self._wheel.wake, self._wheel.slots.armed_ns = None, 0
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -132,16 +138,54 @@ class WheelTimer:
             self._handle.cancel()
         due_ns = self._wheel.next_due_ns()
         if due_ns is None:  # asleep: the next deadline of any kind wakes us
-            self._handle, self._wheel.armed_ns = None, 1 << 62
+            self._handle, self._wheel.slots.armed_ns = None, ASLEEP_NS
             return
-        self._wheel.armed_ns = due_ns
+        self._wheel.slots.armed_ns = due_ns
         self._handle = self._call_later(max(due_ns - self._clock(), 0) / NS_PER_S, self._tick)
 
     def _tick(self) -> None:
         self._handle = None
-        self._wheel.armed_ns = 0  # deadlines added while the slots run need no wake-up: the timer is armed afterwards
+        self._wheel.slots.armed_ns = 0  # deadlines added meanwhile need no wake-up: the timer is armed afterwards
         try:
             self._wheel.advance(self._clock())
         finally:
             if self._wheel.wake is not None:
                 self._arm()
+
+
+class AlarmTimer(WheelTimer):
+    """Drives a wheel by an alarm in C, which comes to Python for the wheel's heap alone."""
+
+    __slots__ = ("_alarm", "_loop")
+
+    def __init__(self, wheel: Wheel, loop: Loop) -> None:
+        super().__init__(wheel, monotonic_ns, loop.call_later)
+        self._loop = loop
+        self._alarm: Alarm | None = None
+
+    def start(self) -> None:
+        """Begin to drive the wheel, whose `failed` is set.
+
+        Raises:
+            OSError: no more files can be opened.
+        """
+        if native_alarm is None:
+            raise OSError("not compiled")
+        wheel = self._wheel
+        self._alarm = native_alarm(wheel.slots, wheel.put_far, wheel.failed, self._tick)
+        self._loop.add_reader(self._alarm.fileno(), self._alarm)
+        super().start()
+
+    def stop(self) -> None:
+        """Leave the wheel alone; its deadlines stay."""
+        super().stop()
+        alarm, self._alarm = self._alarm, None
+        if alarm is not None:
+            self._loop.remove_reader(alarm.fileno())
+            alarm.close()
+
+    def _arm(self) -> None:
+        due_ns = self._wheel.next_due_ns()
+        self._wheel.slots.armed_ns = ASLEEP_NS if due_ns is None else due_ns
+        if self._alarm is not None:
+            self._alarm.set(due_ns or 0)

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable
 
 from voxload.clock import NS_PER_MS
-from voxload.ring import Due, Failed, new_slots
+from voxload.ring import NO_LIMIT, Due, Failed, new_slots
 
 SLOT_NS = NS_PER_MS // 2
 SLOTS = 4096
@@ -23,56 +23,59 @@ class Wheel:
     at which it ran; so the period never drifts. There is no cancel: a callback that is no longer wanted returns 0.
     """
 
-    __slots__ = ("_far", "_sequence", "_slots", "armed_ns", "failed", "wake")
+    __slots__ = ("_far", "_sequence", "failed", "slots", "wake")
 
     def __init__(self, now_ns: int) -> None:
-        self._slots = new_slots(SLOT_NS, SLOTS, now_ns // SLOT_NS)
+        self.slots = new_slots(SLOT_NS, SLOTS, now_ns // SLOT_NS)
+        """For the driver: it says there when it comes next (`armed_ns`); an earlier deadline calls `wake`."""
         self._far: list[tuple[int, int, Due]] = []
         self._sequence = 0
-        self.armed_ns = 0
-        """When the driver will call `advance` next; an earlier deadline calls `wake`. 0: the driver needs no call."""
         self.wake: Callable[[], None] | None = None
         self.failed: Failed | None = None
         """Told of a callback that raised, which is dropped; without it the exception ends `advance`."""
 
     def __len__(self) -> int:
         """Return the number of deadlines that are waiting."""
-        return self._slots.pending + len(self._far)
+        return self.slots.pending + len(self._far)
 
     def at(self, due_ns: int, callback: Due) -> None:
         """Run `callback(due_ns)` at the first `advance` whose time is at or past `due_ns` (overdue: the next one)."""
-        if not self._slots.put(due_ns, callback):
-            self._put_far(due_ns, callback)
-        if due_ns < self.armed_ns and self.wake is not None:
+        if not self.slots.put(due_ns, callback):
+            self.put_far(due_ns, callback)
+        if due_ns < self.slots.armed_ns and self.wake is not None:
             self.wake()
 
     def advance(self, now_ns: int) -> None:
         """Run every callback whose slot has passed at `now_ns`, slot by slot; those that they add in turn included."""
         now_tick = now_ns // SLOT_NS
-        slots, far = self._slots, self._far
+        slots = self.slots
         while slots.tick < now_tick:
+            if slots.limit <= slots.tick:
+                self._admit()
+                continue
             until = min(now_tick, slots.tick + SLOTS - 1)  # what a callback puts beyond the horizon is due later still
-            if far:
-                admitted = -(-far[0][0] // SLOT_NS) - SLOTS + 1  # once it has been run, the first has a slot
-                if admitted <= slots.tick:
-                    self._admit()
-                    continue
-                until = min(until, admitted)
-            slots.run(until, self._put_far, self.failed)
+            slots.run(min(until, slots.limit), self.put_far, self.failed)
 
     def next_due_ns(self) -> int | None:
         """Return the instant at which `advance` has work again (the end of a slot), or None when nothing waits."""
-        tick = self._slots.next_tick()
-        if tick >= 0:
-            return tick * SLOT_NS
-        return -(-self._far[0][0] // SLOT_NS) * SLOT_NS if self._far else None
+        ticks = [] if (tick := self.slots.next_tick()) < 0 else [tick]
+        if self._far:
+            ticks.append(-(-self._far[0][0] // SLOT_NS))
+        return min(ticks) * SLOT_NS if ticks else None
 
-    def _put_far(self, due_ns: int, callback: Due) -> None:
+    def put_far(self, due_ns: int, callback: Due) -> None:
+        """Keep a callback that is due beyond the horizon."""
         self._sequence += 1
         heapq.heappush(self._far, (due_ns, self._sequence, callback))
+        self._limit()
 
     def _admit(self) -> None:
         """Move what has come within the horizon from the heap into its slot; overdue items into the next."""
         far = self._far
-        while far and self._slots.put(far[0][0], far[0][2]):
+        while far and self.slots.put(far[0][0], far[0][2]):
             heapq.heappop(far)
+        self._limit()
+
+    def _limit(self) -> None:
+        """Have the heap looked at in time: once that slot has been run, its first callback has one."""
+        self.slots.limit = -(-self._far[0][0] // SLOT_NS) - SLOTS + 1 if self._far else NO_LIMIT

@@ -2,11 +2,13 @@
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from voxload.clock import monotonic_ns
-from voxload.timer import DescriptorTimer, WheelTimer
+from voxload.ring import native_alarm
+from voxload.timer import AlarmTimer, DescriptorTimer, WheelTimer
 from voxload.wheel import SLOT_NS, SLOTS, Wheel
 
 MS = 1_000_000
@@ -101,12 +103,29 @@ def test_the_timer_is_woken_by_an_earlier_deadline():
     assert armed == []
 
 
-def test_the_descriptor_timer_drives_a_wheel():
+def alarm(wheel, loop):
+    return WheelTimer.on_loop(wheel, monotonic_ns, loop)
+
+
+def descriptor(wheel, loop):
+    return WheelTimer(wheel, monotonic_ns, DescriptorTimer(loop))
+
+
+both_timers = pytest.mark.parametrize("make", [alarm, descriptor])
+
+
+def test_where_it_was_compiled_the_alarm_drives_a_wheel_by_the_machines_clock():
+    class Loop:
+        call_later = add_reader = None
+
+    assert isinstance(WheelTimer.on_loop(Wheel(0), monotonic_ns, Loop()), AlarmTimer) == (native_alarm is not None)
+
+
+@both_timers
+def test_a_timer_of_the_kernel_drives_a_wheel(make):
     async def run():
-        loop = asyncio.get_running_loop()
         wheel, late_ns, done = Wheel(monotonic_ns()), [], asyncio.Event()
-        timer = WheelTimer.on_loop(wheel, monotonic_ns, loop)
-        assert isinstance(timer._call_later, DescriptorTimer)
+        timer = make(wheel, asyncio.get_running_loop())
 
         def tick(due_ns):
             late_ns.append(monotonic_ns() - due_ns)
@@ -121,6 +140,83 @@ def test_the_descriptor_timer_drives_a_wheel():
         timer.stop()
         timer.stop()
         assert min(late_ns) >= 0
+
+    asyncio.run(run())
+
+
+@both_timers
+def test_near_far_and_overdue_deadlines_run_in_real_time_in_order_and_not_early(make):
+    async def run():
+        start_ns = monotonic_ns()
+        wheel = Wheel(start_ns - 2_000 * MS)  # so that what is due in 60 ms is beyond its horizon
+        seen, done = [], asyncio.Event()
+        timer = make(wheel, asyncio.get_running_loop())
+
+        def note(due_ns):
+            seen.append((due_ns, monotonic_ns()))
+            if due_ns == dues[-1]:
+                done.set()
+            return 0
+
+        dues = [start_ns + each * MS for each in (-1_900, -20, 3, 4, 40, 60, 61, 90, 150, 151)]
+        for due_ns in reversed(dues):
+            wheel.at(due_ns, note)
+        assert len(wheel._far) == 5
+        timer.start()
+        await asyncio.sleep(0.01)
+        wheel.at(dues[-1] - 100 * MS, lambda due: wheel.at(due + 5 * MS, note) or 0)  # sooner than the next one
+        await asyncio.wait_for(done.wait(), 20)
+        timer.stop()
+        assert [due for due, _ in seen] == sorted([*dues, dues[-1] - 95 * MS])
+        assert all(at_ns >= due_ns for due_ns, at_ns in seen)
+        assert len(wheel) == 0
+
+    asyncio.run(run())
+
+
+@both_timers
+@pytest.mark.parametrize("told", [True, False])
+def test_an_exception_of_a_callback_stops_no_timer(make, told):
+    async def run():
+        loop = asyncio.get_running_loop()
+        failures, errors, seen, done = [], [], [], asyncio.Event()
+        loop.set_exception_handler(lambda _, context: errors.append(str(context["exception"])))
+        wheel = Wheel(monotonic_ns())
+        wheel.failed = (lambda callback, error: failures.append(str(error))) if told else None
+        timer = make(wheel, loop)
+        timer.start()
+
+        def breaks(due_ns):
+            raise ValueError("broken")
+
+        wheel.at(monotonic_ns() + 2 * MS, breaks)
+        wheel.at(monotonic_ns() + 6 * MS, lambda due: seen.append(due) or done.set() or 0)
+        await asyncio.wait_for(done.wait(), 20)
+        timer.stop()
+        assert (failures, errors) == (["broken"], []) if told else ([], ["broken"])
+        assert len(seen) == 1
+
+    asyncio.run(run())
+
+
+@both_timers
+def test_a_callback_may_stop_the_timer(make):
+    async def run():
+        wheel, seen, done = Wheel(monotonic_ns()), [], asyncio.Event()
+        timer = make(wheel, asyncio.get_running_loop())
+
+        def last(due_ns):
+            timer.stop()
+            done.set()
+            return due_ns + 2 * MS
+
+        timer.start()
+        wheel.at(monotonic_ns() + 2 * MS, last)
+        wheel.at(monotonic_ns() + 8 * MS, lambda due: seen.append(due) or 0)
+        await asyncio.wait_for(done.wait(), 20)
+        await asyncio.sleep(0.02)
+        assert not seen
+        assert len(wheel) == 2
 
     asyncio.run(run())
 
