@@ -53,8 +53,8 @@ class Wheel:
             if slots.limit <= slots.tick:
                 self._admit()
                 continue
-            until = min(now_tick, slots.tick + SLOTS - 1)  # what a callback puts beyond the horizon is due later still
-            slots.run(min(until, slots.limit), self.put_far, self.failed)
+            # what a callback puts beyond the horizon is due later still
+            slots.run(min(now_tick, slots.tick + SLOTS - 1, slots.limit), self.put_far, self.failed)
 
     def next_due_ns(self) -> int | None:
         """Return the instant at which `advance` has work again (the end of a slot), or None when nothing waits."""
