@@ -121,9 +121,10 @@ class Reading:
         if 0 <= self._begun <= self._read and buffer_size(self._begun + read - self._read) <= self._size:
             self._read, self._begun = read, self._size - self._room()
             if self._begun == 0:
-                self._fd = self._socket.fileno()
-                self._receiver.attach(self._fd, self._inlet, self)
-                return
+                with contextlib.suppress(OSError):  # the kernel watches no more descriptors: the event loop does
+                    self._receiver.attach(self._socket.fileno(), self._inlet, self)
+                    self._fd = self._socket.fileno()
+                    return
             if again_s < AGAIN_S_MAX:
                 asyncio.get_running_loop().call_later(again_s, self.begin, 2 * again_s)
         self._below.resume_reading()

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import hashlib
 
 import pytest
@@ -231,6 +232,25 @@ def test_a_target_that_goes_without_a_word():
 
     quick, slow = play(scene)
     assert quick.told == slow.told == [(Outcome.DROPPED_BY_TARGET, "connection lost", False)]
+
+
+def test_a_socket_that_the_kernel_watches_for_no_receiver_stays_with_the_event_loop():
+    class Full:
+        def attach(self, *_):
+            raise OSError(errno.ENOSPC, "max_user_watches")
+
+    async def scene():
+        server, call, line = await up(Full())
+        assert not reads(line)
+        server.writer.write(AUDIO[0] + frame(b"heard"))
+        await turn()
+        assert call.messages == [b"heard"]
+        line.close()
+        server.writer.close()
+        await asyncio.wait_for(call.closed.wait(), 5)
+        server.server.close()
+
+    uvloop.run(scene())
 
 
 def test_a_call_over_tls_or_on_another_clock_is_read_by_the_event_loop():
