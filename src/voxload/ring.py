@@ -115,8 +115,10 @@ class Alarm(Protocol):
 
 
 _slots_type: Callable[[int, int, int], Slots] = Ring
-native_alarm: Callable[[Slots, Far, Failed | None, Callable[[], None]], Alarm] | None = None
-"""Makes an alarm (slots, far, failed, slow): `slow` does what the alarm cannot; raises OSError. None: not compiled."""
+NewAlarm = Callable[[Slots, Far, Failed | None, Callable[[], None]], Alarm]
+"""Makes an alarm (slots, far, failed, slow): `slow` does what the alarm cannot. Raises OSError."""
+native_alarm: NewAlarm | None = None
+"""None: not compiled."""
 if not os.environ.get("VOXLOAD_PURE_PYTHON"):
     try:
         from voxload._ring import Alarm as NativeAlarm

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from voxload.clock import NS_PER_S, Clock, monotonic_ns
-from voxload.ring import Alarm, native_alarm
+from voxload.ring import Alarm, NewAlarm, native_alarm
 from voxload.wheel import Wheel
 
 _CLOCK_MONOTONIC = 1
@@ -112,9 +112,9 @@ class WheelTimer:
     @classmethod
     def on_loop(cls, wheel: Wheel, clock: Clock, loop: Loop) -> WheelTimer:
         """Return a timer on the finest clock that the system offers."""
-        if native_alarm is not None and clock is monotonic_ns:
-            return AlarmTimer(wheel, loop)
         try:
+            if native_alarm is not None and clock is monotonic_ns:
+                return AlarmTimer(wheel, loop, native_alarm)
             return cls(wheel, clock, DescriptorTimer(loop))
         except OSError:
             return cls(wheel, clock, loop.call_later)
@@ -134,14 +134,17 @@ class WheelTimer:
             self._call_later.close()
 
     def _arm(self) -> None:
+        due_ns = self._wheel.next_due_ns()
+        self._wheel.slots.armed_ns = ASLEEP_NS if due_ns is None else due_ns
+        self._set(due_ns)
+
+    def _set(self, due_ns: int | None) -> None:
+        """Come at that instant; None: not until a deadline wakes us."""
         if self._handle is not None:
             self._handle.cancel()
-        due_ns = self._wheel.next_due_ns()
-        if due_ns is None:  # asleep: the next deadline of any kind wakes us
-            self._handle, self._wheel.slots.armed_ns = None, ASLEEP_NS
-            return
-        self._wheel.slots.armed_ns = due_ns
-        self._handle = self._call_later(max(due_ns - self._clock(), 0) / NS_PER_S, self._tick)
+            self._handle = None
+        if due_ns is not None:
+            self._handle = self._call_later(max(due_ns - self._clock(), 0) / NS_PER_S, self._tick)
 
     def _tick(self) -> None:
         self._handle = None
@@ -154,26 +157,23 @@ class WheelTimer:
 
 
 class AlarmTimer(WheelTimer):
-    """Drives a wheel by an alarm in C, which comes to Python for the wheel's heap alone."""
+    """Drives a wheel, whose `failed` is set, by an alarm in C, which comes to Python for the wheel's heap alone.
+
+    Raises:
+        OSError: no more files can be opened.
+    """
 
     __slots__ = ("_alarm", "_loop")
 
-    def __init__(self, wheel: Wheel, loop: Loop) -> None:
+    def __init__(self, wheel: Wheel, loop: Loop, new_alarm: NewAlarm) -> None:
         super().__init__(wheel, monotonic_ns, loop.call_later)
         self._loop = loop
-        self._alarm: Alarm | None = None
+        self._alarm: Alarm | None = new_alarm(wheel.slots, wheel.put_far, wheel.failed, self._tick)
 
     def start(self) -> None:
-        """Begin to drive the wheel, whose `failed` is set.
-
-        Raises:
-            OSError: no more files can be opened.
-        """
-        if native_alarm is None:
-            raise OSError("not compiled")
-        wheel = self._wheel
-        self._alarm = native_alarm(wheel.slots, wheel.put_far, wheel.failed, self._tick)
-        self._loop.add_reader(self._alarm.fileno(), self._alarm)
+        """Begin to drive the wheel."""
+        if self._alarm is not None:
+            self._loop.add_reader(self._alarm.fileno(), self._alarm)
         super().start()
 
     def stop(self) -> None:
@@ -184,8 +184,6 @@ class AlarmTimer(WheelTimer):
             self._loop.remove_reader(alarm.fileno())
             alarm.close()
 
-    def _arm(self) -> None:
-        due_ns = self._wheel.next_due_ns()
-        self._wheel.slots.armed_ns = ASLEEP_NS if due_ns is None else due_ns
+    def _set(self, due_ns: int | None) -> None:
         if self._alarm is not None:
             self._alarm.set(due_ns or 0)

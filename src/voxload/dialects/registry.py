@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from voxload.dialects.base import Dialect
 from voxload.errors import BadInputError, Problem
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 ENTRY_POINT_GROUP = "voxload.dialects"
 OURS = {
@@ -25,11 +28,15 @@ OURS = {
 """Where each dialect of this package lives; no process looks through all that is installed to find it."""
 
 
-def dialect_names() -> list[str]:
-    """Return the names of all installed dialects, sorted."""
+def _of_other_packages() -> EntryPoints:
     from importlib.metadata import entry_points  # noqa: PLC0415  # for dialects of other packages, and mistakes
 
-    return sorted({*OURS, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))})
+    return entry_points(group=ENTRY_POINT_GROUP)
+
+
+def dialect_names() -> list[str]:
+    """Return the names of all installed dialects, sorted."""
+    return sorted({*OURS, *(entry.name for entry in _of_other_packages())})
 
 
 def dialect_type(name: str) -> type[Dialect]:
@@ -42,9 +49,7 @@ def dialect_type(name: str) -> type[Dialect]:
         module, _, own = OURS[name].partition(":")
         ours: type[Dialect] = getattr(import_module(module), own)
         return ours
-    from importlib.metadata import entry_points  # noqa: PLC0415  # as above
-
-    for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
+    for entry in _of_other_packages().select(name=name):
         try:
             found = entry.load()
         except ImportError as error:

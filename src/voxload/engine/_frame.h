@@ -41,12 +41,18 @@ typedef struct {
     int plain, text; /* plain: a whole message, as a server sends it, of text or else binary */
 } Frame;
 
+/* Return the size of a frame's header without the key, from its first two bytes. */
+static inline size_t frame_head(const unsigned char *at) {
+    size_t length = at[1] & 0x7f;
+    return length < 126 ? 2 : length == 126 ? 4 : 10;
+}
+
 /* Return the size of the frame that begins there, header and all; 0: the header is not there to its end. */
 static inline uint64_t frame_size(const unsigned char *at, size_t size) {
     if (size < 2) return 0;
-    size_t length = at[1] & 0x7f, head = length < 126 ? 2 : length == 126 ? 4 : 10;
+    size_t head = frame_head(at);
     if (size < head) return 0;
-    uint64_t payload = head == 2 ? length : 0;
+    uint64_t payload = head == 2 ? at[1] & 0x7f : 0;
     for (size_t byte = 2; byte < head; byte++) payload = payload << 8 | at[byte];
     head += at[1] & MASKED ? KEY_SIZE : 0;
     return payload > UINT64_MAX - head ? UINT64_MAX : payload + head;
@@ -56,7 +62,7 @@ static inline uint64_t frame_size(const unsigned char *at, size_t size) {
 static inline int frame_read(Frame *frame, const unsigned char *at, size_t size) {
     uint64_t whole = frame_size(at, size);
     if (!whole || whole > size) return 0;
-    size_t length = at[1] & 0x7f, head = length < 126 ? 2 : length == 126 ? 4 : 10;
+    size_t head = frame_head(at);
     frame->size = (size_t)whole, frame->payload = at + head, frame->payload_size = (size_t)whole - head;
     frame->text = at[0] == (FIN | OPCODE_TEXT);
     int shortest = head == 2 || frame->payload_size > (head == 4 ? 125 : 65535); /* a longer length than needed is an error */

@@ -94,6 +94,12 @@ static int make_room(Receiver *self, int fd) {
     return 0;
 }
 
+/* Edges: a socket that was read to its end is not looked at again until more has come. */
+static int watch(Receiver *self, int how, int fd) {
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = fd};
+    return epoll_ctl(self->epoll, how, fd, &event);
+}
+
 static PyObject *receiver_attach(Receiver *self, PyObject *args) {
     PyObject *inlet, *reader;
     int fd;
@@ -101,9 +107,7 @@ static PyObject *receiver_attach(Receiver *self, PyObject *args) {
     if (fd < 0 || self->epoll < 0) return PyErr_SetString(PyExc_ValueError, "closed"), NULL;
     if (make_room(self, fd) < 0) return NULL;
     forget(self, fd);
-    /* Edges: a socket that was read to its end is not looked at again until more has come. */
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = fd};
-    if (epoll_ctl(self->epoll, EPOLL_CTL_ADD, fd, &event) < 0) return PyErr_SetFromErrno(PyExc_OSError);
+    if (watch(self, EPOLL_CTL_ADD, fd) < 0) return PyErr_SetFromErrno(PyExc_OSError);
     self->sockets[fd] = (Socket){.reader = Py_NewRef(reader), .inlet = (Taker *)Py_NewRef(inlet)};
     Py_RETURN_NONE;
 }
@@ -187,10 +191,8 @@ static void read_socket(Receiver *self, int fd, uint32_t events) {
     }
     hold(here, NULL, 0);
     hand_out(self, fd, reader, inlet, held + (size_t)got);
-    if (held + (size_t)got == BUFFER_SIZE && self->sockets[fd].reader == reader) { /* there may be more: have it told again */
-        struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = fd};
-        epoll_ctl(self->epoll, EPOLL_CTL_MOD, fd, &event);
-    }
+    if (held + (size_t)got == BUFFER_SIZE && self->sockets[fd].reader == reader)
+        watch(self, EPOLL_CTL_MOD, fd); /* there may be more: have it told again */
 done:
     Py_DECREF(inlet);
     Py_DECREF(reader);

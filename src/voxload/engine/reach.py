@@ -106,10 +106,9 @@ async def open_web(workload: Workload) -> AsyncIterator[Web]:
             clients,
             workload.source_addresses,
         )
+        # to read the system's authorities holds up the loop: before the calls, if they may need them
         for url in workload.target_urls:
-            web.tls_for(
-                url
-            )  # to read the system's authorities holds up the loop: before the calls, if they may need them
+            web.tls_for(url)
         try:
             yield web
         finally:
