@@ -20,14 +20,14 @@ from picows import WSFrame, WSMsgType, WSTransport, WSUpgradeRequest
 from benchmarks.speech import UNIX_NS, agent_frame, tone
 from voxload.audio.playout import Ear
 from voxload.clock import NS_PER_MS, NS_PER_S, monotonic_ns
-from voxload.dialects.base import AudioIn, CallIdentity, Dial, HttpRequest, Signal
+from voxload.dialects.base import AudioFormat, AudioIn, CallIdentity, Dial, HttpRequest, Signal
 from voxload.dialects.registry import build_dialect
 from voxload.engine.call import Call
 from voxload.engine.hearing import HearingMeter
 from voxload.engine.mouth import FrameMouth, new_ledger, new_mouth
 from voxload.engine.receiver import native_receiver
 from voxload.engine.transport import Network, SocketLine
-from voxload.inlet import Inlet
+from voxload.inlet import AudioForm, Inlet
 from voxload.measure.histogram import Histogram
 from voxload.measure.recorder import Recorder
 from voxload.model.plan import Plan
@@ -109,12 +109,18 @@ def decode(dialect_name: str) -> Run:
     return run
 
 
+def listening(form: AudioFormat, recorder: Recorder, known: AudioForm | None) -> tuple[Ear, HearingMeter, Inlet]:
+    """Return what a call hears with, ready; `known`: how plain audio messages look, if they are taken as such."""
+    hears = Ear(form.sample_rate_hz, form.encoding, 60 * NS_PER_MS)
+    meter, inlet = HearingMeter(hears, form, 60 * NS_PER_MS), Inlet(recorder, 1 << 40)
+    meter.open(inlet, known)
+    return hears, meter, inlet
+
+
 def ear() -> Run:
     """One frame of speech heard: playout, speech detector, jitter, late frames, clipping; as a call has it done."""
     form = build_dialect("rtmed", "http://agent.example", {}).agent_format
-    hears = Ear(form.sample_rate_hz, form.encoding, 60 * NS_PER_MS)
-    meter, inlet = HearingMeter(hears, form, 60 * NS_PER_MS), Inlet(Recorder(), 1_000)
-    meter.open(inlet, None)
+    hears, meter, inlet = listening(form, Recorder(), None)
     audio, state = tone(form.sample_rate_hz, form.frame_samples), [NS_PER_S]
 
     def run(times: int) -> None:
@@ -133,10 +139,8 @@ def ear() -> Run:
 def message(dialect_name: str) -> Run:
     """One frame of the agent on the wire understood and heard by a call that is up: all but the socket."""
     dialect = build_dialect(dialect_name, "http://agent.example", {})
-    session, form = dialect.caller(CallIdentity(0, "bench")), dialect.agent_format
-    hears, recorder = Ear(form.sample_rate_hz, form.encoding, 60 * NS_PER_MS), Recorder()
-    meter, inlet = HearingMeter(hears, form, 60 * NS_PER_MS), Inlet(recorder, 1 << 40)
-    meter.open(inlet, session.audio_form)
+    session, recorder = dialect.caller(CallIdentity(0, "bench")), Recorder()
+    hears, meter, inlet = listening(dialect.agent_format, recorder, session.audio_form)
     payload, text, state = agent_frame(dialect_name), dialect.agent_audio_is_text, [NS_PER_S]
 
     def run(times: int) -> None:
@@ -299,10 +303,8 @@ def mouth() -> Run:
 def heard_from_socket() -> Run:
     """One frame of the agent read from a socket, understood and heard, all in C; the kernel's work is not in it."""
     dialect = build_dialect("rtmed", "http://agent.example", {"message_rate": 50})
-    session, form = dialect.caller(CallIdentity(0, "bench")), dialect.agent_format
-    hears = Ear(form.sample_rate_hz, form.encoding, 60 * NS_PER_MS)
-    meter, inlet = HearingMeter(hears, form, 60 * NS_PER_MS), Inlet(Recorder(), 1 << 40)
-    meter.open(inlet, session.audio_form)
+    session = dialect.caller(CallIdentity(0, "bench"))
+    hears, meter, inlet = listening(dialect.agent_format, Recorder(), session.audio_form)
     payload = agent_frame("rtmed")
     frame = b"\x81\x7e" + len(payload).to_bytes(2, "big") + payload
     ours, theirs = socket.socketpair()

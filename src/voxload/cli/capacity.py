@@ -141,7 +141,7 @@ def capacity_command(
 
         console.print(f"Searching the highest {_unit(state.by)} that passes: {'; '.join(expressions)}", highlight=False)
         search(state, folder, prober.run, told, lambda: prober.interrupted)
-    tell_losses(telemetry, console)
+    tell_losses(telemetry.losses(), console)
     assert state.result is not None
     if as_json:
         click.echo(msgspec.json.encode(state).decode())

@@ -151,7 +151,7 @@ def component_command(
         paths = write_reports(summary, folder.write)
         for warning in (*result.warnings, *folder.losses()):
             console.print(f"[yellow]warning:[/] {warning}", highlight=False)
-        tell_losses(telemetry, console)
+        tell_losses(telemetry.losses(), console)
     after.remember(summary, folder.path, console)
     _print(summary, paths, console, as_json)
     tell_ci(summary, paths, os.environ, to_stderr=as_json)

@@ -121,7 +121,7 @@ def all_command(scenario: Path | None, out: Path, as_json: bool, **options: Any)
         with HeldBack():
             found = result_of(test.results(), test.interrupted)
             _write(folder.path, found, services)
-    tell_losses(telemetry, console)
+    tell_losses(telemetry.losses(), console)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
 
 from voxload.cli.after_run import AfterRun, after_options, tell_ci
 from voxload.cli.command import out_option
 from voxload.cli.options import gate_options, read_gates
+from voxload.cli.telemetry import tell_losses
 from voxload.errors import BadInputError, Problem
 from voxload.measure.snapshot import Snapshot
 from voxload.measure.summary import encode_summary
@@ -74,8 +74,7 @@ def merge_command(
     summary = judge(summary, [*gates, *implied_gates(written, gates)])
     summary = after.judged(summary, folder.path)
     paths = write_reports(summary, folder.write)
-    for loss in folder.losses():
-        console.print(f"[yellow]warning:[/] {escape(loss)}", highlight=False, soft_wrap=True)
+    tell_losses(folder.losses(), console)
     after.remember(summary, folder.path, console)
     if as_json:
         click.echo(encode_summary(summary).decode(), nl=False)

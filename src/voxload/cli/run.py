@@ -30,7 +30,7 @@ from voxload.cli.options import (
 )
 from voxload.cli.peers import start_peers
 from voxload.cli.signals import HeldBack, on_ending_signal
-from voxload.cli.telemetry import telemetry_options
+from voxload.cli.telemetry import telemetry_options, tell_losses
 from voxload.clock import utc_now
 from voxload.engine import wire
 from voxload.errors import BadInputError, Problem, RunAbortedError
@@ -236,8 +236,7 @@ def _score(
 
 def _tell_losses(folder: ResultsFolder, recordings: RecordingWriter, telemetry: Telemetry, console: Console) -> None:
     missing = [f"{recordings.write_error}; recordings are missing"] if recordings.write_error else []
-    for loss in (*folder.losses(), *missing, *telemetry.losses()):
-        console.print(f"[yellow]warning:[/] {escape(loss)}", highlight=False, soft_wrap=True)
+    tell_losses((*folder.losses(), *missing, *telemetry.losses()), console)
 
 
 class _Beside(NamedTuple):

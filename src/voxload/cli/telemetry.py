@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,7 +102,7 @@ class LiveFigures(NamedTuple):
             telemetry.close()
 
 
-def tell_losses(telemetry: Telemetry, console: Console) -> None:
-    """Say at the end what did not go out."""
-    for loss in telemetry.losses():
+def tell_losses(losses: Iterable[str], console: Console) -> None:
+    """Say at the end what was not kept, or did not go out."""
+    for loss in losses:
         console.print(f"[yellow]warning:[/] {escape(loss)}", highlight=False, soft_wrap=True)
