@@ -88,7 +88,7 @@ class Window:
         counters = snapshot.counters
         self.result.frames += counters.frames_sent
         self.result.frames_in += counters.frames_received
-        for series in snapshot.series:
+        for series in snapshot.unpack().series:
             if series.metric == "frame_lateness":
                 self._lateness.merge(Histogram.from_data(series.histogram))
 

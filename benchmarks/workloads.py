@@ -70,7 +70,7 @@ def histogram() -> Run:
 
 
 def histogram_bulk() -> Run:
-    """One of a second's worth of values recorded together, as the latenesses of frames are."""
+    """One of a second's worth of values recorded together, as the latenesses of frames are without the parts in C."""
     kept, values = Histogram(), np.array(VALUES, dtype=np.int64)
 
     def run(times: int) -> None:

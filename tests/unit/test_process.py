@@ -2,6 +2,7 @@
 
 import gc
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -9,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from voxload.process import AUTOGROUP, FILES_RESERVED_MAX, PRIORITY, YOUNG_MAX, tidy_garbage
+from voxload.process import (
+    AUTOGROUP,
+    FILES_RESERVED_MAX,
+    PRIORITY,
+    SCHED_CALLS,
+    SLICE_NS,
+    YOUNG_MAX,
+    slice_short,
+    tidy_garbage,
+)
 
 PREFER = f"""
 from voxload.process import prefer_this_process
@@ -46,6 +56,24 @@ def test_a_session_of_its_own_is_preferred_too_and_that_of_others_left_alone(lea
         pytest.skip("the system does not group by session")
     assert niceness_of_session(told) == (str(PRIORITY) if leads else niceness_of_session(before))
     assert AUTOGROUP.read_text() == before
+
+
+LINUX = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2]) if sys.platform == "linux" else (0, 0)
+
+
+@pytest.mark.skipif(platform.machine() not in SCHED_CALLS, reason="the system calls' numbers are not known")
+@pytest.mark.skipif(LINUX < (6, 12), reason="the system grants no slices")
+@pytest.mark.parametrize("first", ["", "prefer_this_process(); "])
+def test_slices_are_short_and_niceness_stays_as_it_is(first):
+    code = "import os; from voxload.process import prefer_this_process, slice_short; niceness = os.nice(3);"
+    code += f"{first}before = os.nice(0); print(slice_short(), os.nice(0) - before)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(SLICE_NS), "0"]
+
+
+def test_a_machine_whose_system_calls_are_not_known_keeps_its_slices(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "abacus")
+    assert slice_short() == 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")

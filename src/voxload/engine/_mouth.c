@@ -14,10 +14,16 @@ static PyTypeObject *splice_type; /* voxload.dialects._splice.Splice; NULL: it w
 
 /* --- Ledger --- */
 
+/* Lateness is counted as voxload.measure.histogram.Histogram counts values; a test holds both equal. */
+#if PY_BIG_ENDIAN
+#error "counts are handed out as they lie in memory, little end first"
+#endif
+enum { SUB_BITS = 8, VALUE_BITS = 52, BUCKETS = (VALUE_BITS - SUB_BITS + 1) << SUB_BITS };
+
 typedef struct {
     PyObject_HEAD
-    int64_t *late_ns;
-    size_t count, room;
+    uint32_t counts[BUCKETS]; /* between two calls of `take`, a second apart */
+    int64_t noted, total, minimum, maximum, overflow;
     uint64_t sent, dropped, bytes;
     unsigned char *scratch;
     size_t scratch_size;
@@ -31,20 +37,22 @@ static PyObject *ledger_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObj
 }
 
 static void ledger_dealloc(Ledger *self) {
-    PyMem_Free(self->late_ns);
     PyMem_Free(self->scratch);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-static int ledger_note(Ledger *self, int64_t late_ns) {
-    if (self->count == self->room) {
-        size_t room = self->room ? 2 * self->room : 4096;
-        int64_t *grown = PyMem_Realloc(self->late_ns, room * sizeof *grown);
-        if (!grown) return PyErr_NoMemory(), -1;
-        self->late_ns = grown, self->room = room;
-    }
-    self->late_ns[self->count++] = late_ns;
-    return 0;
+static inline int bucket_index(int64_t value) {
+    int shift = 64 - __builtin_clzll((uint64_t)value | 1) - SUB_BITS - 1;
+    return shift <= 0 ? (int)value : (shift << SUB_BITS) + (int)(value >> shift);
+}
+
+static inline void ledger_note(Ledger *self, int64_t late_ns) {
+    int64_t value = late_ns > 0 ? late_ns : 0;
+    if (!self->noted || value < self->minimum) self->minimum = value;
+    if (value > self->maximum) self->maximum = value;
+    self->noted++, self->total += value;
+    if (value >> VALUE_BITS) self->overflow++;
+    else self->counts[bucket_index(value)]++;
 }
 
 static PyObject *ledger_add(Ledger *self, PyObject *args) {
@@ -53,21 +61,29 @@ static PyObject *ledger_add(Ledger *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "Ln:add", &late_ns, &size)) return NULL;
     if (size < 0) self->dropped++;
     else self->sent++, self->bytes += (uint64_t)size;
-    if (ledger_note(self, late_ns) < 0) return NULL;
+    ledger_note(self, late_ns);
     Py_RETURN_NONE;
 }
 
 static PyObject *ledger_take(Ledger *self, PyObject *Py_UNUSED(none)) {
-    PyObject *late = PyBytes_FromStringAndSize((const char *)self->late_ns, (Py_ssize_t)(self->count * sizeof(int64_t)));
-    if (!late) return NULL;
-    PyObject *all = Py_BuildValue("(NKKK)", late, self->sent, self->dropped, self->bytes);
-    if (all) self->count = 0, self->sent = self->dropped = self->bytes = 0;
+    int first = 0, end = 0; /* the buckets that hold something lie between */
+    if (self->noted > self->overflow) {
+        first = bucket_index(self->minimum);
+        end = self->overflow ? BUCKETS : bucket_index(self->maximum) + 1;
+    }
+    size_t size = (size_t)(end - first) * sizeof self->counts[0];
+    PyObject *all = Py_BuildValue("((LLLLiy#)KKK)", self->total, self->minimum, self->maximum, self->overflow, first,
+                                  (const char *)(self->counts + first), (Py_ssize_t)size, self->sent, self->dropped, self->bytes);
+    if (!all) return NULL;
+    memset(self->counts + first, 0, size);
+    self->noted = self->total = self->minimum = self->maximum = self->overflow = 0;
+    self->sent = self->dropped = self->bytes = 0;
     return all;
 }
 
 static PyMethodDef ledger_methods[] = {
     {"add", (PyCFunction)ledger_add, METH_VARARGS, "add(late_ns, size): count a frame of so many bytes; -1: it was dropped."},
-    {"take", (PyCFunction)ledger_take, METH_NOARGS, "take() -> (lateness as int64 bytes, sent, dropped, bytes); begins anew."},
+    {"take", (PyCFunction)ledger_take, METH_NOARGS, "take() -> (the fields of a PackedHistogram, sent, dropped, bytes); begins anew."},
     {NULL},
 };
 
@@ -218,7 +234,8 @@ static int64_t speak(Mouth *self, PyObject *prepared, int64_t due_ns) {
     if (sent == -2) return -1;
     if (sent < 0) self->ledger->dropped++;
     else self->ledger->sent++, self->ledger->bytes += (uint64_t)sent;
-    return ledger_note(self->ledger, at_ns - due_ns) < 0 ? -1 : at_ns;
+    ledger_note(self->ledger, at_ns - due_ns);
+    return at_ns;
 }
 
 static int64_t mouth_due(PyObject *object, int64_t due_ns) {

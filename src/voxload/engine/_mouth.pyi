@@ -1,11 +1,11 @@
 from collections.abc import Callable
 
 from voxload.engine.mouth import Ended, Send, Stamp
-from voxload.measure.ledger import FrameLedger
+from voxload.measure.ledger import FrameLedger, Taken
 
 class Ledger:
     def add(self, late_ns: int, size: int, /) -> None: ...
-    def take(self) -> tuple[bytes, int, int, int]: ...
+    def take(self) -> Taken: ...
 
 class Mouth:
     def __init__(

@@ -182,6 +182,7 @@ class Call:
         context, measurement = self._context, self._context.workload.scenario.measurement
         self._phase = Phase.UP
         self._ready_ns = now_ns
+        context.recorder.up += 1
         self._setup_over(self)
         context.recorder.latency("call_setup", self._labels, now_ns - self._due_ns)
         context.recorder.latency("call_setup_uncorrected", self._labels, now_ns - self._started_ns)
@@ -354,6 +355,7 @@ class Call:
             return
         self._outcome, self._error = outcome, reason[:ERROR_TEXT_MAX]
         was, self._phase = self._phase, Phase.CLOSING
+        self._recorder.up -= was is Phase.UP
         self._record(now_ns)
         if self._caller is not None:
             self._caller.stop()

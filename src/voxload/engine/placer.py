@@ -62,7 +62,7 @@ class Placer:
     @property
     def active(self) -> int:
         """Calls whose media channel is open and that are not over."""
-        return sum(1 for call in self._calls if call.up)
+        return self._context.recorder.up
 
     def begin(self, start_ns: int) -> None:
         """Put the first intended start on the wheel."""

@@ -90,7 +90,7 @@ class Shard:
             def report(final: bool = False) -> None:
                 cpu_percent, memory_mib = health.sample()
                 now_ns = self.clock() - start_ns
-                self._emit(recorder.take(max(now_ns, 0), placer.active, cpu_percent, memory_mib, final))
+                self._emit(recorder.take_packed(max(now_ns, 0), placer.active, cpu_percent, memory_mib, final))
 
             def on_second(due_ns: int) -> int:
                 if placer.done:

@@ -79,12 +79,13 @@ def encode(message: ToShard | FromShard) -> bytes:
 
 
 def decode_from_shard(body: bytes) -> FromShard:
-    """Return what a shard said, without its frame.
+    """Return what a shard said, without its frame; a snapshot's series are read.
 
     Raises:
         msgspec.MsgspecError: it is no such message.
     """
-    return _from_shard.decode(body)
+    message = _from_shard.decode(body)
+    return message.unpack() if isinstance(message, Snapshot) else message
 
 
 async def read_frame(reader: asyncio.StreamReader) -> bytes | None:
@@ -111,4 +112,4 @@ async def read_to_shard(reader: asyncio.StreamReader) -> ToShard | None:
 async def read_from_shard(reader: asyncio.StreamReader) -> FromShard | None:
     """Return the next message from a shard; None at the end of the stream."""
     body = await read_frame(reader)
-    return None if body is None else _from_shard.decode(body)
+    return None if body is None else decode_from_shard(body)

@@ -104,7 +104,7 @@ class Collector:
         self._freeze_old()
 
     def _add_series(self, snapshot: Snapshot, state: _ShardState, stretch: Stretch) -> None:
-        for series in snapshot.series:
+        for series in snapshot.unpack().series:
             histogram = Histogram.from_data(series.histogram)
             self._series[series.metric, tuple(series.labels.items())].merge(histogram)
             if not stretch.frozen:

@@ -32,6 +32,28 @@ class HistogramData(msgspec.Struct, frozen=True, omit_defaults=True):
     buckets: tuple[tuple[int, int], ...] = ()
 
 
+class PackedHistogram(msgspec.Struct, frozen=True):
+    """A histogram as counters in C hand it out, in no time; whoever has the time reads it.
+
+    `counts` are those of the buckets from the index `first` on, as little-endian uint32, empty ones included.
+    """
+
+    total: int
+    minimum: int
+    maximum: int
+    overflow: int
+    first: int
+    counts: bytes
+
+    def to_data(self) -> HistogramData:
+        """Return the histogram as plain data."""
+        counts = np.frombuffer(self.counts, dtype="<u4")
+        held = np.flatnonzero(counts)
+        buckets = tuple(zip((held + self.first).tolist(), counts[held].tolist(), strict=True))
+        count = int(counts.sum()) + self.overflow
+        return HistogramData(count, self.total, self.minimum, self.maximum, self.overflow, buckets)
+
+
 def bucket_index(value: int) -> int:
     """Return the index of the bucket that holds `value` (0 <= value <= VALUE_MAX)."""
     shift = value.bit_length() - SUB_BITS - 1
@@ -178,6 +200,14 @@ class Histogram:
         return HistogramData(
             self.count, self.total, self.minimum, self.maximum, self.overflow, tuple(sorted(self.counts.items()))
         )
+
+    def to_packed(self) -> PackedHistogram:
+        """Return the histogram packed; no bucket may hold more than a uint32 does."""
+        first = min(self.counts, default=0)
+        counts = np.zeros(max(self.counts, default=first - 1) + 1 - first, dtype="<u4")
+        for index, count in self.counts.items():
+            counts[index - first] = count
+        return PackedHistogram(self.total, self.minimum, self.maximum, self.overflow, first, counts.tobytes())
 
     @classmethod
     def from_data(cls, data: HistogramData) -> Histogram:

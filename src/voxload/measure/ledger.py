@@ -5,6 +5,16 @@ from __future__ import annotations
 from array import array
 from typing import Protocol
 
+import msgspec
+import numpy as np
+
+from voxload.measure.histogram import Histogram
+
+PackedNumbers = tuple[int, int, int, int, int, bytes]
+"""The fields of a `PackedHistogram`, in its order."""
+Taken = tuple[PackedNumbers, int, int, int]
+"""(Lateness of the frames in ns, frames sent, frames dropped, bytes sent)."""
+
 
 class FrameLedger(Protocol):
     """The counts of one process; the Python and the C class of the engine are alike."""
@@ -12,8 +22,8 @@ class FrameLedger(Protocol):
     def add(self, late_ns: int, size: int) -> None:
         """Count a frame of `size` bytes; -1: it was dropped."""
 
-    def take(self) -> tuple[bytes, int, int, int]:
-        """Return (lateness of each frame in ns as int64, frames sent, frames dropped, bytes sent) and begin anew."""
+    def take(self) -> Taken:
+        """Return what was counted and begin anew."""
 
 
 class Ledger:
@@ -34,9 +44,11 @@ class Ledger:
             self._bytes += size
         self._late_ns.append(late_ns)
 
-    def take(self) -> tuple[bytes, int, int, int]:
-        """Return (lateness of each frame in ns as int64, frames sent, frames dropped, bytes sent) and begin anew."""
-        taken = self._late_ns.tobytes(), self._sent, self._dropped, self._bytes
+    def take(self) -> Taken:
+        """Return what was counted and begin anew."""
+        late = Histogram()
+        late.record_all(np.array(self._late_ns, dtype=np.int64))
+        taken = msgspec.structs.astuple(late.to_packed()), self._sent, self._dropped, self._bytes
         del self._late_ns[:]
         self._sent = self._dropped = self._bytes = 0
         return taken

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
-
 from voxload.inlet import InboundNumbers
-from voxload.measure.histogram import Histogram
+from voxload.measure.histogram import Histogram, PackedHistogram
 from voxload.measure.ledger import FrameLedger, Ledger
-from voxload.measure.series import Series
+from voxload.measure.series import PackedSeries, Series
 from voxload.measure.snapshot import Counters, Snapshot
 from voxload.measure.summary import CallRecord
 from voxload.model.metric import SCALE
@@ -53,6 +51,7 @@ class Recorder(InboundNumbers):
         "ledger",
         "shard",
         "started",
+        "up",
     )
 
     def __init__(
@@ -61,6 +60,8 @@ class Recorder(InboundNumbers):
         self.shard = shard
         self.lateness_metric = lateness_metric
         self._start_ns = 0
+        self.up = 0
+        """Calls whose media channel is open now; unlike the rest it is not counted anew after a `take`."""
         self.ledger: FrameLedger = Ledger() if ledger is None else ledger
         self._clear()
 
@@ -138,13 +139,20 @@ class Recorder(InboundNumbers):
 
     def take(self, end_ns: int, active: int, cpu_percent: float, memory_mib: float, final: bool = False) -> Snapshot:
         """Return all that was recorded since the last call and begin anew; instants count from the run's start."""
+        return self.take_packed(end_ns, active, cpu_percent, memory_mib, final).unpack()
+
+    def take_packed(self, end_ns: int, active: int, cpu_percent: float, memory_mib: float, final: bool) -> Snapshot:
+        """As `take`, but leave what takes long to whoever reads the snapshot: some thousand buckets of lateness."""
         series = [
             Series(metric, dict(labels), histogram.to_data()) for (metric, labels), histogram in self._series.items()
         ]
-        late_ns, frames_sent, frames_dropped, frame_bytes = self.ledger.take()
-        self.lateness.record_all(np.frombuffer(late_ns, dtype=np.int64))
-        if self.lateness.counts or self.lateness.overflow:
-            series.append(Series(self.lateness_metric, {"shard": str(self.shard)}, self.lateness.to_data()))
+        late, frames_sent, frames_dropped, frame_bytes = self.ledger.take()
+        labels = {"shard": str(self.shard)}
+        if self.lateness.count:
+            series.append(Series(self.lateness_metric, labels, self.lateness.to_data()))
+        packed = (
+            [PackedSeries(self.lateness_metric, labels, PackedHistogram(*late))] if frames_sent + frames_dropped else []
+        )
         counters = Counters(
             started=self.started,
             ended=self.ended,
@@ -172,6 +180,7 @@ class Recorder(InboundNumbers):
             counters,
             self._calls,
             final,
+            packed,
         )
         self._start_ns = end_ns
         self._clear()

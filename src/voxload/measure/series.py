@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from voxload.measure.histogram import Histogram, HistogramData
+from voxload.measure.histogram import Histogram, HistogramData, PackedHistogram
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -16,6 +16,14 @@ class Series(msgspec.Struct, frozen=True):
     metric: str
     labels: dict[str, str]
     histogram: HistogramData
+
+
+class PackedSeries(msgspec.Struct, frozen=True):
+    """A series whose histogram is not yet read."""
+
+    metric: str
+    labels: dict[str, str]
+    histogram: PackedHistogram
 
 
 class Quantiles(msgspec.Struct, frozen=True):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import msgspec
 
 from voxload.clock import NS_PER_S
-from voxload.measure.series import Series
+from voxload.measure.series import PackedSeries, Series
 from voxload.measure.summary import CallRecord
 
 
@@ -45,6 +47,15 @@ class Snapshot(msgspec.Struct, tag="snapshot"):
     calls: list[CallRecord]
     final: bool = False
     """The shard has ended all its calls; nothing follows."""
+    packed: list[PackedSeries] = []
+    """Series that were not yet read, so as not to hold up the shard."""
+
+    def unpack(self) -> Self:
+        """Read what is packed into `series`, if that was not yet done; returns itself."""
+        for each in self.packed:
+            self.series.append(Series(each.metric, each.labels, each.histogram.to_data()))
+        self.packed = []
+        return self
 
 
 def shifted(snapshot: Snapshot, seconds: int) -> Snapshot:

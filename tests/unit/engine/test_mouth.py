@@ -5,12 +5,14 @@ import socket
 import struct
 import weakref
 
-import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from voxload.clock import monotonic_ns
 from voxload.dialects.splice import COUNT, PREPARED, UNIX_S, new_splice
 from voxload.engine.mouth import Ledger, Mouth, native_ledger, native_mouth, new_ledger, new_mouth
+from voxload.measure.histogram import VALUE_MAX, Histogram, HistogramData, PackedHistogram, bucket_index
 from voxload.wheel import Wheel
 
 FRAME_NS = 20_000_000
@@ -42,7 +44,25 @@ class Side:
 
     def counts(self):
         late, sent, dropped, size = self.ledger.take()
-        return np.frombuffer(late, dtype=np.int64), sent, dropped, size
+        return PackedHistogram(*late).to_data(), sent, dropped, size
+
+
+@BOTH
+@given(
+    st.lists(
+        st.one_of(st.integers(-5, 3), st.integers(0, 1 << 34), st.integers(VALUE_MAX - 3, VALUE_MAX + 3)), max_size=60
+    )
+)
+def test_lateness_is_counted_as_a_histogram_counts_each_value(ledger_type, late_ns):
+    ledger = ledger_type()
+    for values in (late_ns, late_ns[::2]):  # what was taken is not there any more
+        expected = Histogram()
+        for value in values:
+            expected.record(value)
+            ledger.add(value, 3)
+        late, sent, dropped, size = ledger.take()
+        assert PackedHistogram(*late).to_data() == expected.to_data()
+        assert (sent, dropped, size) == (len(values), 0, 3 * len(values))
 
 
 def test_the_clock_decides_which_one():
@@ -66,14 +86,14 @@ def test_bed_and_utterance_and_counts(ledger_type):
         (b"bed2#2", True),  # due at the utterance's very start: its samples were spoken before
         (b"one#3", True), (b"two#4", True), (b"bed2#5", True),
     ]  # fmt: skip
-    late_ns, sent, dropped, size = side.counts()
+    late, sent, dropped, size = side.counts()
     assert (sent, dropped, size) == (6, 0, sum(len(payload) for payload, _ in side.sent))
-    assert len(late_ns) == 6
-    assert all(np.diff(late_ns) < 0)
-    assert side.ends == [late_ns[4]]
-    assert 0 <= late_ns[0] - 5 * FRAME_NS < 10_000_000_000
+    assert late.count == 6
+    assert 0 <= late.maximum - 5 * FRAME_NS < 10_000_000_000  # the first frame's
+    assert late.minimum < side.ends[0] < late.maximum
+    assert bucket_index(side.ends[0]) in dict(late.buckets)
     assert start_ns
-    assert [len(part) if isinstance(part, np.ndarray) else part for part in side.counts()] == [0, 0, 0, 0]
+    assert side.counts() == (HistogramData(), 0, 0, 0)
 
 
 @BOTH
@@ -83,8 +103,8 @@ def test_a_line_that_does_not_take_a_frame_drops_it(ledger_type):
     side.mouth.say((b"one",), 0)
     side.mouth(monotonic_ns())
     assert side.sent == [(b"one#0", False)]
-    late_ns, *counts = side.counts()
-    assert (len(late_ns), counts) == (1, [0, 1, 0])
+    late, *counts = side.counts()
+    assert (late.count, counts) == (1, [0, 1, 0])
     assert len(side.ends) == 1
 
 

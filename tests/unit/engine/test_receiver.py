@@ -109,7 +109,8 @@ def test_every_frame_reaches_the_inlet_or_python_however_the_stream_is_cut(kinds
         assert given == [each for each, plain in frames if not plain or each in given]  # in order, whole, once
         audio = [each for each, plain in frames if plain]
         assert wire.side.recorder.frames_received == len(audio)
-        assert sum(each not in given for each in audio) >= len(audio) - 1 - sum(kind[1] != "hiss" for kind in kinds)
+        if not any(kind[0] == "audio" and kind[1] != "hiss" for kind in kinds):  # else speech begins and ends in Python
+            assert sum(each in given for each in audio) <= 1
         assert not wire.reader.over
         assert wire.receiver.detach(wire.here.fileno(), wire.reader) == b""
 

@@ -116,6 +116,12 @@ def test_many_values_at_once_count_as_each_alone(values, before):
     assert at_once.to_data() == one_by_one.to_data()
 
 
+@given(st.lists(st.one_of(st.integers(0, 5000), st.integers(0, 1 << 54)), max_size=40))
+def test_a_packed_histogram_is_the_same_one(values):
+    histogram = filled(values)
+    assert histogram.to_packed().to_data() == histogram.to_data()
+
+
 @pytest.mark.parametrize("count", [1000, 2000, 7000])
 @pytest.mark.parametrize("percentile", ["50", "90", "95", "99", "99.5", "99.9"])
 def test_a_whole_rank_stays_whole_whatever_floats_say(count, percentile):
