@@ -7,10 +7,10 @@
 #include <string.h>
 
 enum { FRAME_HEAD_MAX = 16, FRAME_ROOM = FRAME_HEAD_MAX + 8 }; /* the message begins at a multiple of 8 */
-enum { OPCODE_TEXT = 1, OPCODE_BINARY = 2, FIN = 0x80, MASKED = 0x80, KEY_SIZE = 4 };
+enum { OPCODE_TEXT = 1, OPCODE_BINARY = 2, OPCODE_PING = 9, OPCODE_PONG = 10, FIN = 0x80, MASKED = 0x80, KEY_SIZE = 4 };
 
 /* Return where the frame begins, in the FRAME_HEAD_MAX bytes before the message. */
-static inline unsigned char *frame_seal(unsigned char *message, size_t size, int text, uint32_t key) {
+static inline unsigned char *frame_seal(unsigned char *message, size_t size, int opcode, uint32_t key) {
     uint64_t mask = (uint64_t)key << 32 | key;
     size_t at = 0;
     for (; at + 8 <= size; at += 8) {
@@ -30,7 +30,7 @@ static inline unsigned char *frame_seal(unsigned char *message, size_t size, int
         for (int byte = 0; byte < 8; byte++) *--frame = (unsigned char)((uint64_t)size >> (8 * byte));
         *--frame = MASKED | 127;
     }
-    *--frame = FIN | (text ? OPCODE_TEXT : OPCODE_BINARY);
+    *--frame = (unsigned char)(FIN | opcode);
     return frame;
 }
 
@@ -39,6 +39,7 @@ typedef struct {
     const unsigned char *payload;
     size_t payload_size;
     int plain, text; /* plain: a whole message, as a server sends it, of text or else binary */
+    int pong;        /* the answer to a ping, as a server sends it */
 } Frame;
 
 /* Return the size of a frame's header without the key, from its first two bytes. */
@@ -66,7 +67,9 @@ static inline int frame_read(Frame *frame, const unsigned char *at, size_t size)
     frame->size = (size_t)whole, frame->payload = at + head, frame->payload_size = (size_t)whole - head;
     frame->text = at[0] == (FIN | OPCODE_TEXT);
     int shortest = head == 2 || frame->payload_size > (head == 4 ? 125 : 65535); /* a longer length than needed is an error */
-    frame->plain = shortest && !(at[1] & MASKED) && (frame->text || at[0] == (FIN | OPCODE_BINARY));
+    shortest = shortest && !(at[1] & MASKED);
+    frame->plain = shortest && (frame->text || at[0] == (FIN | OPCODE_BINARY));
+    frame->pong = shortest && at[0] == (FIN | OPCODE_PONG) && frame->payload_size < 126; /* RFC 6455, 5.5 */
     return 1;
 }
 

@@ -102,7 +102,7 @@ static PyTypeObject LedgerType = {
 
 typedef struct {
     Timed base;
-    int fd, text, stopped, spliced; /* spliced: `stamp` is a layout in C */
+    int fd, opcode, stopped, spliced; /* spliced: `stamp` is a layout in C */
     Ledger *ledger;
     PyObject *stamp, *bed, *payloads;
     int64_t frame_ns, unix_offset_ns, utterance_ns;
@@ -127,7 +127,7 @@ static int mouth_init(Mouth *self, PyObject *args, PyObject *words) {
     Py_XSETREF(self->ended, Py_NewRef(ended));
     Py_XSETREF(self->bed, Py_NewRef(bed));
     self->base.due = mouth_due, self->spliced = splice_type && Py_IS_TYPE(stamp, splice_type);
-    self->frame_ns = frame_ns, self->unix_offset_ns = unix_offset_ns, self->text = text, self->fd = -1;
+    self->frame_ns = frame_ns, self->unix_offset_ns = unix_offset_ns, self->opcode = text ? OPCODE_TEXT : OPCODE_BINARY, self->fd = -1;
     return 0;
 }
 
@@ -170,11 +170,11 @@ static unsigned char *room_for(Ledger *ledger, size_t size) {
 }
 
 /* Send the message that stands there as one masked frame; returns its bytes, -1 when it was dropped, -2 on an exception. */
-static Py_ssize_t send_frame(Mouth *self, unsigned char *message, size_t size) {
+static Py_ssize_t send_frame(Mouth *self, unsigned char *message, size_t size, int opcode) {
     uint64_t random = self->ledger->random;
     random ^= random << 13, random ^= random >> 7, random ^= random << 17;
     self->ledger->random = random;
-    unsigned char *frame = frame_seal(message, size, self->text, (uint32_t)(random >> 16));
+    unsigned char *frame = frame_seal(message, size, opcode, (uint32_t)(random >> 16));
     size_t length = size + (size_t)(message - frame);
     ssize_t taken = send(self->fd, frame, length, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (taken == (ssize_t)length) return (Py_ssize_t)size;
@@ -193,7 +193,7 @@ static Py_ssize_t splice_and_send(Mouth *self, PyObject *prepared, int64_t unix_
     unsigned char *message = room_for(self->ledger, size + splice->room);
     if (!message) return -2;
     size = splice->write(self->stamp, PyBytes_AS_STRING(prepared), size, self->sequence++, unix_ns, message);
-    return send_frame(self, message, size);
+    return send_frame(self, message, size, self->opcode);
 }
 
 /* Have Python stamp the frame, and send it or give it to the line; returns as `send_frame`. */
@@ -212,10 +212,10 @@ static Py_ssize_t stamp_and_send(Mouth *self, PyObject *prepared, int64_t unix_n
         unsigned char *message = room_for(self->ledger, (size_t)PyBytes_GET_SIZE(payload));
         if (message) {
             memcpy(message, PyBytes_AS_STRING(payload), (size_t)PyBytes_GET_SIZE(payload));
-            sent = send_frame(self, message, (size_t)PyBytes_GET_SIZE(payload));
+            sent = send_frame(self, message, (size_t)PyBytes_GET_SIZE(payload), self->opcode);
         }
     } else {
-        PyObject *words_of_line[] = {NULL, payload, self->text ? Py_True : Py_False};
+        PyObject *words_of_line[] = {NULL, payload, self->opcode == OPCODE_TEXT ? Py_True : Py_False};
         PyObject *taken = PyObject_Vectorcall(self->send, words_of_line + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
         int truth = taken ? PyObject_IsTrue(taken) : -1;
         Py_XDECREF(taken);
@@ -288,11 +288,23 @@ static PyObject *mouth_detach(Mouth *self, PyObject *Py_UNUSED(none)) {
     Py_RETURN_NONE;
 }
 
+static PyObject *mouth_ping(Mouth *self, PyObject *payload) {
+    if (!PyBytes_Check(payload)) return PyErr_SetString(PyExc_TypeError, "a ping carries bytes"), NULL;
+    if (self->fd < 0) Py_RETURN_FALSE;
+    size_t size = (size_t)PyBytes_GET_SIZE(payload);
+    unsigned char *message = room_for(self->ledger, size);
+    if (!message) return NULL;
+    memcpy(message, PyBytes_AS_STRING(payload), size);
+    Py_ssize_t sent = send_frame(self, message, size, OPCODE_PING);
+    return sent == -2 ? NULL : PyBool_FromLong(sent >= 0);
+}
+
 static PyObject *mouth_attached(Mouth *self, void *Py_UNUSED(closure)) { return PyBool_FromLong(self->fd >= 0); }
 
 static PyMethodDef mouth_methods[] = {
     {"say", (PyCFunction)mouth_say, METH_VARARGS, "say(payloads, from_ns): speak the frames that are due after from_ns."},
     {"stop", (PyCFunction)mouth_stop, METH_NOARGS, "stop(): send nothing more."},
+    {"ping", (PyCFunction)mouth_ping, METH_O, "ping(payload) -> whether it went to the socket; else the line must send it."},
     {"attach", (PyCFunction)mouth_attach, METH_VARARGS, "attach(fd, unsent): write to a socket; unsent(rest) takes what it does not."},
     {"detach", (PyCFunction)mouth_detach, METH_NOARGS, "detach(): leave the socket alone; frames go through the line."},
     {NULL},

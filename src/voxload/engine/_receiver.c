@@ -2,7 +2,7 @@
  *
  * Optional: where it was not compiled, the event loop reads (voxload.engine.receiver says how the two share a socket). A
  * Receiver has an epoll of its own, which the event loop watches like any descriptor. A frame that the inlet does not take
- * goes to the reader in Python, whole; so does all that is left when the socket ends, fails, or sends a frame that is
+ * goes to the reader in Python, whole (of a pong what it carries); so does all that is left when the socket ends, fails, or sends a frame that is
  * larger than the buffer: the event loop reads it from then on.
  */
 #include "../_native.h"
@@ -15,7 +15,7 @@
 enum { BUFFER_SIZE = 64 * 1024, AT_ONCE = 128 }; /* then timers have their turn */
 
 static PyTypeObject *inlet_type; /* voxload._inlet.Inlet */
-static PyObject *received_name;
+static PyObject *received_name, *ponged_name;
 
 typedef struct {
     PyObject *reader; /* NULL: this descriptor is not read here */
@@ -134,6 +134,20 @@ static void give(PyObject *reader, const unsigned char *bytes, size_t size, int 
     Py_XDECREF(data);
 }
 
+/* Tell Python, which must not fail, what a pong carries, and when it came. */
+static void tell_pong(PyObject *reader, const Frame *frame, int64_t arrival_ns) {
+    PyObject *payload = PyBytes_FromStringAndSize((const char *)frame->payload, (Py_ssize_t)frame->payload_size), *done = NULL;
+    PyObject *at = PyLong_FromLongLong(arrival_ns);
+    if (payload && at) {
+        PyObject *words[] = {reader, payload, at};
+        done = PyObject_VectorcallMethod(ponged_name, words, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+    if (!done) PyErr_WriteUnraisable(reader);
+    Py_XDECREF(done);
+    Py_XDECREF(at);
+    Py_XDECREF(payload);
+}
+
 static void give_up(Receiver *self, int fd, PyObject *reader, const unsigned char *bytes, size_t size) {
     forget(self, fd);
     give(reader, bytes, size, 1);
@@ -163,7 +177,8 @@ static void hand_out(Receiver *self, int fd, PyObject *reader, Taker *inlet, siz
             if (done < 0) PyErr_Clear(); /* out of memory: Python meets it again, and says so */
         }
         if (done > 0) continue;
-        give(reader, at, frame.size, 0);
+        if (frame.pong) tell_pong(reader, &frame, arrival_ns);
+        else give(reader, at, frame.size, 0);
         if (self->sockets[fd].reader == reader) continue;
         at += frame.size; /* Python has left this socket meanwhile */
         if (at < end) give(reader, at, (size_t)(end - at), 0);
@@ -239,7 +254,8 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "voxload.en
 PyMODINIT_FUNC PyInit__receiver(void) {
     inlet_type = type_of_module("voxload._inlet", "Inlet");
     received_name = PyUnicode_InternFromString("received");
-    PyObject *made = inlet_type && received_name ? PyModule_Create(&module) : NULL;
+    ponged_name = PyUnicode_InternFromString("ponged");
+    PyObject *made = inlet_type && received_name && ponged_name ? PyModule_Create(&module) : NULL;
     if (made && PyModule_AddType(made, &ReceiverType) < 0) Py_CLEAR(made);
     return made;
 }

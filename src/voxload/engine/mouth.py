@@ -50,6 +50,9 @@ class SocketMouth(FrameMouth, Protocol):
     def detach(self) -> None:
         """Leave the socket alone."""
 
+    def ping(self, payload: bytes, /) -> bool:
+        """Send a ping; returns whether the socket took it, else the line must send it."""
+
 
 class Mouth:
     """The mouth in Python."""

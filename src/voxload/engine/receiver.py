@@ -39,6 +39,9 @@ class Reader(Protocol):
     def received(self, data: bytes, over: bool, /) -> None:
         """Take the next bytes of the socket; `over`: the receiver reads no more of it. Raises nothing."""
 
+    def ponged(self, payload: bytes, now_ns: int, /) -> None:
+        """Take what a pong carries, which came at `now_ns`. Raises nothing."""
+
 
 class Receiver(Protocol):
     """Reads sockets; see `_receiver.c`."""
@@ -97,10 +100,17 @@ class Reading:
     beginning of one in its buffer; but the room that it offers tells, as long as it is known how large the buffer is.
     """
 
-    __slots__ = ("_begun", "_below", "_fd", "_inlet", "_protocol", "_read", "_receiver", "_size", "_socket")
+    __slots__ = ("_begun", "_below", "_fd", "_inlet", "_protocol", "_read", "_receiver", "_size", "_socket", "ponged")
 
-    def __init__(self, receiver: Receiver, inlet: Inlet, transport: picows.WSTransport) -> None:
+    def __init__(
+        self,
+        receiver: Receiver,
+        inlet: Inlet,
+        transport: picows.WSTransport,
+        ponged: Callable[[bytes, int], None],
+    ) -> None:
         self._receiver: Receiver | None = receiver
+        self.ponged = ponged
         self._inlet = inlet
         self._fd = -1
         self._below = transport.underlying_transport

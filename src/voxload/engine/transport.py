@@ -218,6 +218,8 @@ class SocketLine(picows.WSListener):
 
     def ping(self, payload: bytes) -> None:
         """Send a ping."""
+        if self._mouth is not None and self._mouth.ping(payload):
+            return
         if self._transport is not None and self._write is not None:
             self._transport.send_ping(payload)
             if self._mouth is not None:
@@ -275,7 +277,7 @@ class SocketLine(picows.WSListener):
         self._transport, self._write = transport, transport.send
         receiver, inlet = self._network.receiver, self.inlet
         if receiver is not None and inlet is not None and not transport.is_secure and not self._proxied:
-            self._reading = Reading(receiver, inlet, transport)
+            self._reading = Reading(receiver, inlet, transport, self._on_pong)
             asyncio.get_running_loop().call_soon(self._reading.begin)  # picows has seen what came with the answer then
         self._guard(lambda: self._call.on_connected(self._clock()))
 
@@ -288,7 +290,7 @@ class SocketLine(picows.WSListener):
             except Exception as error:  # noqa: BLE001  # a defect of ours must not take the other calls down
                 self._call.on_failed(Outcome.INTERNAL_ERROR, repr(error), self._clock())
         elif kind == picows.WSMsgType.PONG:
-            self._call.on_pong(frame.get_payload_as_bytes(), self._clock())
+            self._on_pong(frame.get_payload_as_bytes(), self._clock())
         elif kind == picows.WSMsgType.CLOSE:
             self._take_back()
             transport.send_close(frame.get_close_code())
@@ -317,6 +319,12 @@ class SocketLine(picows.WSListener):
             self._call.on_message(payload, text, self._clock())
         except Exception as error:  # noqa: BLE001  # a defect of ours must not take the other calls down
             self._call.on_failed(Outcome.INTERNAL_ERROR, repr(error), self._clock())
+
+    def _on_pong(self, payload: bytes, now_ns: int) -> None:
+        try:
+            self._call.on_pong(payload, now_ns)
+        except Exception as error:  # noqa: BLE001  # as above
+            self._call.on_failed(Outcome.INTERNAL_ERROR, repr(error), now_ns)
 
     def _guard(self, work: Callable[[], None]) -> None:
         try:

@@ -1,5 +1,6 @@
 """The caller's mouth, in Python and in C: the same frames, counts and ends; the one in C on a socket of its own too."""
 
+import contextlib
 import gc
 import socket
 import struct
@@ -288,6 +289,32 @@ def test_a_frame_that_the_kernel_takes_in_part_is_finished_by_the_loop(pair):
     whole, left = frames_of(data + b"".join(rests))
     assert (len(whole), left) == (expected, b"")
     assert {content for _, content, _ in whole} == {payload}
+
+
+@native_only
+@pytest.mark.parametrize("text", [True, False])
+def test_a_ping_goes_to_the_socket_unless_the_line_must_send_it(pair, text):
+    ours, theirs = pair
+    side = Side(native_ledger, text=text, stamp=lambda prepared, sequence, unix_ns: b"audio")
+    assert not side.mouth.ping(b"at once")
+    side.mouth.attach(ours.fileno(), lambda rest: pytest.fail("the socket has room"))
+    side.mouth(monotonic_ns())
+    assert side.mouth.ping(b"8 bytes!")
+    side.mouth(monotonic_ns())
+    assert side.mouth.ping(b"")
+    found, rest = frames_of(theirs.recv(1000))
+    kind = 1 if text else 2
+    assert [each[:2] for each in found] == [(kind, b"audio"), (9, b"8 bytes!"), (kind, b"audio"), (9, b"")]
+    assert not rest
+    assert side.counts()[1:] == (2, 0, 10), "a ping is no frame of audio"
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            ours.send(bytes(1 << 16))
+    assert not side.mouth.ping(b"the socket is full")
+    side.mouth.stop()
+    assert not side.mouth.ping(b"over")
+    with pytest.raises(TypeError, match="bytes"):
+        side.mouth.ping("text")
 
 
 @native_only

@@ -117,6 +117,19 @@ def reads(line):
 AUDIO = [frame(audio_message("hiss", 320, n)) for n in range(10)]
 
 
+def test_a_defect_of_ours_in_taking_a_pong_ends_that_call_alone():
+    async def scene(server, call, line):
+        def broken(payload, now_ns):
+            raise ValueError("broken")
+
+        call.on_pong = broken
+        server.writer.write(frame(b"x", PONG))
+        await turn()
+
+    quick, slow = play(scene)
+    assert quick.told[0] == slow.told[0] == (Outcome.INTERNAL_ERROR, "ValueError('broken')")
+
+
 def test_a_call_hears_and_is_told_the_same_with_a_receiver():
     seen = []
 

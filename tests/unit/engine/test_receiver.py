@@ -35,6 +35,12 @@ class Taken:
 
     def __init__(self, side=None):
         self.given, self.over, self.on_data, self.side = [], False, None, side
+        self.pongs = 0
+
+    def ponged(self, payload, now_ns):
+        assert 0 <= monotonic_ns() - now_ns < 10_000_000_000
+        self.pongs += 1
+        self.given.append(frame(payload, PONG))
 
     def received(self, data, over):
         self.given.append(data)
@@ -113,6 +119,20 @@ def test_every_frame_reaches_the_inlet_or_python_however_the_stream_is_cut(kinds
             assert sum(each in given for each in audio) <= 1
         assert not wire.reader.over
         assert wire.receiver.detach(wire.here.fileno(), wire.reader) == b""
+
+
+def test_what_a_pong_carries_is_told_and_a_wrong_one_goes_on_as_it_is():
+    right = [frame(b"", PONG), frame(b"8 bytes!", PONG), frame(bytes(125), PONG)]
+    wrong = [
+        frame(b"8 bytes!", PONG, fin=False),
+        frame(b"8 bytes!", PONG, key=bytes(4)),
+        frame(b"8 bytes!", PONG, wide=2),
+        frame(bytes(126), PONG),
+    ]
+    with Wire() as wire:
+        wire.send(b"".join([*right, *wrong]))
+        assert wire.reader.given == [*right, *wrong]
+        assert wire.reader.pongs == len(right)
 
 
 def test_plain_audio_is_heard_and_counted_without_python():
