@@ -55,6 +55,10 @@ PROXY_ERRORS = (
 )
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(slots=True)
 class Network:
     """What all lines of a shard share: the HTTP clients, the headers of every request, the time-outs."""
@@ -65,6 +69,8 @@ class Network:
     headers: Mapping[str, str]
     trunk: Trunk | None = None
     receiver: Receiver | None = None
+    keep_up: Callable[[], None] = _nothing
+    """Lets the frames that are due go first; called between the steps of set-ups."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def spawn(self, work: asyncio.Task[None]) -> None:
@@ -135,13 +141,16 @@ class SocketLine(picows.WSListener):
         self._network.spawn(task)
 
     async def _request(self, request: HttpRequest) -> None:
+        self._network.keep_up()
         try:
             response = await self._fetch(request)
         except Exception as error:  # noqa: BLE001  # whatever the client raises ends this one call
             outcome, reason = classify(error)
             self._call.on_failed(outcome, f"{request.method} {urlsplit(request.url).path}: {reason}", self._clock())
             return
-        self._guard(lambda: self._call.on_response(response, self._clock()))
+        now_ns = self._clock()
+        self._network.keep_up()
+        self._guard(lambda: self._call.on_response(response, now_ns))
 
     async def _fetch(self, request: HttpRequest) -> HttpResponse:
         headers = {**self._network.headers, **request.headers}
@@ -152,6 +161,7 @@ class SocketLine(picows.WSListener):
             return HttpResponse(answer.status, {k.lower(): v for k, v in answer.headers.items()}, body)
 
     async def _dial(self, dial: Dial) -> None:
+        self._network.keep_up()
         headers = {**self._network.headers, **dial.headers}
         if dial.subprotocols:
             headers["Sec-WebSocket-Protocol"] = ", ".join(dial.subprotocols)
@@ -279,7 +289,9 @@ class SocketLine(picows.WSListener):
         if receiver is not None and inlet is not None and not transport.is_secure and not self._proxied:
             self._reading = Reading(receiver, inlet, transport, self._on_pong)
             asyncio.get_running_loop().call_soon(self._reading.begin)  # picows has seen what came with the answer then
-        self._guard(lambda: self._call.on_connected(self._clock()))
+        now_ns = self._clock()
+        self._network.keep_up()
+        self._guard(lambda: self._call.on_connected(now_ns))
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         """One frame; messages in several frames are put together here."""
