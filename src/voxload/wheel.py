@@ -10,6 +10,8 @@ from voxload.ring import NO_LIMIT, Due, Failed, new_slots
 
 SLOT_NS = NS_PER_MS // 2
 SLOTS = 4096
+LOOK_SLOTS = 64
+"""How much later than it could be a deadline is taken from the heap: with those of the 32 ms after it, in one go."""
 
 
 class Wheel:
@@ -70,12 +72,12 @@ class Wheel:
         self._limit()
 
     def _admit(self) -> None:
-        """Move what has come within the horizon from the heap into its slot; overdue items into the next."""
+        """Move all that has come within the horizon from the heap into its slot; overdue items into the next."""
         far = self._far
         while far and self.slots.put(far[0][0], far[0][2]):
             heapq.heappop(far)
         self._limit()
 
     def _limit(self) -> None:
-        """Have the heap looked at in time: once that slot has been run, its first callback has one."""
-        self.slots.limit = -(-self._far[0][0] // SLOT_NS) - SLOTS + 1 if self._far else NO_LIMIT
+        """Have the heap looked at in time: once that slot has been run, its first callback has one, and some after it."""
+        self.slots.limit = -(-self._far[0][0] // SLOT_NS) - SLOTS + LOOK_SLOTS if self._far else NO_LIMIT

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from voxload.clock import monotonic_ns
 from voxload.ring import native_alarm
 from voxload.timer import AlarmTimer, DescriptorTimer, WheelTimer
-from voxload.wheel import SLOT_NS, SLOTS, Wheel
+from voxload.wheel import LOOK_SLOTS, SLOT_NS, SLOTS, Wheel
 
 MS = 1_000_000
 
@@ -74,6 +74,23 @@ def test_deadlines_beyond_the_horizon_wait_in_the_heap():
     assert seen == []
     wheel.advance(far_ns)
     assert seen == [far_ns]
+
+
+def test_the_heap_is_looked_at_for_many_deadlines_at_once():
+    looks, seen = [], []
+
+    class Watched(Wheel):
+        def _admit(self):
+            super()._admit()
+            looks.append(self.slots.tick)
+
+    wheel, dues = Watched(0), [3000 * MS + n * 4 * MS for n in range(250)]
+    for due_ns in dues:
+        wheel.at(due_ns, lambda due: seen.append(due) or 0)
+    for tick in range(8192):
+        wheel.advance(tick * SLOT_NS)
+    assert seen == dues
+    assert 1000 * MS // (LOOK_SLOTS * SLOT_NS) <= len(looks) <= 1000 * MS // (LOOK_SLOTS * SLOT_NS) + 2
 
 
 def test_the_timer_is_woken_by_an_earlier_deadline():
