@@ -79,5 +79,5 @@ class Wheel:
         self._limit()
 
     def _limit(self) -> None:
-        """Have the heap looked at in time: once that slot has been run, its first callback has one, and some after it."""
+        """Have the heap looked at in time: once that slot has been run, its first callbacks have one."""
         self.slots.limit = -(-self._far[0][0] // SLOT_NS) - SLOTS + LOOK_SLOTS if self._far else NO_LIMIT

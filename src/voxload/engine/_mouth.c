@@ -72,8 +72,9 @@ static PyObject *ledger_take(Ledger *self, PyObject *Py_UNUSED(none)) {
         end = self->overflow ? BUCKETS : bucket_index(self->maximum) + 1;
     }
     size_t size = (size_t)(end - first) * sizeof self->counts[0];
-    PyObject *all = Py_BuildValue("((LLLLiy#)KKK)", self->total, self->minimum, self->maximum, self->overflow, first,
-                                  (const char *)(self->counts + first), (Py_ssize_t)size, self->sent, self->dropped, self->bytes);
+    const char *counts = (const char *)(self->counts + first);
+    PyObject *all = Py_BuildValue("((LLLLiy#)KKK)", self->total, self->minimum, self->maximum, self->overflow, first, counts,
+                                  (Py_ssize_t)size, self->sent, self->dropped, self->bytes);
     if (!all) return NULL;
     memset(self->counts + first, 0, size);
     self->noted = self->total = self->minimum = self->maximum = self->overflow = 0;
@@ -83,7 +84,7 @@ static PyObject *ledger_take(Ledger *self, PyObject *Py_UNUSED(none)) {
 
 static PyMethodDef ledger_methods[] = {
     {"add", (PyCFunction)ledger_add, METH_VARARGS, "add(late_ns, size): count a frame of so many bytes; -1: it was dropped."},
-    {"take", (PyCFunction)ledger_take, METH_NOARGS, "take() -> (the fields of a PackedHistogram, sent, dropped, bytes); begins anew."},
+    {"take", (PyCFunction)ledger_take, METH_NOARGS, "take() -> (fields of a PackedHistogram, sent, dropped, bytes)."},
     {NULL},
 };
 
@@ -127,7 +128,8 @@ static int mouth_init(Mouth *self, PyObject *args, PyObject *words) {
     Py_XSETREF(self->ended, Py_NewRef(ended));
     Py_XSETREF(self->bed, Py_NewRef(bed));
     self->base.due = mouth_due, self->spliced = splice_type && Py_IS_TYPE(stamp, splice_type);
-    self->frame_ns = frame_ns, self->unix_offset_ns = unix_offset_ns, self->opcode = text ? OPCODE_TEXT : OPCODE_BINARY, self->fd = -1;
+    self->frame_ns = frame_ns, self->unix_offset_ns = unix_offset_ns, self->fd = -1;
+    self->opcode = text ? OPCODE_TEXT : OPCODE_BINARY;
     return 0;
 }
 

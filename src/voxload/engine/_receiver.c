@@ -2,8 +2,8 @@
  *
  * Optional: where it was not compiled, the event loop reads (voxload.engine.receiver says how the two share a socket). A
  * Receiver has an epoll of its own, which the event loop watches like any descriptor. A frame that the inlet does not take
- * goes to the reader in Python, whole (of a pong what it carries); so does all that is left when the socket ends, fails, or sends a frame that is
- * larger than the buffer: the event loop reads it from then on.
+ * goes to the reader in Python, whole; of a pong only what it carries. So does all that is left when the socket ends,
+ * fails, or sends a frame that is larger than the buffer: the event loop reads it from then on.
  */
 #include "../_native.h"
 #include "_frame.h"

@@ -14,6 +14,9 @@ _LINEAR = 1 << SUB_BITS  # values below this have a bucket each
 VALUE_MAX = (1 << 52) - 1
 """Largest value kept by bucket (52 days in ns); larger ones count as overflow and read as the maximum."""
 
+BUCKETS = (VALUE_MAX.bit_length() - SUB_BITS + 1) << SUB_BITS
+"""How many buckets there are."""
+
 RELATIVE_ERROR = 1 / (2 * _LINEAR)
 """Largest relative distance between a value and the middle of its bucket (0.195 %)."""
 
@@ -44,6 +47,11 @@ class PackedHistogram(msgspec.Struct, frozen=True):
     overflow: int
     first: int
     counts: bytes
+
+    def __post_init__(self) -> None:
+        """See that they are counts of buckets; a decoder raises its own kind of error from this one."""
+        if len(self.counts) % 4 or self.first < 0 or self.first + len(self.counts) // 4 > BUCKETS:
+            raise ValueError("no counts of buckets")
 
     def to_data(self) -> HistogramData:
         """Return the histogram as plain data."""

@@ -1,12 +1,13 @@
 """What a shard says: lateness goes out packed and is read by whoever receives it, whole."""
 
+import msgspec
 import pytest
 
 from voxload.clock import NS_PER_S
 from voxload.engine import wire
 from voxload.engine.mouth import Ledger, native_ledger
 from voxload.measure.collector import Collector
-from voxload.measure.histogram import Histogram
+from voxload.measure.histogram import BUCKETS, Histogram
 from voxload.measure.recorder import Recorder
 
 LATE_NS = (-3, 0, 7, 250_000, 250_001, 9_000_000, 9_000_000)
@@ -48,3 +49,13 @@ def test_a_collector_reads_what_is_packed_and_only_once(packed, expected):
 
 def test_a_stretch_without_frames_has_no_lateness():
     assert Recorder().take(NS_PER_S, 0, 0.0, 0.0).series == []
+
+
+@pytest.mark.parametrize(("first", "size"), [(0, 7), (-1, 8), (BUCKETS - 1, 8), (0, 4 * BUCKETS + 4)])
+def test_what_is_no_histogram_is_no_message(packed, first, size):
+    whole = msgspec.to_builtins(packed, builtin_types=(bytes,))
+    whole["packed"][0]["histogram"] |= {"first": first, "counts": bytes(size)}
+    with pytest.raises(msgspec.MsgspecError, match="no counts of buckets"):
+        wire.decode_from_shard(msgspec.msgpack.encode(whole))
+    whole["packed"][0]["histogram"] |= {"first": BUCKETS - 1, "counts": bytes(4)}
+    assert wire.decode_from_shard(msgspec.msgpack.encode(whole)).series[1].histogram.buckets == ()

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxload.measure.histogram import (
+    BUCKETS,
     RELATIVE_ERROR,
     VALUE_MAX,
     Histogram,
@@ -114,6 +115,10 @@ def test_many_values_at_once_count_as_each_alone(values, before):
         one_by_one.record(value)
     at_once.record_all(np.array(values, dtype=np.int64))
     assert at_once.to_data() == one_by_one.to_data()
+
+
+def test_the_last_bucket_holds_the_largest_value():
+    assert bucket_index(VALUE_MAX) == BUCKETS - 1
 
 
 @given(st.lists(st.one_of(st.integers(0, 5000), st.integers(0, 1 << 54)), max_size=40))
