@@ -25,8 +25,9 @@ from voxload.dialects.registry import build_dialect
 from voxload.engine.call import Call
 from voxload.engine.hearing import HearingMeter
 from voxload.engine.mouth import FrameMouth, new_ledger, new_mouth
+from voxload.engine.network import Network
 from voxload.engine.receiver import native_receiver
-from voxload.engine.transport import Network, SocketLine
+from voxload.engine.transport import SocketLine
 from voxload.inlet import AudioForm, Inlet
 from voxload.measure.histogram import Histogram
 from voxload.measure.recorder import Recorder

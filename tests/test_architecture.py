@@ -82,6 +82,7 @@ ALLOWED = {
     "__init__": set(),
 }
 EVENT_LOOPS = (
+    "engine/network.py",
     "engine/reach.py",
     "engine/receiver.py",
     "engine/sources.py",

@@ -25,8 +25,9 @@ from voxload.engine.call import Call
 from voxload.engine.caller import Caller
 from voxload.engine.context import CallContext
 from voxload.engine.media import Media
+from voxload.engine.network import open_network
 from voxload.engine.placer import Placer
-from voxload.engine.transport import SocketLine, open_network
+from voxload.engine.transport import SocketLine
 from voxload.errors import RunAbortedError
 from voxload.load.arrivals import count_calls
 from voxload.load.workload import Workload

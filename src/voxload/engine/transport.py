@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -15,20 +13,18 @@ import aiohttp_socks
 import picows
 from python_socks import ProxyConnectionError, ProxyError
 
-from voxload.clock import Clock, monotonic_ns
-from voxload.dialects.base import Dial, Dialect, HttpRequest, HttpResponse, Signal
+from voxload.clock import monotonic_ns
+from voxload.dialects.base import Dial, HttpRequest, HttpResponse, Signal
 from voxload.engine.call import Call
 from voxload.engine.mouth import FrameMouth, Mouth, SocketMouth
+from voxload.engine.network import Network
 from voxload.engine.proxies import proxy_for
-from voxload.engine.reach import Web, open_web, tls_words
-from voxload.engine.receiver import READ_BUFFER_BYTES, Reading, Receiver, open_receiver
+from voxload.engine.reach import tls_words
+from voxload.engine.receiver import READ_BUFFER_BYTES, Reading
 from voxload.engine.sources import NO_PORT_LEFT
-from voxload.engine.trunk import Trunk
 from voxload.errors import RunAbortedError
 from voxload.inlet import plain_audio_first
-from voxload.load.workload import Workload
 from voxload.model.outcome import Outcome
-from voxload.model.scenario import Timeouts
 from voxload.process import NO_FILE_LEFT
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
@@ -53,56 +49,6 @@ PROXY_ERRORS = (
     aiohttp.ClientHttpProxyError,
     aiohttp.ClientProxyConnectionError,
 )
-
-
-def _nothing() -> None:
-    pass
-
-
-@dataclass(slots=True)
-class Network:
-    """What all lines of a shard share: the HTTP clients, the headers of every request, the time-outs."""
-
-    web: Web
-    clock: Clock
-    timeouts: Timeouts
-    headers: Mapping[str, str]
-    trunk: Trunk | None = None
-    receiver: Receiver | None = None
-    keep_up: Callable[[], None] = _nothing
-    """Lets the frames that are due go first; called between the steps of set-ups."""
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def spawn(self, work: asyncio.Task[None]) -> None:
-        """Keep a task alive until it is done."""
-        self.tasks.add(work)
-        work.add_done_callback(self.tasks.discard)
-
-    def hang_up(self) -> None:
-        """Let go of the exchange and give up requests that are still on their way."""
-        if self.trunk is not None:
-            self.trunk.close()
-        for task in list(self.tasks):
-            task.cancel()
-
-
-@contextlib.asynccontextmanager
-async def open_network(
-    workload: Workload, dialect: Dialect, clock: Clock, broken: Callable[[str], None]
-) -> AsyncIterator[Network]:
-    """Open what the lines of a process share; `broken(reason)` is called once if the exchange is lost.
-
-    Raises:
-        RunAbortedError: the exchange cannot be reached.
-    """
-    async with open_web(workload) as web:
-        trunk: Trunk | None = None
-        dial = dialect.trunk()
-        if dial is not None:
-            trunk = Trunk(dialect, clock, broken, web.tls_for(dial.url))
-            await trunk.open(dial)
-        with open_receiver() as receiver:
-            yield Network(web, clock, workload.scenario.timeouts, workload.headers(), trunk, receiver)
 
 
 class SocketLine(picows.WSListener):

@@ -21,8 +21,9 @@ from voxload.dialects.registry import build_dialect
 from voxload.engine.call import Call
 from voxload.engine.context import CallContext
 from voxload.engine.media import Media
+from voxload.engine.network import Network, open_network
 from voxload.engine.reach import Web, open_web, tls_words
-from voxload.engine.transport import Network, SocketLine, open_network
+from voxload.engine.transport import SocketLine
 from voxload.errors import RunAbortedError
 from voxload.load.workload import Workload
 from voxload.measure.recovery import settled

@@ -12,8 +12,9 @@ from test_receiver import BINARY, CLOSE, CONTINUATION, PING, PONG, audio_message
 
 from voxload.clock import monotonic_ns
 from voxload.dialects.base import Dial
+from voxload.engine.network import Network
 from voxload.engine.receiver import native_receiver, open_receiver
-from voxload.engine.transport import Network, SocketLine
+from voxload.engine.transport import SocketLine
 from voxload.model.outcome import Outcome
 
 pytestmark = pytest.mark.skipif(native_receiver is None, reason="the receiver was not compiled")
