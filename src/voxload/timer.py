@@ -133,17 +133,6 @@ class WheelTimer:
         if isinstance(self._call_later, DescriptorTimer):
             self._call_later.close()
 
-    def keep_up(self) -> None:
-        """Run what is overdue; to be called between the steps of other work, of which a loop may do many in a row."""
-        armed_ns = self._wheel.slots.armed_ns  # 0: the wheel runs, or we do not drive it
-        if armed_ns and self._clock() >= armed_ns:
-            self._overdue()
-
-    def _overdue(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        self._tick()
-
     def _arm(self) -> None:
         due_ns = self._wheel.next_due_ns()
         self._wheel.slots.armed_ns = ASLEEP_NS if due_ns is None else due_ns
@@ -194,10 +183,6 @@ class AlarmTimer(WheelTimer):
         if alarm is not None:
             self._loop.remove_reader(alarm.fileno())
             alarm.close()
-
-    def _overdue(self) -> None:
-        if self._alarm is not None:
-            self._alarm()
 
     def _set(self, due_ns: int | None) -> None:
         if self._alarm is not None:

@@ -16,10 +16,6 @@ from voxload.load.workload import Workload
 from voxload.model.scenario import Timeouts
 
 
-def _nothing() -> None:
-    pass
-
-
 @dataclass(slots=True)
 class Network:
     """What all lines of a shard share: the HTTP clients, the headers of every request, the time-outs."""
@@ -30,8 +26,6 @@ class Network:
     headers: Mapping[str, str]
     trunk: Trunk | None = None
     receiver: Receiver | None = None
-    keep_up: Callable[[], None] = _nothing
-    """Lets the frames that are due go first; called between the steps of set-ups."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def spawn(self, work: asyncio.Task[None]) -> None:

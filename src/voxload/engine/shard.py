@@ -108,7 +108,6 @@ class Shard:
             freeze_garbage()
             timer = WheelTimer.on_loop(wheel, self.clock, loop)
             timer.start()
-            network.keep_up = timer.keep_up
             if self._stop_requested:
                 placer.stop(self.clock())
             await over.wait()

@@ -87,16 +87,13 @@ class SocketLine(picows.WSListener):
         self._network.spawn(task)
 
     async def _request(self, request: HttpRequest) -> None:
-        self._network.keep_up()
         try:
             response = await self._fetch(request)
         except Exception as error:  # noqa: BLE001  # whatever the client raises ends this one call
             outcome, reason = classify(error)
             self._call.on_failed(outcome, f"{request.method} {urlsplit(request.url).path}: {reason}", self._clock())
             return
-        now_ns = self._clock()
-        self._network.keep_up()
-        self._guard(lambda: self._call.on_response(response, now_ns))
+        self._guard(lambda: self._call.on_response(response, self._clock()))
 
     async def _fetch(self, request: HttpRequest) -> HttpResponse:
         headers = {**self._network.headers, **request.headers}
@@ -107,7 +104,6 @@ class SocketLine(picows.WSListener):
             return HttpResponse(answer.status, {k.lower(): v for k, v in answer.headers.items()}, body)
 
     async def _dial(self, dial: Dial) -> None:
-        self._network.keep_up()
         headers = {**self._network.headers, **dial.headers}
         if dial.subprotocols:
             headers["Sec-WebSocket-Protocol"] = ", ".join(dial.subprotocols)
@@ -235,9 +231,7 @@ class SocketLine(picows.WSListener):
         if receiver is not None and inlet is not None and not transport.is_secure and not self._proxied:
             self._reading = Reading(receiver, inlet, transport, self._on_pong)
             asyncio.get_running_loop().call_soon(self._reading.begin)  # picows has seen what came with the answer then
-        now_ns = self._clock()
-        self._network.keep_up()
-        self._guard(lambda: self._call.on_connected(now_ns))
+        self._guard(lambda: self._call.on_connected(self._clock()))
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         """One frame; messages in several frames are put together here."""
