@@ -122,30 +122,22 @@ static PyObject *receiver_detach(Receiver *self, PyObject *args) {
     return held;
 }
 
-/* Give bytes to Python, which must not fail; `over`: the event loop reads this socket from now on. */
-static void give(PyObject *reader, const unsigned char *bytes, size_t size, int over) {
+/* Call reader.name(bytes, word), which must not fail; takes the reference to `word` (NULL: there was no memory for it). */
+static void tell(PyObject *reader, PyObject *name, const unsigned char *bytes, size_t size, PyObject *word) {
     PyObject *data = PyBytes_FromStringAndSize((const char *)bytes, (Py_ssize_t)size), *done = NULL;
-    if (data) {
-        PyObject *words[] = {reader, data, over ? Py_True : Py_False};
-        done = PyObject_VectorcallMethod(received_name, words, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (data && word) {
+        PyObject *words[] = {reader, data, word};
+        done = PyObject_VectorcallMethod(name, words, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     }
     if (!done) PyErr_WriteUnraisable(reader);
     Py_XDECREF(done);
+    Py_XDECREF(word);
     Py_XDECREF(data);
 }
 
-/* Tell Python, which must not fail, what a pong carries, and when it came. */
-static void tell_pong(PyObject *reader, const Frame *frame, int64_t arrival_ns) {
-    PyObject *payload = PyBytes_FromStringAndSize((const char *)frame->payload, (Py_ssize_t)frame->payload_size), *done = NULL;
-    PyObject *at = PyLong_FromLongLong(arrival_ns);
-    if (payload && at) {
-        PyObject *words[] = {reader, payload, at};
-        done = PyObject_VectorcallMethod(ponged_name, words, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    }
-    if (!done) PyErr_WriteUnraisable(reader);
-    Py_XDECREF(done);
-    Py_XDECREF(at);
-    Py_XDECREF(payload);
+/* Give bytes to Python; `over`: the event loop reads this socket from now on. */
+static void give(PyObject *reader, const unsigned char *bytes, size_t size, int over) {
+    tell(reader, received_name, bytes, size, PyBool_FromLong(over));
 }
 
 static void give_up(Receiver *self, int fd, PyObject *reader, const unsigned char *bytes, size_t size) {
@@ -177,7 +169,7 @@ static void hand_out(Receiver *self, int fd, PyObject *reader, Taker *inlet, siz
             if (done < 0) PyErr_Clear(); /* out of memory: Python meets it again, and says so */
         }
         if (done > 0) continue;
-        if (frame.pong) tell_pong(reader, &frame, arrival_ns);
+        if (frame.pong) tell(reader, ponged_name, frame.payload, frame.payload_size, PyLong_FromLongLong(arrival_ns));
         else give(reader, at, frame.size, 0);
         if (self->sockets[fd].reader == reader) continue;
         at += frame.size; /* Python has left this socket meanwhile */
